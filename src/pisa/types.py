@@ -1,0 +1,148 @@
+"""Clip and batch types, and the conventions every module shares.
+
+Conventions (stated here once; only adapters convert):
+
+* **Colour**: float videos lie in ``[-1, 1]``; on disk they are uint8 in ``[0, 255]``.
+* **Layout**: videos are ``[B, 3, T, H, W]``, masks ``[B, N, T, H, W]``, depth ``[B, T, H, W]``,
+  flow ``[B, 2, T-1, H, W]``. Single clips drop the ``B``.
+* **Pixels**: origin at the top left, ``x`` to the right, ``y`` downwards. Pixel centres are at
+  integer coordinates.
+* **World**: metres, right-handed, ``z`` up, floor at ``z = 0``, gravity ``(0, 0, -9.81)``.
+* **Flow**: forward, frame ``t`` to ``t + 1``, channels ``(dx, dy)`` in pixels.
+* **Depth**: Euclidean distance from the camera centre in metres (as Kubric gives it).
+* **Dropping object**: the last object of a simulated clip (as in the paper's release).
+* **Noise level**: ``s`` in ``[0, 1]``, 1 is pure noise; ``x_s = (1 - s) x_0 + s noise``; velocity
+  ``u = dx_s / ds = noise - x_0`` (the convention of diffusers' flow-matching schedulers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+GRAVITY_M_S2 = 9.81
+
+
+class PisaError(Exception):
+    """An error a user can act on; entry points print it as one line, without a traceback."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A level pinhole camera that looks along world +y (paper Appendix D, K).
+
+    ``position_m`` is the camera centre in world metres. The image is square in angle per pixel:
+    ``focal_px = focal_mm / sensor_mm * width``.
+    """
+
+    position_m: tuple[float, float, float]
+    height: int
+    width: int
+    focal_mm: float = 35.0
+    sensor_mm: float = 32.0
+
+    @property
+    def focal_px(self) -> float:
+        return self.focal_mm / self.sensor_mm * self.width
+
+
+@dataclass(frozen=True)
+class Poses:
+    """Rigid poses of N objects over T frames: positions in metres, unit quaternions (x, y, z, w)."""
+
+    position_m: Float[Tensor, "t n 3"]
+    quaternion: Float[Tensor, "t n 4"]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip in memory. Optional fields are None where the source has no such truth."""
+
+    name: str
+    video: Float[Tensor, "3 t h w"]  # [-1, 1]
+    masks: Bool[Tensor, "n t h w"]
+    fps_hz: float
+    caption: str = ""
+    dropping_index: int = -1
+    depth_m: Float[Tensor, "t h w"] | None = None
+    flow_px: Float[Tensor, "2 u h w"] | None = None  # u = t - 1
+    camera: Camera | None = None
+    poses: Poses | None = None
+    drop_height_m: float | None = None  # fall distance of the dropping object's lowest point
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clips of one data set, stacked; masks padded with empty objects at the front.
+
+    The dropping object is always the last of the N masks after collation.
+    """
+
+    names: tuple[str, ...]
+    video: Float[Tensor, "b 3 t h w"]  # [-1, 1]
+    masks: Bool[Tensor, "b n t h w"]
+    captions: tuple[str, ...]
+    fps_hz: float
+    drop_height_m: Float[Tensor, " b"]  # NaN where unknown
+    depth_m: Float[Tensor, "b t h w"] | None = None
+    flow_px: Float[Tensor, "b 2 u h w"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch with every tensor on ``device``."""
+        moved = {
+            f.name: getattr(self, f.name).to(device)
+            for f in fields(self)
+            if isinstance(getattr(self, f.name), Tensor)
+        }
+        return replace(self, **moved)
+
+    @property
+    def first_frame(self) -> Float[Tensor, "b 3 h w"]:
+        return self.video[:, :, 0]
+
+    @property
+    def first_masks(self) -> Bool[Tensor, "b n h w"]:
+        return self.masks[:, :, 0]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Text conditioning: token embeddings and which tokens are real."""
+
+    embedding: Float[Tensor, "b l d"]
+    mask: Bool[Tensor, "b l"]
+
+
+def collate(clips: Sequence[Clip]) -> Batch:
+    """Stack clips of equal size and length; pads masks so that the dropping object comes last."""
+    if not clips:
+        raise ValueError("cannot collate zero clips")
+    num_objects = max(clip.masks.shape[0] for clip in clips)
+    depth = [clip.depth_m for clip in clips if clip.depth_m is not None]
+    flow = [clip.flow_px for clip in clips if clip.flow_px is not None]
+    height = [float("nan") if c.drop_height_m is None else c.drop_height_m for c in clips]
+    return Batch(
+        names=tuple(clip.name for clip in clips),
+        video=torch.stack([clip.video for clip in clips]),
+        masks=torch.stack([_dropping_last(clip, num_objects) for clip in clips]),
+        captions=tuple(clip.caption for clip in clips),
+        fps_hz=clips[0].fps_hz,
+        drop_height_m=torch.tensor(height, dtype=torch.float32),
+        depth_m=torch.stack(depth) if len(depth) == len(clips) else None,
+        flow_px=torch.stack(flow) if len(flow) == len(clips) else None,
+    )
+
+
+def _dropping_last(clip: Clip, num_objects: int) -> Bool[Tensor, "n t h w"]:
+    drop = clip.dropping_index % clip.masks.shape[0]
+    order = [i for i in range(clip.masks.shape[0]) if i != drop] + [drop]
+    padded = clip.masks.new_zeros(num_objects, *clip.masks.shape[1:])
+    padded[num_objects - len(order) :] = clip.masks[order]
+    return padded
