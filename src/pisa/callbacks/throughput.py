@@ -1,0 +1,70 @@
+"""Clips per second, time per optimiser step and peak memory."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+
+from pisa.types import Batch
+
+GIB = 1024**3
+
+
+class Throughput(pl.Callback):
+    """Logs means over the steps since the last log line, validation time left out.
+
+    ``throughput/clips_per_s`` counts all ranks, ``throughput/step_s`` is the time of one optimiser
+    step, data loading included. Memory is that of this process since its start.
+    """
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._clips = 0
+        self._step = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._restart(trainer)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        self._clips += len(batch)
+        steps = trainer.global_step - self._step
+        if self._since is None or steps < trainer.log_every_n_steps:  # type: ignore[attr-defined]
+            return
+        elapsed_s = time.perf_counter() - self._since
+        values = {
+            "throughput/step_s": elapsed_s / steps,
+            "throughput/clips_per_s": self._clips * trainer.world_size / elapsed_s,
+            "memory/peak_rss_gib": peak_rss_bytes() / GIB,
+        }
+        if pl_module.device.type == "cuda":
+            values["memory/peak_gpu_gib"] = torch.cuda.max_memory_allocated() / GIB
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=trainer.global_step)
+        self._restart(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._restart(trainer)
+
+    def _restart(self, trainer: pl.Trainer) -> None:
+        self._since = time.perf_counter()
+        self._clips = 0
+        self._step = trainer.global_step
+
+
+def peak_rss_bytes() -> int:
+    """Largest resident memory of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts KiB

@@ -1,0 +1,83 @@
+"""The ambiguous set: one first frame, several depths, several drop times (paper Appendix F)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
+from torch.utils.data import DataLoader
+
+from pisa.data.dataset import ClipDataset
+from pisa.data.loaders import PrepareHook, eval_loader, prepare_data_set, train_loader
+from pisa.types import Clip
+
+
+class AmbiguousDataModule(LightningDataModule):
+    """Training batches from ``root/train`` and one test loader over ``root/test``.
+
+    Both hold clips that share their first frame in groups (five per scene in the paper, 1000
+    scenes); the clip's ``drop_height_m`` tells the members apart. Never mirrored: the analysis
+    needs the camera.
+    """
+
+    splits = ("ambiguous",)
+
+    def __init__(
+        self,
+        root: Path | str,
+        train: str = "ambiguous_train",
+        test: str = "ambiguous_test",
+        batch_size: int = 8,
+        num_frames: int | None = None,
+        frame_stride: int = 1,
+        num_workers: int = 0,
+        seed: int = 0,
+        prepare: PrepareHook | None = None,
+        depth: bool = False,
+        flow: bool = False,
+        cache: bool = True,
+        eval_batch_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.root, self.train, self.test = Path(root), train, test
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
+        self.num_frames, self.frame_stride = num_frames, frame_stride
+        self.num_workers, self.seed, self.prepare = num_workers, seed, prepare
+        self.depth, self.flow, self.cache = depth, flow, cache
+        self.train_set: ClipDataset | None = None
+        self.test_set: ClipDataset | None = None
+
+    def prepare_data(self) -> None:
+        """Make what is missing (Lightning calls this on one process per node)."""
+        fitting = self.trainer is None or self.trainer.state.fn in (None, TrainerFn.FITTING)
+        for name in [self.train, self.test] if fitting else [self.test]:
+            prepare_data_set(self.root, name, self.prepare)
+
+    def setup(self, stage: str | None = None) -> None:
+        if stage in (None, "fit") and self.train_set is None:
+            self.train_set = self._dataset(self.train)
+        self.test_set = self.test_set or self._dataset(self.test)
+
+    def train_dataloader(self) -> DataLoader[Clip]:
+        assert self.train_set is not None, "call setup('fit') first"
+        return train_loader(
+            self.train_set, self.batch_size, self.num_workers, self.seed, self.trainer
+        )
+
+    def val_dataloader(self) -> list[DataLoader[Clip]]:
+        assert self.test_set is not None, "call setup first"
+        return [eval_loader(self.test_set, self.eval_batch_size, self.num_workers, self.trainer)]
+
+    def test_dataloader(self) -> list[DataLoader[Clip]]:
+        return self.val_dataloader()
+
+    def _dataset(self, name: str) -> ClipDataset:
+        return ClipDataset(
+            self.root / name,
+            num_frames=self.num_frames,
+            frame_stride=self.frame_stride,
+            depth=self.depth,
+            flow=self.flow,
+            cache=self.cache,
+        )

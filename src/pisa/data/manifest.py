@@ -1,0 +1,119 @@
+"""A data set folder: ``clips/NAME/`` and a ``manifest.json`` that is written last.
+
+Clip folders without a manifest, directly in the data set folder, are the release's layout.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from pisa.data.clip_files import check_name, reason
+from pisa.types import PisaError
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a data set was made from; ``seeds`` and ``sha256`` are keyed by clip name."""
+
+    clips: tuple[str, ...]
+    config_sha256: str = ""
+    seeds: Mapping[str, int] = field(default_factory=dict)
+    sha256: Mapping[str, str] = field(default_factory=dict)  # of each clip's content; optional
+    schema: int = SCHEMA
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write ``manifest.json`` in one step. Write it last: it says the data set is complete."""
+    for name in manifest.clips:
+        check_name(name)
+    path = Path(folder) / "manifest.json"
+    part = path.with_name(f".manifest.{uuid.uuid4().hex[:12]}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(asdict(manifest), indent=1), encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        raise PisaError(f"cannot write {path}: {reason(error)}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a complete data set; ``PisaError`` if it is absent or broken."""
+    path = Path(folder) / "manifest.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["schema"] != SCHEMA:
+            raise PisaError(f"{path}: has schema {record['schema']!r:.40}, not {SCHEMA}")
+        manifest = Manifest(
+            clips=tuple(check_name(name) for name in record["clips"]),
+            config_sha256=str(record["config_sha256"]),
+            seeds={str(k): int(v) for k, v in record["seeds"].items()},
+            sha256={str(k): str(v) for k, v in record["sha256"].items()},
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise PisaError(f"{path}: cannot read: {reason(error)}") from error
+    if len(set(manifest.clips)) != len(manifest.clips):
+        raise PisaError(f"{path}: names a clip twice")
+    return manifest
+
+
+def list_clips(folder: Path) -> list[Path]:
+    """Folders of the clips, in manifest order; of a release folder, in order of name.
+
+    Raises ``PisaError`` when there are none, when the manifest names one that is absent, or when
+    ``clips/`` has no manifest, which means that the simulation was interrupted.
+    """
+    folder = Path(folder)
+    if (folder / "manifest.json").exists():
+        clips = [folder / "clips" / name for name in read_manifest(folder).clips]
+        absent = [clip.name for clip in clips if not clip.is_dir()]
+        if absent:
+            raise PisaError(f"{folder}: the manifest names clips that are absent: {absent[:3]}")
+    elif (folder / "clips").is_dir():
+        raise PisaError(f"{folder}: is unfinished (it has clips/ but no manifest.json)")
+    else:
+        clips = sorted(p.parent for p in folder.glob("[!.]*/clip_info.json"))
+    if not clips:
+        raise PisaError(f"{folder}: holds no clips")
+    return clips
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether ``folder`` is a finished data set of ours, or holds clips in the release's layout."""
+    folder = Path(folder)
+    if (folder / "manifest.json").exists():
+        return True
+    return not (folder / "clips").exists() and any(folder.glob("[!.]*/clip_info.json"))
+
+
+def clip_sha256(clip_folder: Path) -> str:
+    """Hash of the names and contents of a clip's files."""
+    digest = hashlib.sha256()
+    try:
+        for path in sorted(p for p in Path(clip_folder).iterdir() if p.is_file()):
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest.update(f"{path.name} {content}\n".encode())
+    except OSError as error:
+        raise PisaError(f"{clip_folder}: cannot read: {reason(error)}") from error
+    return digest.hexdigest()
+
+
+def data_sha256(folder: Path) -> str:
+    """Hash of all clips of a data set, by name; the folder's own name and place do not matter.
+
+    Always computed from the files, so that it changes with them. It reads every byte: about a
+    second per gigabyte.
+    """
+    digest = hashlib.sha256()
+    for clip in sorted(list_clips(folder), key=lambda path: path.name):
+        digest.update(f"{clip.name} {clip_sha256(clip)}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,99 @@
+"""Simulated drops: one training set and the two test sets of PisaBench (paper section 3)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
+from torch.utils.data import DataLoader
+
+from pisa.data.dataset import ClipDataset
+from pisa.data.loaders import PrepareHook, eval_loader, prepare_data_set, train_loader
+from pisa.types import Clip
+
+
+class SimulatedDataModule(LightningDataModule):
+    """Training batches from ``root/train``; validation and test loaders [sim_seen, sim_unseen].
+
+    ``prepare(folder, name)`` makes a data set that is not there. It is asked for the training set
+    only when a fit needs it. ``depth`` and ``flow`` add simulator truth to every batch;
+    ``horizontal_flip`` concerns training only. ``num_train_clips`` uses the first so many (paper:
+    5000 for PSFT, 1000 for ORO), ``num_eval_clips`` likewise for each test set.
+    """
+
+    splits = ("sim_seen", "sim_unseen")  # names of the evaluation loaders, in order
+
+    def __init__(
+        self,
+        root: Path | str,
+        train: str = "train",
+        sim_seen: str = "sim_seen",
+        sim_unseen: str = "sim_unseen",
+        batch_size: int = 8,
+        num_frames: int | None = None,
+        frame_stride: int = 1,
+        num_workers: int = 0,
+        seed: int = 0,
+        prepare: PrepareHook | None = None,
+        depth: bool = False,
+        flow: bool = False,
+        cache: bool = True,
+        horizontal_flip: bool = False,
+        eval_batch_size: int | None = None,
+        num_train_clips: int | None = None,
+        num_eval_clips: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.root = Path(root)
+        self.train, self.test_names = train, (sim_seen, sim_unseen)
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
+        self.num_frames, self.frame_stride = num_frames, frame_stride
+        self.num_workers, self.seed, self.prepare = num_workers, seed, prepare
+        self.depth, self.flow, self.cache = depth, flow, cache
+        self.horizontal_flip = horizontal_flip
+        self.num_train_clips, self.num_eval_clips = num_train_clips, num_eval_clips
+        self.train_set: ClipDataset | None = None
+        self.test_sets: list[ClipDataset] = []
+
+    def prepare_data(self) -> None:
+        """Make what is missing (Lightning calls this on one process per node)."""
+        names = [self.train] if self._fitting() else []
+        for name in [*names, *self.test_names]:
+            prepare_data_set(self.root, name, self.prepare)
+
+    def setup(self, stage: str | None = None) -> None:
+        if stage in (None, "fit") and self.train_set is None:
+            self.train_set = self._dataset(self.train, self.num_train_clips, self.horizontal_flip)
+        if not self.test_sets:
+            self.test_sets = [self._dataset(n, self.num_eval_clips) for n in self.test_names]
+
+    def train_dataloader(self) -> DataLoader[Clip]:
+        assert self.train_set is not None, "call setup('fit') first"
+        return train_loader(
+            self.train_set, self.batch_size, self.num_workers, self.seed, self.trainer
+        )
+
+    def val_dataloader(self) -> list[DataLoader[Clip]]:
+        return [
+            eval_loader(test_set, self.eval_batch_size, self.num_workers, self.trainer)
+            for test_set in self.test_sets
+        ]
+
+    def test_dataloader(self) -> list[DataLoader[Clip]]:
+        return self.val_dataloader()
+
+    def _dataset(self, name: str, num_clips: int | None, flip: bool = False) -> ClipDataset:
+        return ClipDataset(
+            self.root / name,
+            num_frames=self.num_frames,
+            frame_stride=self.frame_stride,
+            depth=self.depth,
+            flow=self.flow,
+            cache=self.cache,
+            horizontal_flip=flip,
+            num_clips=num_clips,
+        )
+
+    def _fitting(self) -> bool:
+        return self.trainer is None or self.trainer.state.fn in (None, TrainerFn.FITTING)

@@ -1,0 +1,152 @@
+"""Samplers: plain functions that carry gradient; callers who want none use ``torch.no_grad``.
+
+They integrate ``dx / ds = u(x, s)`` from noise (s = 1) to a clip (s = 0). The scheduler's own
+``step`` of diffusers is not used: it counts steps in hidden state, so a step cannot be recomputed
+by activation checkpointing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from pisa.diffusion.path import blend_clean
+
+Velocity = Callable[[Tensor, Tensor], Tensor]
+"""``(x [B, C, F, h, w], s [B]) -> u [B, C, F, h, w]``."""
+
+
+def sample_euler(
+    velocity: Velocity,
+    x: Float[Tensor, "b c f h w"],
+    noise_levels: Float[Tensor, " n"],
+    *,
+    clean: Float[Tensor, "b c g h w"] | None = None,
+    clean_frames: Bool[Tensor, "b f"] | None = None,
+    checkpoint_steps: bool = False,
+    grad_steps: Collection[int] | None = None,
+    on_step: Callable[[int, Tensor], None] | None = None,
+) -> Float[Tensor, "b c f h w"]:
+    """Euler steps along ``noise_levels`` (descending, n - 1 steps).
+
+    Args:
+        clean: latents of the frames given by ``clean_frames`` (g is F, or 1 for one latent that
+            serves all of them); they are put back before every step and at the end.
+        checkpoint_steps: keep only each step's input and recompute the velocity in backward.
+        grad_steps: steps (0 is the noisiest) whose velocity carries gradient; None is all (the
+            paper's ORO). In the others the velocity is a constant, so the gradient of earlier
+            steps passes them unchanged.
+        on_step: called with (step, x) after every step.
+
+    Raises:
+        ValueError: only one of ``clean`` and ``clean_frames``, or a step out of range.
+    """
+    if (clean is None) != (clean_frames is None):
+        raise ValueError("clean and clean_frames go together")
+    num_steps = noise_levels.shape[0] - 1
+    if grad_steps is not None and any(not 0 <= step < num_steps for step in grad_steps):
+        raise ValueError(f"grad_steps {sorted(grad_steps)} out of range for {num_steps} steps")
+    levels = noise_levels.to(device=x.device, dtype=torch.float32)
+    widths = noise_levels.diff().tolist()
+    x = _put_back(x, clean, clean_frames)
+    for step, width in enumerate(widths):
+        s = levels[step].expand(x.shape[0])
+        with_grad = grad_steps is None or step in grad_steps
+        x = x + width * _evaluate(velocity, x, s, with_grad, checkpoint_steps).to(x.dtype)
+        x = _put_back(x, clean, clean_frames)
+        if on_step is not None:
+            on_step(step, x)
+    return x
+
+
+def guided_velocity(velocity_both: Velocity, scale: float) -> Velocity:
+    """Classifier-free guidance, ``u_null + scale (u_prompt - u_null)`` (arXiv:2207.12598).
+
+    ``velocity_both`` takes B rows that want the prompt or, for ``scale != 1``, 2 B rows of which
+    the second half wants the null prompt.
+    """
+    if scale == 1.0:
+        return velocity_both
+
+    def velocity(x: Tensor, s: Tensor) -> Tensor:
+        both = velocity_both(torch.cat([x, x]), torch.cat([s, s]))
+        prompt, null = both.chunk(2)
+        return torch.lerp(null, prompt, scale)
+
+    return velocity
+
+
+def last_k(num_steps: int, k: int) -> frozenset[int]:
+    """The k steps nearest the clip (DRaFT-K, arXiv:2309.17400)."""
+    _check_k(num_steps, k)
+    return frozenset(range(num_steps - k, num_steps))
+
+
+def random_k(num_steps: int, k: int, generator: torch.Generator | None = None) -> frozenset[int]:
+    """k steps drawn without replacement (as DRTune does, arXiv:2405.00760)."""
+    _check_k(num_steps, k)
+    device = None if generator is None else generator.device
+    return frozenset(torch.randperm(num_steps, generator=generator, device=device)[:k].tolist())
+
+
+def sample_rflow_official(
+    predict: Callable[[Tensor, Tensor, Tensor | None], Tensor],
+    z: Float[Tensor, "b c f h w"],
+    timesteps: list[Float[Tensor, " b"]],
+    guidance: float,
+    mask: Float[Tensor, "b f"] | None = None,
+    *,
+    draw_noise: Callable[[Tensor], Tensor] = torch.randn_like,
+    on_step: Callable[[int, Tensor], None] | None = None,
+) -> Float[Tensor, "b c f h w"]:
+    """The sampler of the paper's release (Open-Sora v1.2) with its quirks; parity tests use it.
+
+    ``predict(z [2B], t [2B] in [0, 1000], x_mask [2B, F])`` returns ``x_0 - noise`` (the opposite
+    sign of this package), prompt rows first. ``mask`` is 1 for frames to make and 0 for given
+    ones. Quirks: noise is drawn every step whether used or not; a first timestep above 1000
+    freezes all frames for that step and noises them again in the next; the caption dropout of a
+    model in train mode, which lives in ``predict``, stays on.
+    """
+    made = None if mask is None else mask == 1
+    for step, t in enumerate(timesteps):
+        z_before, active = z, None
+        if mask is not None and made is not None:
+            level = (t.float() / 1000)[:, None, None, None, None]
+            noised = (1 - level) * z + level * draw_noise(z)
+            active = mask * 1000 >= t[:, None]
+            z = torch.where((active & ~made)[:, None, :, None, None], noised, z)
+            made = active
+        x_mask = None if active is None else active.repeat(2, 1)
+        both = predict(torch.cat([z, z]), torch.cat([t, t]), x_mask)
+        prompt, null = both.chunk(2)
+        width = (t - timesteps[step + 1] if step + 1 < len(timesteps) else t) / 1000
+        z = z + (null + guidance * (prompt - null)) * width[:, None, None, None, None]
+        if active is not None:
+            z = torch.where(active[:, None, :, None, None], z, z_before)
+        if on_step is not None:
+            on_step(step, z)
+    return z
+
+
+def _evaluate(
+    velocity: Velocity, x: Tensor, s: Tensor, with_grad: bool, checkpoint_steps: bool
+) -> Tensor:
+    if not with_grad:
+        with torch.no_grad():
+            return velocity(x, s)
+    if checkpoint_steps and torch.is_grad_enabled():
+        return checkpoint(velocity, x, s, use_reentrant=False)
+    return velocity(x, s)
+
+
+def _put_back(x: Tensor, clean: Tensor | None, clean_frames: Tensor | None) -> Tensor:
+    return x if clean is None or clean_frames is None else blend_clean(x, clean, clean_frames)
+
+
+def _check_k(num_steps: int, k: int) -> None:
+    if not 1 <= k <= num_steps:
+        raise ValueError(f"k must lie in 1..{num_steps}, got {k}")

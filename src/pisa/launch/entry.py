@@ -1,0 +1,91 @@
+"""Command-line entry: the configuration is checked first, and a user's mistake is one line."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from pisa.types import PisaError
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+def entry_point(run: Callable[[DictConfig], None], config_dir: Path, config_name: str) -> None:
+    """Run ``run`` under Hydra with the command line's overrides."""
+    problem = _problem_of_overrides(config_dir, config_name)
+    if problem is not None:
+        _fail(problem)
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    command = hydra.main(
+        version_base="1.3", config_path=str(config_dir), config_name=config_name
+    )(_reporting(run))
+    command()
+
+
+def _problem_of_overrides(config_dir: Path, config_name: str) -> str | None:
+    """One line about an unknown experiment or override, or None. Hydra's own flags pass."""
+    arguments = sys.argv[1:]
+    overrides = [a for a in arguments if "=" in a and not a.startswith("-")]
+    stray = [a for a in arguments if "=" not in a and not a.startswith(("-", "~"))]
+    if stray:
+        return f"what is {stray[0]!r}? Overrides have the form name=value"
+    if {"-m", "--multirun"} & set(arguments):
+        return None  # sweeps have values that only the sweeper understands
+    try:
+        with hydra.initialize_config_dir(str(config_dir), version_base="1.3"):
+            hydra.compose(config_name, overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        return _shorten(str(error), config_dir)
+    return None
+
+
+def _shorten(message: str, config_dir: Path) -> str:
+    """Hydra's message on one line, with the valid names where a configuration was not found."""
+    missing = re.search(r"(?:Could not find|Could not override) '([^']+)'", message)
+    if missing and "/" in missing.group(1):
+        group, _, name = missing.group(1).rpartition("/")
+        valid = sorted(path.stem for path in (config_dir / group).glob("*.yaml"))
+        return f"no {group} named {name!r}; valid: {', '.join(valid)}"
+    key = re.search(r"Key '([^']+)' is not in struct", message)
+    if key:
+        return f"unknown setting {key.group(1)!r}; see the names with --cfg job"
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return "; ".join(lines[:2])
+
+
+def _reporting(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+    def reporting(cfg: DictConfig) -> None:
+        try:
+            run(cfg)
+        except PisaError as error:
+            _fail(str(error))
+        except OSError as error:
+            if error.errno is None:
+                raise
+            _fail(f"{error.filename or 'the file system'}: {os.strerror(error.errno)}")
+        except KeyboardInterrupt:
+            print("stopped; the same command goes on from here", file=sys.stderr)
+            sys.stderr.flush()
+            os._exit(EXIT_INTERRUPTED)  # loader and simulation workers must not hold the exit
+
+    return reporting
+
+
+def _as_interrupt(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _fail(message: str) -> None:
+    first = " ".join(message.split())
+    print(f"error: {first}", file=sys.stderr)
+    raise SystemExit(EXIT_USER_ERROR)

@@ -1,0 +1,98 @@
+"""The verbs: simulate, train, evaluate."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from lightning.pytorch import seed_everything
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from pisa.launch.datasets import DataSets
+from pisa.launch.evaluation import Evaluation
+from pisa.launch.stages import run_stage
+from pisa.types import PisaError
+
+# What decides the result of a stage; anything else may change between two runs of one experiment.
+RESULT_KEYS = ("seed", "prior", "simulation", "model", "perception", "data", "trainer")
+IRRELEVANT = ("num_workers", "enable_progress_bar", "val_check_interval", "root")
+
+
+def simulate_main(cfg: DictConfig) -> None:
+    """Make the data sets of ``cfg.datasets`` (all of the simulation's when empty)."""
+    sets = DataSets(cfg)
+    for name in cfg.datasets or cfg.simulation.datasets:
+        print(f"{name}: {sets.make(name)}")
+
+
+def train_main(cfg: DictConfig) -> None:
+    """Run the stages, then score base, each stage, and the two reference rows."""
+    _prepare_torch(cfg)
+    folder = stage_folder(cfg, cfg.stages[-1], cfg.name)
+    _claim(folder, cfg)
+    sources: dict[str, Path | None] = {"base": None}
+    for stage in cfg.stages:
+        row = cfg.name if stage == cfg.stages[-1] else stage
+        sources[row] = _stage_weights(cfg, stage, sources)
+    if cfg.evaluate:
+        Evaluation(cfg, folder).run(sources)
+
+
+def evaluate_main(cfg: DictConfig) -> None:
+    """Score a checkpoint (``ckpt=...``) beside the base model and the two reference rows."""
+    _prepare_torch(cfg)
+    folder = Path(cfg.output_dir)
+    _claim(folder, cfg)
+    sources: dict[str, Path | None] = {"base": None}
+    if cfg.ckpt is not None:
+        sources[cfg.name] = Path(cfg.ckpt)
+    Evaluation(cfg, folder).run(sources)
+
+
+def stage_folder(cfg: DictConfig, stage: str, name: str) -> Path:
+    """``OUTPUT_DIR/NAME-DIGEST``; the digest covers all that decides the stage's weights."""
+    upto = cfg.stages[: list(cfg.stages).index(stage) + 1]
+    chosen = {key: cfg[key] for key in (*RESULT_KEYS, *upto)}
+    plain = OmegaConf.to_container(OmegaConf.create(chosen), resolve=False)
+    text = json.dumps(_without(plain, IRRELEVANT), sort_keys=True, default=str)
+    return Path(cfg.output_dir) / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _stage_weights(cfg: DictConfig, stage: str, sources: dict[str, Path | None]) -> Path:
+    """Weights of a stage: given, left by an earlier run, or trained now."""
+    given = cfg[stage].get("checkpoint")
+    if given is not None:
+        return Path(given)
+    name = cfg.name if stage == cfg.stages[-1] else stage
+    folder = stage_folder(cfg, stage, name)
+    start = list(sources.values())[-1]
+    return run_stage(_with_run_dir(cfg, folder), stage, folder, start)
+
+
+def _with_run_dir(cfg: DictConfig, folder: Path) -> DictConfig:
+    copy = cfg.copy()
+    with open_dict(copy):
+        copy.run_dir = str(folder)
+    return copy
+
+
+def _claim(folder: Path, cfg: DictConfig) -> None:
+    """Create the output folder and record the configuration, before any work is done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg))
+    except OSError as error:
+        raise PisaError(f"cannot write {folder}: {error.strerror}") from error
+
+
+def _without(value, keys: tuple[str, ...]):
+    if isinstance(value, dict):
+        return {k: _without(v, keys) for k, v in value.items() if k not in keys}
+    return value
+
+
+def _prepare_torch(cfg: DictConfig) -> None:
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    torch.set_flush_denormal(True)  # on CPU denormal numbers slow a step several times

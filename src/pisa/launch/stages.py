@@ -1,0 +1,85 @@
+"""One training stage: task, data, callbacks and trainer from the configuration, then fit."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch import nn
+
+from pisa.launch.datasets import DataSets
+from pisa.models.base import VideoModel
+from pisa.tasks.weights import load_denoiser
+from pisa.types import PisaError
+
+WEIGHTS = "weights.safetensors"
+
+
+def build_model(cfg: DictConfig, weights: Path | None) -> VideoModel:
+    """The configured base model, with the denoiser of ``weights`` where given."""
+    model: VideoModel = instantiate(cfg.model)
+    if weights is not None:
+        load_denoiser(model.denoiser, weights)
+    return model
+
+
+def build_data(cfg: DictConfig, sets: DataSets, **options: Any) -> pl.LightningDataModule:
+    """The configured data module over data sets that are simulated when missing.
+
+    ``options`` override its settings; ``train`` names a data set of ``cfg.simulation``.
+    """
+    names = {key: cfg.data[key] for key in ("train", "sim_seen", "sim_unseen") if key in cfg.data}
+    names |= {key: options.pop(key) for key in list(options) if key in names}
+    folders = {key: sets.folder_name(name) for key, name in names.items()}
+    prepare = {"prepare": sets.prepare} if folders else {}
+    return instantiate(cfg.data, root=cfg.data_dir, **folders, **prepare, **options)
+
+
+def run_stage(cfg: DictConfig, stage: str, folder: Path, start: Path | None) -> Path:
+    """Train a stage in ``folder`` from ``start``, or go on where it stopped.
+
+    Returns the path of the denoiser's weights; a finished stage returns at once.
+    """
+    weights = folder / WEIGHTS
+    if weights.is_file():
+        print(f"{stage}: using {weights}")
+        return weights
+    chosen = cfg[stage]
+    sets = DataSets(cfg)
+    data = build_data(cfg, sets, train=chosen.train, batch_size=chosen.batch_size)
+    task = build_task(cfg, stage, start)
+    trainer = build_trainer(cfg, chosen.max_steps, instantiate(cfg.perception.tracker))
+    last = folder / "checkpoints" / "last.ckpt"
+    print(f"{stage}: {chosen.max_steps} steps of {chosen.batch_size} clips in {folder}")
+    trainer.fit(task, data, ckpt_path=last if last.exists() else None, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    if not weights.is_file():
+        raise PisaError(f"{stage} ended without {weights}; is callbacks.export switched off?")
+    return weights
+
+
+def build_task(cfg: DictConfig, stage: str, start: Path | None) -> pl.LightningModule:
+    """The stage's LightningModule; a stage with a reward gets it built."""
+    options: dict[str, Any] = {"model": build_model(cfg, start)}
+    if "reward" in cfg[stage]:
+        options["reward"] = instantiate(cfg[stage].reward)
+    return instantiate(cfg[stage].task, **options)
+
+
+def build_trainer(cfg: DictConfig, max_steps: int, tracker: nn.Module) -> pl.Trainer:
+    """The trainer with the configured callbacks and loggers; partial callbacks get the tracker."""
+    callbacks = [instantiate(entry) for entry in (cfg.callbacks or {}).values() if entry]
+    callbacks = [c(tracker=tracker) if isinstance(c, partial) else c for c in callbacks]
+    loggers = [instantiate(entry) for entry in (cfg.logger or {}).values() if entry]
+    return instantiate(
+        cfg.trainer,
+        max_steps=max_steps,
+        callbacks=callbacks,
+        logger=loggers,
+        default_root_dir=cfg.run_dir,
+    )

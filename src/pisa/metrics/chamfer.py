@@ -1,0 +1,159 @@
+"""Chamfer distance between two masks by exact distance transforms.
+
+The plain way builds a KD-tree of each mask's pixels and queries it with the other's. On a pixel
+grid the same nearest distances come from a separable squared distance transform (Felzenszwalb and
+Huttenlocher, "Distance Transforms of Sampled Functions", 2012), here with integer arithmetic, so
+that it is exact, and restricted in three ways that change no result:
+
+* only the two bounding boxes are looked at;
+* pixels inside both masks are at distance zero;
+* the search along the second axis stops once no query pixel can still improve.
+
+``scipy.ndimage.distance_transform_edt`` gives the same numbers and reached about half this speed
+(``benchmarks/metrics_official.py`` prints both).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from pisa.ops.masks import bounding_box
+
+_FAR = np.int32(1 << 29)  # above every squared distance in px; _FAR + k^2 stays within int32
+_MAX_SIDE_PX = 16384  # 2 * side^2 must stay below _FAR + 1
+_BEYOND = np.int32(2 * _MAX_SIDE_PX)
+_STEPS_PER_CHECK = 4
+
+
+def chamfer_px(first: Bool[np.ndarray, "h w"], second: Bool[np.ndarray, "h w"]) -> float:
+    """Sum of both directed mean distances in px (paper Appendix B); NaN if a mask is empty."""
+    first_box, second_box = bounding_box(first), bounding_box(second)
+    if first_box is None or second_box is None:
+        return float("nan")
+    if max(*first.shape, *second.shape) > _MAX_SIDE_PX:
+        raise ValueError(f"masks larger than {_MAX_SIDE_PX} px a side are not supported")
+    region = tuple(
+        slice(min(a.start, b.start), max(a.stop, b.stop))
+        for a, b in zip(first_box, second_box, strict=True)
+    )
+    if _moves_mostly_down(first_box, second_box):
+        first, second = first.T, second.T
+        region = region[::-1]
+    first, second = np.ascontiguousarray(first[region]), np.ascontiguousarray(second[region])
+    forward = _distance_sum_px(first, second) / np.count_nonzero(first)
+    return forward + _distance_sum_px(second, first) / np.count_nonzero(second)
+
+
+def _moves_mostly_down(first: tuple[slice, slice], second: tuple[slice, slice]) -> bool:
+    """Whether the boxes are further apart in y than in x: the search then runs along x."""
+    apart = [abs(a.start + a.stop - b.start - b.stop) for a, b in zip(first, second, strict=True)]
+    return apart[0] > apart[1]
+
+
+def _distance_sum_px(query: Bool[np.ndarray, "h w"], target: Bool[np.ndarray, "h w"]) -> float:
+    """Sum over the query pixels of the distance to the nearest target pixel."""
+    outside = query & ~target
+    box = bounding_box(outside)
+    if box is None:
+        return 0.0
+    rows, columns = box
+    along_row = _squared_row_distance(target, columns)
+    first, last = _useful_rows(along_row, rows)
+    squared = np.where(outside[box], np.int32(2 * _FAR - 1), np.int32(0))
+    along_row, offset = along_row[first:last], rows.start - first
+    _minimum_below(squared, along_row, offset)
+    mirrored = along_row.shape[0] - squared.shape[0] - offset
+    _minimum_below(squared[::-1], along_row[::-1], mirrored)
+    return float(np.sqrt(squared, dtype=np.float64).sum())
+
+
+def _squared_row_distance(
+    target: Bool[np.ndarray, "h w"], columns: slice
+) -> Int[np.ndarray, "h c"]:
+    """Squared distance to the nearest target pixel of the same row; ``_FAR`` in empty rows."""
+    filled = target.any(axis=1)
+    runs = np.count_nonzero(target[:, 0]) + np.count_nonzero(target[:, 1:] > target[:, :-1])
+    if runs == np.count_nonzero(filled):  # one run in each row that has any
+        x = np.arange(columns.start, columns.stop, dtype=np.int32)
+        left = target.argmax(axis=1).astype(np.int32)[:, None]
+        right = (target.shape[1] - 1 - target[:, ::-1].argmax(axis=1)).astype(np.int32)[:, None]
+        distance = np.maximum(left - x, x - right)
+        np.maximum(distance, 0, out=distance)
+    else:
+        distance = _row_distance(target)[:, columns]
+    squared = distance * distance
+    squared[~filled] = _FAR
+    return squared
+
+
+def _row_distance(target: Bool[np.ndarray, "h w"]) -> Int[np.ndarray, "h w"]:
+    """Distance to the nearest target pixel of the same row, any number of runs per row."""
+    x = np.arange(target.shape[1], dtype=np.int32)
+    left = np.maximum.accumulate(np.where(target, x, -_BEYOND), axis=1)
+    right = np.minimum.accumulate(np.where(target, x, _BEYOND)[:, ::-1], axis=1)[:, ::-1]
+    return np.minimum(x - left, right - x)
+
+
+def _useful_rows(along_row: Int[np.ndarray, "h c"], queries: slice) -> tuple[int, int]:
+    """Target rows outside the queries' rows that some nearer row doesn't beat in every column."""
+    first, last = 0, along_row.shape[0]
+    if queries.start > 0:
+        first = queries.start - 1 - int(along_row[queries.start - 1 :: -1].argmin(axis=0).max())
+    if queries.stop < last:
+        last = queries.stop + 1 + int(along_row[queries.stop :].argmin(axis=0).max())
+    return first, last
+
+
+def _minimum_below(
+    squared: Int[np.ndarray, "q c"], along_row: Int[np.ndarray, "h c"], offset: int
+) -> None:
+    """Lower ``squared[r]`` in place to ``min_{k >= 0} along_row[r + offset + k] + k^2``.
+
+    A shift by ``k`` can lower an entry only while ``k^2 < squared - (lowest value below it)``,
+    which bounds the search and narrows the rows that still take part.
+    """
+    num_rows = along_row.shape[0]
+    last = min(squared.shape[0], num_rows - offset)
+    if last <= 0:
+        return
+    step = max(0, 1 - last - offset)
+    lowest = along_row[max(offset, 0) :].min(axis=0)
+    first, last = _open_rows(squared, lowest, 0, last, step)
+    lowest = _lowest_from(along_row, first + offset, last + offset)
+    buffer = np.empty_like(squared[first:last])
+    squared, offset, first, last = squared[first:last], offset + first, 0, last - first
+    for step in range(step, num_rows - offset):
+        if step % _STEPS_PER_CHECK == 0:
+            first, last = _open_rows(squared, lowest, first, last, step)
+            if first == last:
+                return
+        start, stop = max(first, -step - offset), min(last, num_rows - step - offset)
+        if start < stop:
+            candidate, current = buffer[start:stop], squared[start:stop]
+            np.add(along_row[start + offset + step : stop + offset + step], step * step, candidate)
+            np.minimum(current, candidate, current)
+
+
+def _open_rows(
+    squared: Int[np.ndarray, "q c"],
+    lowest: Int[np.ndarray, "..."],
+    first: int,
+    last: int,
+    step: int,
+) -> tuple[int, int]:
+    """The part of ``first:last`` outside which no shift by ``step`` or more lowers an entry."""
+    below = lowest if lowest.ndim == 1 else lowest[first:last]
+    rows = ((squared[first:last] - below).max(axis=1) > step * step).nonzero()[0]
+    return (first + int(rows[0]), first + int(rows[-1]) + 1) if rows.size else (first, first)
+
+
+def _lowest_from(
+    along_row: Int[np.ndarray, "h c"], first: int, last: int
+) -> Int[np.ndarray, "q c"]:
+    """Row ``i`` holds the column minima of ``along_row[max(first + i, 0):]``, up to ``last``."""
+    rows = np.clip(np.arange(first, last), 0, None)
+    block = along_row[rows]
+    if len(block):
+        block[-1] = along_row[rows[-1] :].min(axis=0)
+    return np.minimum.accumulate(block[::-1], axis=0)[::-1]

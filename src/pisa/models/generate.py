@@ -1,0 +1,98 @@
+"""Image-to-video generation with any ``VideoModel``; ORO and evaluation both use it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pisa.diffusion.noise_levels import inference_noise_levels
+from pisa.diffusion.samplers import Velocity, guided_velocity, sample_euler
+from pisa.models.base import VideoModel
+from pisa.types import Condition
+
+
+def generate(
+    model: VideoModel,
+    first_frame: Float[Tensor, "b 3 h w"],
+    captions: Sequence[str],
+    *,
+    num_frames: int,
+    fps_hz: float,
+    num_steps: int,
+    guidance: float,
+    generator: torch.Generator | None = None,
+    noise: Float[Tensor, "b c f i j"] | None = None,
+    checkpoint_steps: bool = False,
+    grad_steps: Collection[int] | None = None,
+    decode_chunk: int | None = None,
+) -> Float[Tensor, "b 3 t h w"]:
+    """Clips that continue ``first_frame``, nominally in [-1, 1], not clamped.
+
+    Carries gradient to the denoiser; callers that want none wrap it in ``torch.no_grad``.
+
+    Args:
+        guidance: classifier-free guidance scale; 1 runs the denoiser once per step.
+        generator: source of the initial noise, drawn on the generator's device.
+        noise: the initial noise itself, instead of ``generator``.
+        checkpoint_steps: recompute each step in backward (memory of one step, one more forward).
+        grad_steps: see ``sample_euler``.
+        decode_chunk: clips per ``decode`` call; None decodes all at once.
+
+    Raises:
+        ValueError: not one caption per clip, or noise of a wrong shape.
+    """
+    batch_size, _, height, width = first_frame.shape
+    if len(captions) != batch_size:
+        raise ValueError(f"{batch_size} first frames but {len(captions)} captions")
+    shape = (batch_size, *model.latent_shape(num_frames, height, width))
+    if noise is None:
+        noise = draw_noise(shape, generator, first_frame)
+    if noise.shape != shape:
+        raise ValueError(f"noise is {tuple(noise.shape)}, this clip needs {shape}")
+    clean_frames = torch.zeros(shape[0], shape[2], dtype=torch.bool, device=first_frame.device)
+    clean_frames[:, 0] = True
+    latents = sample_euler(
+        guided_velocity(_velocity_both(model, captions, clean_frames, fps_hz, guidance), guidance),
+        noise,
+        inference_noise_levels(num_steps, model.noise_schedule_shift(num_frames, height, width)),
+        clean=model.encode_first_frame(first_frame),
+        clean_frames=clean_frames,
+        checkpoint_steps=checkpoint_steps,
+        grad_steps=grad_steps,
+    )
+    chunks = latents.split(decode_chunk or batch_size)
+    return torch.cat([model.decode(chunk, num_frames) for chunk in chunks])
+
+
+def draw_noise(
+    shape: Sequence[int], generator: torch.Generator | None, like: Tensor
+) -> Float[Tensor, "b c f i j"]:
+    """Standard normal noise on ``like``'s device, the same for a generator on any device kind."""
+    device = like.device if generator is None else generator.device
+    return torch.randn(tuple(shape), generator=generator, device=device).to(like.device)
+
+
+def _velocity_both(
+    model: VideoModel,
+    captions: Sequence[str],
+    clean_frames: Tensor,
+    fps_hz: float,
+    guidance: float,
+) -> Velocity:
+    prompt = model.encode_captions(captions)
+    if guidance == 1.0:
+        return lambda x, s: model.velocity(x, s, prompt, clean_frames, fps_hz=fps_hz)
+    both = _stack(prompt, model.null_condition(len(captions)))
+    twice = clean_frames.repeat(2, 1)
+    return lambda x, s: model.velocity(x, s, both, twice, fps_hz=fps_hz)
+
+
+def _stack(prompt: Condition, null: Condition) -> Condition:
+    """Prompt rows, then null rows; a null row with an empty mask takes that of its prompt."""
+    null_mask = torch.where(null.mask.any(dim=1, keepdim=True), null.mask, prompt.mask)
+    return Condition(
+        torch.cat([prompt.embedding, null.embedding]), torch.cat([prompt.mask, null_mask])
+    )

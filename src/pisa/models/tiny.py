@@ -1,0 +1,141 @@
+"""The tiny base model: a small STDiT3 over the latents of a small convolutional codec.
+
+Same interface, architecture family and conditioning as Open-Sora v1.2; 64x64 pixels, 16 frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from pisa.models.opensora.stdit3 import STDiT3
+from pisa.models.tiny_codec import TinyCodec
+from pisa.models.tiny_text import WordHashEncoder
+from pisa.types import Condition, PisaError
+
+TIMESTEPS = 1000.0
+COMPRESSION = 8
+
+
+class TinyVideoModel(nn.Module):
+    """``VideoModel`` at tiny scale; ``denoiser`` is trainable, ``codec`` frozen.
+
+    ``weights`` names a safetensors file with ``denoiser.*`` and ``codec.*`` tensors: a path, or
+    the bare name of a file shipped in ``pisa/weights``. ``parts`` says which of the two to load.
+    ``shift`` is ``r`` of the timestep transform.
+    """
+
+    def __init__(
+        self,
+        codec: TinyCodec,
+        denoiser: STDiT3,
+        text: WordHashEncoder,
+        weights: str | Path | None = None,
+        parts: Sequence[str] = ("codec", "denoiser"),
+        shift: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.codec = codec
+        self.denoiser = denoiser
+        self.text = text
+        self.shift = shift
+        if weights is not None:
+            self._load(find_weights(weights), parts)
+        self.codec.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> TinyVideoModel:
+        super().train(mode)
+        self.codec.eval()
+        return self
+
+    def encode(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c t i j"]:
+        return self.codec.encode(video)
+
+    def encode_first_frame(self, frame: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c 1 i j"]:
+        return self.codec.encode(frame[:, :, None])
+
+    def decode(
+        self, latents: Float[Tensor, "b c t i j"], num_frames: int
+    ) -> Float[Tensor, "b 3 t h w"]:
+        if latents.shape[2] != num_frames:
+            raise ValueError(f"{latents.shape[2]} latent frames decode to as many frames")
+        return self.codec.decode(latents)
+
+    def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+        if height % COMPRESSION or width % COMPRESSION:
+            raise PisaError(f"the tiny model needs sizes divisible by 8, not {height}x{width}")
+        return (
+            self.codec.latent_channels,
+            num_frames,
+            height // COMPRESSION,
+            width // COMPRESSION,
+        )
+
+    def encode_captions(self, captions: Sequence[str]) -> Condition:
+        condition = self.text(captions)
+        device = next(self.denoiser.parameters()).device
+        return Condition(condition.embedding.to(device), condition.mask.to(device))
+
+    def null_condition(self, batch_size: int) -> Condition:
+        null = self.denoiser.y_embedder.y_embedding
+        mask = torch.ones(batch_size, null.shape[0], dtype=torch.bool, device=null.device)
+        return Condition(null.expand(batch_size, -1, -1), mask)
+
+    def velocity(
+        self,
+        x: Float[Tensor, "b c t i j"],
+        noise_level: Float[Tensor, " b"],
+        condition: Condition,
+        clean_frames: Bool[Tensor, "b t"],
+        *,
+        fps_hz: float,
+    ) -> Float[Tensor, "b c t i j"]:
+        size = x.new_tensor([float(x.shape[3] * COMPRESSION)])
+        output = self.denoiser(
+            x,
+            noise_level * TIMESTEPS,
+            condition.embedding[:, None],
+            mask=condition.mask,
+            x_mask=~clean_frames,
+            fps=x.new_tensor([fps_hz]).expand(x.shape[0]),
+            height=size,
+            width=size,
+        )
+        return -output  # STDiT3 predicts x_0 - noise
+
+    def noise_schedule_shift(self, num_frames: int, height: int, width: int) -> float:
+        return self.shift
+
+    def _load(self, path: Path, parts: Sequence[str]) -> None:
+        try:
+            tensors = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise PisaError(f"cannot read weights {path}: {error}") from error
+        for part in parts:
+            prefix = f"{part}."
+            own = {
+                k.removeprefix(prefix): v.float() for k, v in tensors.items() if k.startswith(prefix)
+            }
+            try:
+                getattr(self, part).load_state_dict(own, strict=True)
+            except RuntimeError as error:
+                reason = str(error).splitlines()[1].strip()
+                raise PisaError(f"{path} does not fit this model's {part}: {reason}") from error
+
+
+def find_weights(weights: str | Path) -> Path:
+    """A path as it is, or the file of that name shipped with the package."""
+    path = Path(weights)
+    if path.is_file():
+        return path
+    shipped = Path(str(resources.files("pisa") / "weights" / path.name))
+    if path.name == str(weights) and shipped.is_file():
+        return shipped
+    raise PisaError(f"no weights at {path}, nor shipped as pisa/weights/{path.name}")

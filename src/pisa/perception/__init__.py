@@ -1,0 +1,1 @@
+"""Frozen, differentiable teachers: object tracking, optical flow and relative inverse depth."""

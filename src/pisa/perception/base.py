@@ -1,0 +1,75 @@
+"""What rewards need of a teacher, and how the packaged teachers find their weights.
+
+Teachers take clips ``[B, 3, T, H, W]`` in ``[-1, 1]`` and are differentiable in them. A teacher
+made by ``from_pretrained`` is frozen and in eval mode.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from jaxtyping import Bool, Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from pisa.types import PisaError
+
+_Module = TypeVar("_Module", bound=nn.Module)
+
+
+class Tracker(Protocol):
+    """Segments given first-frame objects through a clip."""
+
+    def segment(
+        self, video: Float[Tensor, "b 3 t h w"], first_masks: Bool[Tensor, "b n h w"]
+    ) -> Float[Tensor, "b n t h w"]:
+        """Mask logits; an empty first mask gives negative logits everywhere."""
+        ...
+
+
+class FlowEstimator(Protocol):
+    """Estimates forward optical flow."""
+
+    def flow(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b 2 u h w"]:
+        """Flow (dx, dy) in pixels from frame t to t + 1; u = t - 1."""
+        ...
+
+
+class DepthEstimator(Protocol):
+    """Estimates relative inverse depth."""
+
+    def depth(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b t h w"]:
+        """Relative inverse depth: larger is nearer, scale and shift are free."""
+        ...
+
+
+def freeze(module: _Module) -> _Module:
+    """The same module in eval mode, its parameters without gradient."""
+    return module.requires_grad_(False).eval()
+
+
+def load_packaged(module: _Module, name: str, path: str | Path | None) -> _Module:
+    """Load ``path`` (None: the packaged ``weights/<name>.safetensors``) and freeze the module.
+
+    Raises:
+        PisaError: the file is missing, unreadable or holds other tensors than the module.
+    """
+    source = Path(path) if path is not None else _packaged_path(name)
+    if not source.is_file():
+        raise PisaError(
+            f"weights of the {name} teacher not found: {source}. Train them with "
+            f"`python train.py experiment={name}` or pass a .safetensors file as `path`."
+        )
+    try:
+        state = {key: value.float() for key, value in load_file(source).items()}
+        module.load_state_dict(state)
+    except (SafetensorError, RuntimeError) as error:
+        raise PisaError(f"{source} does not hold weights of {type(module).__name__}: {error}") from error
+    return freeze(module)
+
+
+def _packaged_path(name: str) -> Path:
+    return Path(str(resources.files("pisa") / "weights" / f"{name}.safetensors"))

@@ -1,0 +1,1 @@
+"""Results for people: metrics.json, tables, figures and one self-contained HTML page."""

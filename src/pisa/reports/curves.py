@@ -1,0 +1,124 @@
+"""Learning curves: read Lightning's CSVLogger files and draw them as inline SVG."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from pisa.types import PisaError
+
+Curve = Sequence[tuple[float, float]]
+_NOT_CURVES = ("step", "epoch")
+_INK = "#0a0b0c"  # stands for the page's text colour until the SVG is inlined
+_LINE = "#0072b1"
+_MAX_POINTS = 300
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One drawn curve. ``note`` says what a reader can't see: averaging, missing values."""
+
+    name: str
+    svg: str
+    last_value: float | None
+    last_step: float
+    note: str
+
+
+def read_csv_logger(path: Path | str) -> dict[str, list[tuple[int, float]]]:
+    """``{metric: [(step, value), ...]}`` of a Lightning ``metrics.csv``, in step order.
+
+    Empty cells (metrics logged at other steps) are skipped, logged NaNs are kept.
+    Raises ``PisaError`` naming file and line when it cannot be read.
+    """
+    path = Path(path)
+    curves: dict[str, list[tuple[int, float]]] = {}
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            reader = csv.DictReader(stream)
+            if "step" not in (reader.fieldnames or ()):
+                raise PisaError(f"{path}: no column 'step'; is this a CSVLogger file?")
+            for row in reader:
+                for name, value in row.items():
+                    if name not in _NOT_CURVES and value:
+                        curves.setdefault(name, []).append((int(row["step"]), float(value)))
+    except OSError as error:
+        raise PisaError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, TypeError) as error:
+        raise PisaError(f"{path}, line {reader.line_num}: {error}") from error
+    return {name: sorted(points, key=lambda p: p[0]) for name, points in curves.items()}
+
+
+def draw_charts(curves: Mapping[str, Curve]) -> list[Chart]:
+    """One small chart per curve; curves without a point are left out."""
+    return [_draw(name, curve) for name, curve in curves.items() if len(curve)]
+
+
+def _draw(name: str, curve: Curve) -> Chart:
+    steps, values, window = average_windows(curve, _MAX_POINTS)
+    missing = sum(not math.isfinite(value) for _, value in curve)
+    notes = [f"each point is the mean of {window} logged values"] if window > 1 else []
+    notes += [f"{missing} of {len(curve)} values are not finite"] if missing else []
+    last = curve[-1][1]
+    return Chart(
+        name=name,
+        svg=_svg(name, steps, values),
+        last_value=last if math.isfinite(last) else None,
+        last_step=curve[-1][0],
+        note="; ".join(notes),
+    )
+
+
+def average_windows(curve: Curve, max_points: int) -> tuple[list[float], list[float], int]:
+    """Steps, values and window length; non-finite values leave a gap (NaN), never a mean."""
+    window = math.ceil(len(curve) / max_points)
+    steps, values = [], []
+    for start in range(0, len(curve), window):
+        part = curve[start : start + window]
+        steps.append(part[-1][0])
+        mean = math.fsum(v for _, v in part if math.isfinite(v)) / len(part)
+        values.append(mean if all(math.isfinite(v) for _, v in part) else math.nan)
+    return steps, values, window
+
+
+def _svg(name: str, steps: Sequence[float], values: Sequence[float]) -> str:
+    style: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": name,
+        "font.size": 9,
+        "text.color": _INK,
+    }
+    style |= {f"{axis}tick.color": _INK for axis in "xy"} | {"axes.edgecolor": _INK}
+    with mpl.rc_context(style):
+        figure = Figure(figsize=(4.2, 2.2), layout="constrained")
+        axes = figure.add_subplot()
+        marker = "o" if len(steps) < 12 else ""
+        axes.plot(steps, values, color=_LINE, linewidth=1.6, marker=marker)
+        axes.grid(color=_INK, alpha=0.12, linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_xlabel("step", color=_INK)
+        return _inline(figure)
+
+
+def _inline(figure: Figure) -> str:
+    """SVG text for an HTML page: no prologue, no outside address, the page's text colour."""
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)
+    text = re.sub(r'<g id="[^"]*"', "<g", text)  # charts share a page: keep ids unique
+    text = re.sub(r'(?<= )(width|height)="[^"]*pt" ', "", text, count=2)  # CSS sets the size
+    text = re.sub(r"<style[^>]*>.*?</style>", "", text, flags=re.DOTALL)  # would style the page
+    text = text.replace("<svg ", '<svg aria-hidden="true" ', 1)
+    return text.replace(_INK, "currentColor").replace(_LINE, "var(--line)")

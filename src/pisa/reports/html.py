@@ -1,0 +1,176 @@
+"""One self-contained HTML page: tables, learning curves and every clip, with no outside request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from pisa.reports.curves import Curve, draw_charts
+from pisa.reports.files import write_atomic
+from pisa.reports.metrics_json import paired_summary, validate_metrics
+from pisa.reports.names import (
+    METRICS,
+    TRUTH,
+    direction,
+    metric_arrow,
+    metric_label,
+    model_colours,
+    model_label,
+    order_metrics,
+    order_models,
+    split_label,
+)
+from pisa.reports.panels import Panel, build_panels
+from pisa.reports.published import PublishedRow
+from pisa.reports.table import Cell, result_table
+
+_TEMPLATES = Path(__file__).with_name("templates")
+_REFERENCES = ("psft", "base")  # what the other models are compared with
+_NOT_COMPARED = (TRUTH, "frozen")
+
+
+def write_report(
+    out_html: Path | str,
+    metrics: Mapping[str, Any],
+    *,
+    title: str,
+    videos: Sequence[Mapping[str, Any]] = (),
+    curves: Mapping[str, Curve] | None = None,
+    config_text: str = "",
+    published: Sequence[PublishedRow] = (),
+    fps_hz: float = 16.0,
+) -> Path:
+    """Write the page atomically and return its path.
+
+    ``videos``: see ``panels.build_panels``; ``curves``: ``{name: [(step, value), ...]}``.
+    Raises ``ValueError`` for metrics that are not schema 1, ``PisaError`` for an unwritable path.
+    """
+    validate_metrics(metrics)
+    panels = build_panels(videos, metrics["per_clip"], fps_hz)
+    models = order_models(model for panel in panels for model in panel.models)
+    sort_by = _sort_choices(panels)
+    page = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            title=title,
+            metrics=metrics,
+            table=result_table(metrics, published),
+            has_published=bool(published),
+            empty=Cell(),
+            pairs=_pairs(metrics),
+            charts=draw_charts(curves or {}),
+            panels=_worst_first(panels, sort_by),
+            sort_by=sort_by,
+            data=_page_data(panels, models, fps_hz),
+            fps_hz=fps_hz,
+            colours=model_colours(models),
+            config_text=config_text,
+        )
+    )
+    write_atomic(Path(out_html), page.encode("utf-8"))
+    return Path(out_html)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "model_label": model_label,
+        "metric_label": metric_label,
+        "metric_arrow": metric_arrow,
+        "split_label": split_label,
+        "signed": _signed,
+    }
+    return environment
+
+
+def _pairs(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every model against PSFT and base, on the clips both have; one entry per pair and split."""
+    scored = {row["model"] for row in metrics["per_clip"]}
+    models = [m for m in order_models(metrics["summary"]) if m not in _NOT_COMPARED]
+    later = {"base": ("base",), "psft": ("base", "psft")}
+    pairs = [
+        (model, reference)
+        for model in models
+        for reference in _REFERENCES
+        if {model, reference} <= scored and model not in later[reference]
+    ]
+    return [
+        {"a": a, "b": b, "split": split, "cells": _verdicts(cells)}
+        for a, b in pairs
+        for split, cells in paired_summary(metrics, a, b).items()
+    ]
+
+
+def _verdicts(cells: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {metric: {**cell, "verdict": _verdict(cell, metric)} for metric, cell in cells.items()}
+
+
+def _verdict(cell: Mapping[str, Any], metric: str) -> str:
+    low, high = cell["ci95"]
+    if cell["n"] < 2 or low is None or high is None or not direction(metric):
+        return ""
+    if low <= 0 <= high:
+        return "not clear"
+    return "better" if (low > 0) == (direction(metric) > 0) else "worse"
+
+
+def _sort_choices(panels: Sequence[Panel]) -> dict[str, list[str]]:
+    """Models and metrics to sort the clips by; the first of each gives the page's first order."""
+    models = order_models(m for p in panels for m in p.models if m != TRUTH and p.scores[m])
+    names = {name for panel in panels for m in models for name in panel.scores.get(m, {})}
+    return {
+        "models": models[::-1],  # the model trained last comes first
+        "metrics": [name for name in order_metrics(sorted(names)) if name in METRICS],
+    }
+
+
+def _worst_first(
+    panels: Sequence[Panel], sort_by: Mapping[str, list[str]]
+) -> list[tuple[int, Panel]]:
+    """Panels with their index in the page's data; clips without a score come before all others."""
+    numbered = list(enumerate(panels))
+    if not sort_by["models"] or not sort_by["metrics"]:
+        return numbered
+    model, metric = sort_by["models"][0], sort_by["metrics"][0]
+
+    def badness(entry: tuple[int, Panel]) -> float:
+        value = entry[1].scores.get(model, {}).get(metric)
+        return float("inf") if value is None else -direction(metric) * value
+
+    return sorted(numbered, key=badness, reverse=True)
+
+
+def _page_data(panels: Sequence[Panel], models: Sequence[str], fps_hz: float) -> dict[str, Any]:
+    """What the page's script needs; Jinja's ``tojson`` makes it safe inside a script element."""
+    return {
+        "fps": fps_hz,
+        "truth": TRUTH,
+        "colours": model_colours(models),
+        "labels": {model: model_label(model) for model in models},
+        "directions": {metric: direction(metric) for metric in METRICS},
+        "panels": [
+            {
+                "models": panel.models,
+                "frames": panel.num_frames,
+                "overlay": panel.overlay,
+                "scores": panel.scores,
+            }
+            for panel in panels
+        ],
+    }
+
+
+def _signed(value: float) -> str:
+    """Three decimals with a sign; a true minus, and no sign for what prints as zero."""
+    text = f"{value:+.3f}"
+    return "0.000" if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")

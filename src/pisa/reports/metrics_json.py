@@ -1,0 +1,193 @@
+"""metrics.json, schema 1: build from per-clip rows, validate, write, read, compare two models.
+
+A clip sampled with several seeds counts once: its values are averaged over seeds before the
+bootstrap, because samples of one clip are not independent. A value that is missing or not finite
+is written as null, listed under ``failures`` and left out of the mean; ``n`` beside each mean is
+the number of clips it was taken over.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pisa.metrics.statistics import bootstrap_ci
+from pisa.reports.files import write_atomic
+from pisa.reports.names import METRICS, direction, order_metrics, order_models, order_splits
+from pisa.reports.provenance import provenance
+from pisa.reports.schema import KEYS, validate_metrics
+from pisa.types import PisaError
+
+__all__ = [
+    "build_metrics",
+    "paired_summary",
+    "provenance",
+    "read_metrics",
+    "summarise",
+    "validate_metrics",
+    "write_metrics",
+]
+
+Row = Mapping[str, Any]
+
+
+def build_metrics(
+    rows: Sequence[Row],
+    failures: Sequence[Mapping[str, Any] | str],
+    *,
+    protocol: str,
+    provenance: Mapping[str, Any],
+    metrics: Sequence[str] = METRICS,
+) -> dict[str, Any]:
+    """The whole document, validated.
+
+    ``rows`` hold ``model``, ``split``, ``clip``, ``seed`` and one number per metric; a metric that
+    a row does not carry at all (time error of real clips) is not a failure, a NaN is. Other
+    numbers (frame counts) stay in ``per_clip`` and aren't averaged. ``metrics`` names what is
+    averaged. Raises ``ValueError`` for rows that break the schema or appear twice.
+    """
+    per_clip = [_clean_row(row, metrics) for row in rows]
+    listed = [{"reason": f} if isinstance(f, str) else dict(f) for f in failures]
+    document = {
+        "schema": 1,
+        "protocol": protocol,
+        "summary": summarise(per_clip, metrics, seed=int(provenance.get("seed") or 0)),
+        "per_clip": per_clip,
+        "failures": listed + _not_finite(per_clip, metrics),
+        "provenance": dict(provenance),
+    }
+    validate_metrics(document)
+    return document
+
+
+def summarise(
+    per_clip: Sequence[Row], metrics: Sequence[str], *, seed: int
+) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
+    """``{model: {split: {metric: {"mean", "ci95", "n"}}}}`` with bootstrap intervals over clips."""
+    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in per_clip:
+        groups[row["model"], row["split"]].append(row)
+    summary: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
+    for model in order_models(model for model, _ in groups):
+        splits = order_splits(split for name, split in groups if name == model)
+        summary[model] = {s: _summarise_rows(groups[model, s], metrics, seed) for s in splits}
+    return summary
+
+
+def paired_summary(metrics: Mapping[str, Any], a: str, b: str) -> dict[str, dict[str, Any]]:
+    """Mean of (a - b) per split and metric, over the clips and seeds that both models have.
+
+    ``{split: {metric: {"mean", "ci95", "n", "a_better"}}}``; ``a_better`` counts the clips on which
+    ``a`` is strictly better (None where a metric has no known direction). Negative L2, chamfer and
+    time-error differences and positive IoU differences favour ``a``.
+    Raises ``PisaError`` for a model that has no rows.
+    """
+    rows_a, rows_b = _rows_of(metrics, a), _rows_of(metrics, b)
+    seed = int(metrics["provenance"].get("seed") or 0)
+    names = _metric_names(metrics["summary"])
+    splits = order_splits(split for split, _, _ in rows_a if any(k[0] == split for k in rows_b))
+    result = {s: {m: _paired(rows_a, rows_b, s, m, seed) for m in names} for s in splits}
+    kept = {s: {m: cell for m, cell in cells.items() if cell["n"]} for s, cells in result.items()}
+    return {split: cells for split, cells in kept.items() if cells}
+
+
+def write_metrics(path: Path | str, metrics: Mapping[str, Any]) -> None:
+    """Validate and write as UTF-8 JSON, atomically. NaN never reaches the file."""
+    validate_metrics(metrics)
+    text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomic(Path(path), (text + "\n").encode("utf-8"))
+
+
+def read_metrics(path: Path | str) -> dict[str, Any]:
+    """Read and validate; raises ``PisaError`` naming the file and what is wrong with it."""
+    path = Path(path)
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        validate_metrics(document)
+    except OSError as error:
+        raise PisaError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise PisaError(f"{path} is not a metrics.json of schema 1: {error}") from error
+    return document
+
+
+def _clean_row(row: Row, metrics: Sequence[str]) -> dict[str, Any]:
+    """Plain Python numbers; every non-finite number becomes None."""
+    clean: dict[str, Any] = {}
+    for key, value in row.items():
+        number = value.item() if hasattr(value, "item") else value  # numpy or torch scalar
+        if key in metrics and number is not None:
+            number = float(number)
+        if isinstance(number, float) and not math.isfinite(number):
+            number = None
+        clean[key] = number
+    return clean
+
+
+def _not_finite(per_clip: Iterable[Row], metrics: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        {key: row.get(key) for key in KEYS}
+        | {"metric": metric, "reason": f"{metric} is not a number; left out of the mean"}
+        for row in per_clip
+        for metric in metrics
+        if metric in row and row[metric] is None
+    ]
+
+
+def _summarise_rows(rows: Sequence[Row], metrics: Sequence[str], seed: int) -> dict[str, Any]:
+    present = [metric for metric in metrics if any(metric in row for row in rows)]
+    return {metric: _cell(_clip_means(rows, metric), seed) for metric in present}
+
+
+def _clip_means(rows: Sequence[Row], metric: str) -> list[float]:
+    """One value per clip: the mean over the seeds with a finite value."""
+    by_clip: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        if row.get(metric) is not None:
+            by_clip[row["clip"]].append(row[metric])
+    return [math.fsum(values) / len(values) for values in by_clip.values()]
+
+
+def _cell(values: Sequence[float], seed: int) -> dict[str, Any]:
+    if not values:
+        return {"mean": None, "ci95": [None, None], "n": 0}
+    mean, low, high, count = bootstrap_ci(values, seed)
+    return {"mean": float(mean), "ci95": [_finite(low), _finite(high)], "n": int(count)}
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _rows_of(metrics: Mapping[str, Any], model: str) -> dict[tuple[str, str, Any], Row]:
+    rows = {
+        (row["split"], row["clip"], row["seed"]): row
+        for row in metrics["per_clip"]
+        if row["model"] == model
+    }
+    if not rows:
+        raise PisaError(f"no clip was scored for model {model!r}, so it cannot be compared")
+    return rows
+
+
+def _metric_names(summary: Mapping[str, Any]) -> list[str]:
+    cells = [split for splits in summary.values() for split in splits.values()]
+    return order_metrics(metric for split in cells for metric in split)
+
+
+def _paired(rows_a: Mapping, rows_b: Mapping, split: str, metric: str, seed: int) -> dict[str, Any]:
+    differences = [
+        {"clip": key[1], metric: rows_a[key][metric] - rows_b[key][metric]}
+        for key in rows_a.keys() & rows_b.keys()
+        if key[0] == split
+        and rows_a[key].get(metric) is not None
+        and rows_b[key].get(metric) is not None
+    ]
+    values = _clip_means(sorted(differences, key=lambda row: row["clip"]), metric)
+    sign = direction(metric)
+    better = sum(sign * value > 0 for value in values) if sign else None
+    return _cell(values, seed) | {"a_better": better}

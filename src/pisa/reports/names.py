@@ -1,0 +1,75 @@
+"""Names, order, direction and colour of the models, splits and metrics in every report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+METRICS = ("l2", "chamfer", "iou", "time_error")
+SPLITS = ("real", "sim_seen", "sim_unseen")  # the column order of the paper's Table 1
+HIGHER_IS_BETTER = frozenset({"iou"})
+LOWER_IS_BETTER = frozenset({"l2", "chamfer", "time_error"})
+TRUTH = "truth"
+_FIRST_MODELS = (TRUTH, "frozen", "base", "psft")
+
+_METRIC_LABELS = {"l2": "L2", "chamfer": "CD", "iou": "IoU", "time_error": "Time error"}
+_SPLIT_LABELS = {"real": "Real", "sim_seen": "Sim (seen)", "sim_unseen": "Sim (unseen)"}
+_MODEL_LABELS = {
+    TRUTH: "Ground truth",
+    "frozen": "First frame held",
+    "base": "Base",
+    "psft": "PSFT",
+}
+# Okabe-Ito hues, readable on light and dark and told apart with colour-vision deficiencies.
+_COLOURS = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#D55E00", "#0072B2")
+_FIXED_COLOURS = {TRUTH: "#FFFFFF", "frozen": "#9AA0A6"}
+
+
+def metric_label(metric: str) -> str:
+    return _METRIC_LABELS.get(metric, metric)
+
+
+def metric_arrow(metric: str) -> str:
+    """An arrow towards better, or nothing for a metric whose direction is unknown."""
+    sign = direction(metric)
+    return {1: "↑", -1: "↓", 0: ""}[sign]
+
+
+def direction(metric: str) -> int:
+    """1 where higher is better, -1 where lower is better, 0 where unknown."""
+    return int(metric in HIGHER_IS_BETTER) - int(metric in LOWER_IS_BETTER)
+
+
+def split_label(split: str) -> str:
+    return _SPLIT_LABELS.get(split, split)
+
+
+def model_label(model: str) -> str:
+    """``oro_flow`` reads "ORO (flow)"; unknown names stay as they are."""
+    if model.startswith("oro_"):
+        return f"ORO ({model.removeprefix('oro_')})"
+    return _MODEL_LABELS.get(model, model)
+
+
+def order_models(models: Iterable[str]) -> list[str]:
+    """Truth, frozen, base and PSFT first, the others after them in order of appearance."""
+    return _in_order(models, _FIRST_MODELS)
+
+
+def order_splits(splits: Iterable[str]) -> list[str]:
+    return _in_order(splits, SPLITS)
+
+
+def order_metrics(metrics: Iterable[str]) -> list[str]:
+    return _in_order(metrics, METRICS)
+
+
+def model_colours(models: Iterable[str]) -> dict[str, str]:
+    """One hex colour per model; truth white and frozen grey (drawn with a dark outline)."""
+    others = [model for model in order_models(models) if model not in _FIXED_COLOURS]
+    varied = {model: _COLOURS[i % len(_COLOURS)] for i, model in enumerate(others)}
+    return {**_FIXED_COLOURS, **varied}
+
+
+def _in_order(names: Iterable[str], first: tuple[str, ...]) -> list[str]:
+    seen = list(dict.fromkeys(names))
+    return [n for n in first if n in seen] + [n for n in seen if n not in first]

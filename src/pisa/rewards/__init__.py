@@ -1,0 +1,1 @@
+"""ORO rewards: modules that map (generated clips, batch) to one number per clip; higher is better."""

@@ -1,0 +1,187 @@
+"""The prior over drop scenes (paper section 4.1 and Appendix K); every number is a field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.random import Generator, default_rng
+
+from pisa.simulation.assets import asset_names, lowest_point_m
+from pisa.simulation.materials import identity
+from pisa.types import Camera, PisaError
+
+MAX_CAMERA_STEPS = 200
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Distributions of a data set; ranges are ``(low, high)``, drawn uniformly.
+
+    ``size_m`` and ``span_px`` are alternatives: the paper's objects have a true size; the tiny
+    prior asks for a span in pixels at the chosen camera, because true sizes would be 4 px.
+    """
+
+    num_dropping: tuple[int, int] = (1, 6)
+    num_pile: tuple[int, int] = (0, 4)  # objects under each dropping object
+    drop_height_m: tuple[float, float] = (0.5, 1.5)  # of the lowest point
+    region_m: float = 2.0
+    camera_height_m: tuple[float, float] = (0.4, 0.6)
+    camera_distance_m: float = 1.0  # behind the region, before stepping back
+    camera_step_m: tuple[float, float] = (0.05, 0.3)
+    focal_mm: float = 35.0
+    sensor_mm: float = 32.0
+    size_m: tuple[float, float] | None = (0.08, 0.3)
+    span_px: tuple[float, float] | None = None
+    reference_px: int = 64  # image width at which span_px is meant
+    restitution: tuple[float, float] = (0.1, 0.5)
+    friction: tuple[float, float] = (0.4, 0.9)
+    shadows: bool = True
+    motion: str = "fall"  # "fall", or "drift" for the pre-training clips (simulation/motions.py)
+
+    def __post_init__(self) -> None:
+        if (self.size_m is None) == (self.span_px is None):
+            raise PisaError("a prior needs exactly one of size_m and span_px")
+        if self.motion not in ("fall", "drift"):
+            raise PisaError(f"prior.motion must be 'fall' or 'drift', not {self.motion!r}")
+        if self.num_dropping[0] < 1:
+            raise PisaError("prior.num_dropping must allow at least one dropping object")
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """One object; ``position_m`` is the centre of its bounding box at the start."""
+
+    asset: str
+    size_m: float  # longest side of the bounding box
+    position_m: tuple[float, float, float]
+    quaternion: tuple[float, float, float, float]
+    material: int
+    dropping: bool
+    restitution: float
+    friction: float
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A drawn scene. Dropping objects stand last in ``objects`` (the release's order)."""
+
+    seed: int
+    split: str
+    objects: tuple[SceneObject, ...]
+    drop_heights_m: tuple[float, ...]  # of each dropping object's lowest point above the floor
+    camera: Camera
+    background: int
+    shadows: bool = True
+    motion: str = "fall"
+
+    @property
+    def num_pile(self) -> int:
+        return sum(not o.dropping for o in self.objects)
+
+
+def draw_scene(prior: Prior, seed: int, split: str, resolution: int) -> Scene:
+    """Draw the scene of one seed; the same arguments always give the same scene.
+
+    Raises ``PisaError`` when no camera position can see all objects.
+    """
+    rng = default_rng([7, seed])
+    num_dropping = int(rng.integers(prior.num_dropping[0], prior.num_dropping[1] + 1))
+    ground = _spread_positions(rng, num_dropping, prior.region_m)
+    dropping, heights, pile = [], [], []
+    for x, y in ground:
+        height = rng.uniform(*prior.drop_height_m)
+        dropping.append(_draw_object(rng, prior, split, (x, y, height), dropping=True))
+        heights.append(height)
+        for _ in range(int(rng.integers(prior.num_pile[0], prior.num_pile[1] + 1))):
+            jitter = rng.normal(scale=0.05, size=2)
+            place = (x + jitter[0], y + jitter[1], 0.0)
+            pile.append(_draw_object(rng, prior, split, place, dropping=False))
+    camera, sized = _place_camera(rng, prior, pile + dropping, heights, resolution)
+    return Scene(
+        seed=seed,
+        split=split,
+        objects=tuple(sized),
+        drop_heights_m=tuple(heights),
+        camera=camera,
+        background=identity(rng, split),
+        shadows=prior.shadows,
+        motion=prior.motion,
+    )
+
+
+def _spread_positions(rng: Generator, count: int, region_m: float) -> list[tuple[float, float]]:
+    """Ground positions in the region (x in +-region/2, y in [0, region]), kept apart if possible."""
+    chosen: list[tuple[float, float]] = []
+    for _ in range(count):
+        options = [
+            (rng.uniform(-region_m / 2, region_m / 2), rng.uniform(0, region_m)) for _ in range(8)
+        ]
+        chosen.append(max(options, key=lambda o: _nearest(o, chosen)) if chosen else options[0])
+    return chosen
+
+
+def _nearest(point: tuple[float, float], others: list[tuple[float, float]]) -> float:
+    return min(np.hypot(point[0] - x, point[1] - y) for x, y in others)
+
+
+def _draw_object(
+    rng: Generator, prior: Prior, split: str, position, *, dropping: bool
+) -> SceneObject:
+    names = asset_names(split)
+    quaternion = rng.normal(size=4)
+    quaternion /= np.linalg.norm(quaternion)
+    low, high = prior.size_m or prior.span_px or (0.0, 0.0)
+    return SceneObject(
+        asset=names[int(rng.integers(len(names)))],
+        size_m=float(rng.uniform(low, high)),  # pixels until _place_camera, with span_px
+        position_m=tuple(float(v) for v in position),
+        quaternion=tuple(float(v) for v in quaternion),
+        material=identity(rng, split),
+        dropping=dropping,
+        restitution=float(rng.uniform(*prior.restitution)),
+        friction=float(rng.uniform(*prior.friction)),
+    )
+
+
+def _place_camera(rng: Generator, prior: Prior, objects, heights, resolution: int):
+    """Step back in random increments until every object is inside the frame (Appendix K)."""
+    height = float(rng.uniform(*prior.camera_height_m))
+    distance = prior.camera_distance_m
+    drawn = [o.size_m for o in objects]
+    for _ in range(MAX_CAMERA_STEPS):
+        camera = Camera(
+            (0.0, -distance, height), resolution, resolution, prior.focal_mm, prior.sensor_mm
+        )
+        sized = [_fix_size(prior, o, s, camera) for o, s in zip(objects, drawn, strict=True)]
+        pile, dropping = sized[: -len(heights)], sized[-len(heights) :]
+        lifted = [_lift(o, h) for o, h in zip(dropping, heights, strict=True)]
+        grounded = [_lift(o, 0.0) for o in sized]
+        if all(_visible(o, camera) for o in lifted + grounded):
+            return camera, pile + lifted
+        distance += float(rng.uniform(*prior.camera_step_m))
+    raise PisaError(
+        f"no camera position within {distance:.0f} m sees all objects; "
+        "make prior.region_m or prior.drop_height_m smaller"
+    )
+
+
+def _fix_size(prior: Prior, thing: SceneObject, drawn: float, camera: Camera) -> SceneObject:
+    if prior.span_px is None:
+        return thing
+    depth = thing.position_m[1] - camera.position_m[1]
+    focal_px = prior.focal_mm / prior.sensor_mm * prior.reference_px
+    return replace(thing, size_m=drawn * depth / focal_px)
+
+
+def _lift(thing: SceneObject, height_m: float) -> SceneObject:
+    x, y, _ = thing.position_m
+    lowest = lowest_point_m(thing.asset, thing.size_m, thing.quaternion)
+    return replace(thing, position_m=(x, y, height_m - lowest))
+
+
+def _visible(thing: SceneObject, camera: Camera) -> bool:
+    x, y, z = (thing.position_m[i] - camera.position_m[i] for i in range(3))
+    half_view = y * camera.sensor_mm / camera.focal_mm / 2
+    radius = 0.55 * thing.size_m
+    return y > radius and abs(x) + radius < half_view and abs(z) + radius < half_view

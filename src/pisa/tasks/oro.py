@@ -1,0 +1,211 @@
+"""Stage 2: object reward optimisation (paper Section 4.3, Eq. 1-2, Appendix C).
+
+Deviations from the paper's release: captions are not dropped while generating (the release keeps
+the caption dropout of train mode on), and decoded clips reach the reward in [-1, 1] as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from jaxtyping import Float
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+
+from pisa.diffusion.noise_levels import logit_normal_noise_level
+from pisa.models.base import VideoModel
+from pisa.models.generate import generate
+from pisa.tasks.frozen import CaptionEncoder, Unregistered
+from pisa.tasks.gradient_window import FullGradient, GradientWindow
+from pisa.tasks.latents import LatentEncoder
+from pisa.tasks.optim import GradientGuard
+from pisa.tasks.rectified_flow import RectifiedFlowLoss
+from pisa.tasks.reward_terms import RewardTerms, reward_name
+from pisa.tasks.seeding import clip_noise
+from pisa.tasks.training import configure_adamw, guard_gradients, step_generator
+from pisa.tasks.weights import check_same_network
+from pisa.types import Batch, PisaError
+
+
+class ORO(pl.LightningModule):
+    """Generates a clip from the first frame and ascends the reward through the sampler.
+
+    Loss = -mean(reward). As in ``PSFT`` only the denoiser is registered with Lightning; the reward
+    and its teachers stay outside checkpoints. Gradient accumulation is the trainer's
+    (``accumulate_grad_batches``), gradient clipping too.
+
+    Args:
+        model: see ``VideoModel``, with the weights of stage 1.
+        reward: maps (generated ``[B, 3, T, H, W]``, batch) to ``[B]``, higher is better.
+        lr: of AdamW (paper: 1e-6 segmentation and depth, 1e-5 flow).
+        num_steps: Euler steps of the sampler (release: 10).
+        guidance: classifier-free guidance scale (release: 4.0).
+        num_frames: frames to generate; None takes the clips' number.
+        caption: one prompt for every clip; None takes each clip's own.
+        gradient_window: steps that carry gradient (paper: all).
+        checkpoint_steps: recompute every denoising step in the backward pass to save memory.
+        decode_chunk: clips decoded at a time; None is all.
+        psft_weight: weight of the stage 1 loss added as a regulariser (deviation; paper: 0).
+        max_nonfinite: steps with a non-finite reward or gradient that are skipped before the
+            run ends.
+    The rest: see ``PSFT``.
+    """
+
+    def __init__(
+        self,
+        model: VideoModel,
+        reward: nn.Module,
+        lr: float = 1e-5,
+        num_steps: int = 10,
+        guidance: float = 4.0,
+        num_frames: int | None = None,
+        caption: str | None = "a video of an object dropping",
+        gradient_window: GradientWindow | None = None,
+        checkpoint_steps: bool = True,
+        decode_chunk: int | None = None,
+        psft_weight: float = 0.0,
+        weight_decay: float = 0.0,
+        eps: float = 1e-15,
+        warmup_steps: int = 0,
+        decay_steps: int | None = None,
+        seed: int = 0,
+        max_nonfinite: int = 10,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["model", "reward", "gradient_window"])
+        self.denoiser = model.denoiser
+        self._model = Unregistered(model)
+        self._reward = Unregistered(reward.requires_grad_(False))
+        self._conditions = CaptionEncoder(model, caption)
+        self._latents = LatentEncoder(model, "alone", cache=False)
+        self._regulariser = RectifiedFlowLoss(model, logit_normal_noise_level)
+        self._window = gradient_window or FullGradient()
+        self._terms = RewardTerms(reward)
+        self._guard = GradientGuard(max_nonfinite)
+
+    @property
+    def model(self) -> VideoModel:
+        return self._model.part
+
+    @property
+    def reward(self) -> nn.Module:
+        return self._reward.part
+
+    def on_fit_start(self) -> None:
+        self._to_device()
+        self.denoiser.train()
+
+    def on_validation_start(self) -> None:
+        self._to_device()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        generator = step_generator(self, self.hparams["seed"], batch_idx)
+        batch = first_frames(batch, self.hparams["num_frames"])
+        noise = torch.randn(len(batch), *self._latent_shape(batch), generator=generator)
+        window = self._window(self.hparams["num_steps"], generator)
+        generated = self._generate(batch, noise, window)
+        reward = self._rewards(generated, batch)
+        if not reward.requires_grad:
+            raise PisaError(
+                f"reward {reward_name(self.reward)} passes no gradient to the generated clip"
+            )
+        self._log_reward("train", reward.detach(), batch)
+        loss = self._regularised(-reward.mean(), batch, generator)
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch))
+        return loss if torch.isfinite(loss) else loss * float("nan")  # every gradient is then NaN
+
+    @torch.no_grad()
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Reward of clips generated from noise that belongs to the clip, so that epochs compare."""
+        batch = first_frames(batch, self.hparams["num_frames"])
+        noise = clip_noise(batch.names, self.hparams["seed"], self._latent_shape(batch))
+        generated = self._generate(batch, noise, [])
+        self._log_reward("val", self._rewards(generated, batch), batch)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        return configure_adamw(self)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        guard_gradients(self, self._guard, optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["gradient_guard"] = self._guard.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        check_same_network(self.state_dict(), checkpoint["state_dict"], "the checkpoint")
+        self._guard.load_state_dict(checkpoint["gradient_guard"])
+
+    def _generate(
+        self, batch: Batch, noise: Tensor, grad_steps: list[int]
+    ) -> Float[Tensor, "b 3 t h w"]:
+        return generate(
+            self.model,
+            batch.first_frame,
+            self._conditions.captions(batch.captions),
+            num_frames=batch.video.shape[2],
+            fps_hz=batch.fps_hz,
+            num_steps=self.hparams["num_steps"],
+            guidance=self.hparams["guidance"],
+            noise=noise.to(batch.video),
+            checkpoint_steps=self.hparams["checkpoint_steps"],
+            grad_steps=grad_steps,
+            decode_chunk=self.hparams["decode_chunk"],
+        )
+
+    def _rewards(self, generated: Tensor, batch: Batch) -> Float[Tensor, " b"]:
+        reward = self.reward(generated, batch)
+        if reward.shape != (len(batch),):
+            raise PisaError(
+                f"reward {reward_name(self.reward)} must return one number per clip, "
+                f"[{len(batch)}], but returned {list(reward.shape)}"
+            )
+        return reward
+
+    def _regularised(self, loss: Tensor, batch: Batch, generator: torch.Generator) -> Tensor:
+        weight = self.hparams["psft_weight"]
+        if weight == 0.0:
+            return loss
+        condition = self._conditions(batch.captions, batch.video.device)
+        psft = self._regulariser(batch, self._latents(batch), condition, generator).mean()
+        self.log("train/psft_loss", psft.detach(), batch_size=len(batch))
+        return loss + weight * psft
+
+    def _log_reward(self, stage: str, reward: Tensor, batch: Batch) -> None:
+        values = {f"{stage}/reward_{name}": mean for name, mean in self._terms.means.items()}
+        self.log_dict(
+            values | {f"{stage}/reward": reward.mean()},
+            prog_bar=True,
+            batch_size=len(batch),
+            sync_dist=stage == "val",
+        )
+
+    def _latent_shape(self, batch: Batch) -> tuple[int, int, int, int]:
+        frames, height, width = batch.video.shape[2:]
+        return self.model.latent_shape(frames, height, width)
+
+    def _to_device(self) -> None:
+        self._model.to(self.device)
+        self._reward.to(self.device)
+
+
+def first_frames(batch: Batch, num_frames: int | None) -> Batch:
+    """``batch`` cut to its first ``num_frames`` frames (None: as it is)."""
+    if num_frames is None or num_frames == batch.video.shape[2]:
+        return batch
+    if num_frames > batch.video.shape[2]:
+        raise PisaError(f"clips have {batch.video.shape[2]} frames, cannot take {num_frames}")
+    return replace(
+        batch,
+        video=batch.video[:, :, :num_frames],
+        masks=batch.masks[:, :, :num_frames],
+        depth_m=None if batch.depth_m is None else batch.depth_m[:, :num_frames],
+        flow_px=None if batch.flow_px is None else batch.flow_px[:, :, : num_frames - 1],
+    )

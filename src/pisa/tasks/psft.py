@@ -1,0 +1,123 @@
+"""Stage 1: physics supervised fine-tuning (paper Section 4.2), rectified flow on clips."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from pisa.diffusion.noise_levels import logit_normal_noise_level
+from pisa.models.base import VideoModel
+from pisa.tasks.frozen import CaptionEncoder, Unregistered
+from pisa.tasks.latents import FirstFrame, LatentEncoder
+from pisa.tasks.optim import GradientGuard
+from pisa.tasks.rectified_flow import NoiseLevelSampler, RectifiedFlowLoss
+from pisa.tasks.seeding import generator_of
+from pisa.tasks.training import configure_adamw, guard_gradients, step_generator
+from pisa.tasks.weights import check_same_network
+from pisa.types import Batch
+
+
+class PSFT(pl.LightningModule):
+    """Fine-tunes the denoiser of ``model`` on clips.
+
+    Only ``model.denoiser`` is registered with Lightning: codec and text encoder stay outside
+    checkpoints, optimiser and gradient reduction, and always in eval mode.
+
+    Args:
+        model: see ``VideoModel``; the denoiser is trained where its parameters require gradients.
+        lr: of AdamW (release: 1e-4; paper: batch 128 clips).
+        weight_decay: of AdamW (release: 0).
+        eps: of AdamW (release: 1e-15).
+        caption: one prompt for every clip, encoded once; None takes each clip's own.
+        caption_dropout: probability of the null prompt per clip.
+        first_frame: "clip" as the release, or "alone" as at inference.
+        sample_noise_levels: draws levels before the shift (release: logit-normal).
+        object_weight: weight of latent positions covered by objects (1: paper).
+        warmup_steps: optimiser steps of linear warm-up (release: 0).
+        decay_steps: optimiser steps of a cosine decay to zero; None keeps the rate constant.
+        latent_cache: keep latents in memory by clip name (deterministic codec only).
+        compile: ``torch.compile`` the denoiser in place.
+        seed: of noise, noise levels and caption dropout.
+        max_nonfinite: steps with a non-finite gradient that are skipped before the run ends.
+    """
+
+    def __init__(
+        self,
+        model: VideoModel,
+        lr: float = 1e-4,
+        weight_decay: float = 0.0,
+        eps: float = 1e-15,
+        caption: str | None = "a video of an object dropping",
+        caption_dropout: float = 0.1,
+        first_frame: FirstFrame = "clip",
+        sample_noise_levels: NoiseLevelSampler = logit_normal_noise_level,
+        object_weight: float = 1.0,
+        warmup_steps: int = 0,
+        decay_steps: int | None = None,
+        latent_cache: bool = False,
+        compile: bool = False,
+        seed: int = 0,
+        max_nonfinite: int = 10,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["model", "sample_noise_levels"])
+        self.denoiser = model.denoiser
+        self._model = Unregistered(model)
+        self._conditions = CaptionEncoder(model, caption)
+        self._latents = LatentEncoder(model, first_frame, latent_cache)
+        self._loss = RectifiedFlowLoss(model, sample_noise_levels, caption_dropout, object_weight)
+        self._validation_loss = RectifiedFlowLoss(model, sample_noise_levels)
+        self._guard = GradientGuard(max_nonfinite)
+        if compile:
+            self.denoiser.compile()
+
+    @property
+    def model(self) -> VideoModel:
+        return self._model.part
+
+    def on_fit_start(self) -> None:
+        self._model.to(self.device)
+        self.denoiser.train()
+
+    def on_validation_start(self) -> None:
+        self._model.to(self.device)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        generator = step_generator(self, self.hparams["seed"], batch_idx)
+        loss = self._mean_loss(self._loss, batch, generator)
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Unweighted loss at noise and levels that belong to the batch, so that epochs compare."""
+        generator = generator_of(self.hparams["seed"], "validation", *batch.names)
+        loss = self._mean_loss(self._validation_loss, batch, generator)
+        self.log("val/loss", loss, batch_size=len(batch), sync_dist=True)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        return configure_adamw(self)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        guard_gradients(self, self._guard, optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["gradient_guard"] = self._guard.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        check_same_network(self.state_dict(), checkpoint["state_dict"], "the checkpoint")
+        self._guard.load_state_dict(checkpoint["gradient_guard"])
+
+    def _mean_loss(
+        self, loss: RectifiedFlowLoss, batch: Batch, generator: torch.Generator
+    ) -> Tensor:
+        condition = self._conditions(batch.captions, batch.video.device)
+        return loss(batch, self._latents(batch), condition, generator).mean()

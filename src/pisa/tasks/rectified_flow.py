@@ -1,0 +1,88 @@
+"""The rectified-flow training loss that PSFT minimises and ORO may mix in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from pisa.diffusion.noise_levels import shift_noise_level
+from pisa.diffusion.path import blend_clean, interpolate, velocity_target
+from pisa.models.base import VideoModel
+from pisa.tasks.latents import object_coverage
+from pisa.types import Batch, Condition
+
+NoiseLevelSampler = Callable[[int, torch.Generator], Tensor]
+"""``(batch_size, generator) -> [B]`` noise levels in [0, 1], before the shift."""
+
+
+class RectifiedFlowLoss:
+    """Squared velocity error over un-conditioned latent frames, as Open-Sora v1.2 trains.
+
+    Latent frame 0 is given clean and carries no loss. ``object_weight`` multiplies the error at
+    latent positions that objects cover (deviation; 1 is the paper). A caption is replaced by the
+    null prompt with probability ``caption_dropout``.
+    """
+
+    def __init__(
+        self,
+        model: VideoModel,
+        sample_noise_levels: NoiseLevelSampler,
+        caption_dropout: float = 0.0,
+        object_weight: float = 1.0,
+    ) -> None:
+        self.model = model
+        self.sample_noise_levels = sample_noise_levels
+        self.caption_dropout = caption_dropout
+        self.object_weight = object_weight
+
+    def __call__(
+        self,
+        batch: Batch,
+        latents: Float[Tensor, "b c f i j"],
+        condition: Condition,
+        generator: torch.Generator,
+    ) -> Float[Tensor, " b"]:
+        """Loss per clip. All draws come from the CPU ``generator``."""
+        size = len(batch)
+        frames, height, width = batch.video.shape[2:]
+        shift = self.model.noise_schedule_shift(frames, height, width)
+        level = shift_noise_level(self.sample_noise_levels(size, generator), shift).to(latents)
+        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        dropped = torch.rand(size, generator=generator) < self.caption_dropout
+        condition = drop_captions(condition, self.model.null_condition(size), dropped)
+        clean = first_frame_clean(latents)
+        x = blend_clean(interpolate(latents, noise, level), latents, clean)
+        predicted = self.model.velocity(x, level, condition, clean, fps_hz=batch.fps_hz)
+        error = (predicted.float() - velocity_target(latents, noise).float()) ** 2
+        trained = ~rearrange(clean, "b f -> b 1 f 1 1")
+        weight = (self._weight(batch, latents) * trained).expand_as(error)
+        return (weight * error).sum(dim=(1, 2, 3, 4)) / weight.sum(dim=(1, 2, 3, 4))
+
+    def _weight(self, batch: Batch, latents: Tensor) -> Float[Tensor, "b 1 f i j"]:
+        frames, height, width = latents.shape[2:]
+        if self.object_weight == 1.0:
+            return torch.ones(len(batch), 1, frames, height, width, device=latents.device)
+        covered = object_coverage(batch.masks, (frames, height, width))
+        return 1.0 + (self.object_weight - 1.0) * covered.float()
+
+
+def first_frame_clean(latents: Float[Tensor, "b c f i j"]) -> Bool[Tensor, "b f"]:
+    """``clean_frames`` of image-to-video: latent frame 0 is given, the others are noisy."""
+    clean = torch.zeros(latents.shape[0], latents.shape[2], dtype=torch.bool, device=latents.device)
+    clean[:, 0] = True
+    return clean
+
+
+def drop_captions(condition: Condition, null: Condition, dropped: Bool[Tensor, " b"]) -> Condition:
+    """``condition`` with the rows of ``dropped`` taken from the null prompt."""
+    if not dropped.any():
+        return condition
+    rows = dropped.to(condition.embedding.device)
+    return Condition(
+        torch.where(rows[:, None, None], null.embedding, condition.embedding),
+        torch.where(rows[:, None], null.mask, condition.mask),
+    )

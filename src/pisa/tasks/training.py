@@ -1,0 +1,69 @@
+"""What PSFT and ORO share as functions: random streams, optimiser, and the gradient guard."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import nn
+
+from pisa.models.base import VideoModel
+from pisa.tasks.optim import GradientGuard, adamw, warmup_cosine
+from pisa.tasks.seeding import generator_of
+
+
+def step_generator(task: pl.LightningModule, seed: int, batch_idx: int) -> torch.Generator:
+    """The random stream of one micro-batch: (seed, optimiser step, micro-batch, rank).
+
+    It depends on nothing drawn before, so a resumed run continues exactly.
+    """
+    micro_batch = batch_idx % task.trainer.accumulate_grad_batches
+    return generator_of(seed, "train", task.global_step, micro_batch, task.global_rank)
+
+
+def denoiser_of(task: pl.LightningModule) -> nn.Module:
+    """What a task trains; every task with a ``denoiser`` will do."""
+    return cast(nn.Module, task.denoiser)
+
+
+def model_of(task: pl.LightningModule) -> VideoModel:
+    """The video model of a task, with the denoiser as it stands now."""
+    return cast(VideoModel, task.model)
+
+
+def configure_adamw(task: pl.LightningModule) -> OptimizerLRSchedulerConfig:
+    """AdamW over ``task.denoiser`` with the schedule, from the task's hyper-parameters."""
+    values = task.hparams
+    optimizer = adamw(
+        denoiser_of(task), values["lr"], weight_decay=values["weight_decay"], eps=values["eps"]
+    )
+    scheduler = warmup_cosine(optimizer, values["warmup_steps"], values["decay_steps"])
+    return {
+        "optimizer": optimizer,
+        "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+    }
+
+
+def guard_gradients(
+    task: pl.LightningModule,
+    guard: GradientGuard,
+    optimizer: torch.optim.Optimizer,
+    clip_value: float | None,
+    algorithm: str | None,
+) -> None:
+    """Log the gradient norm, drop a non-finite gradient, clip the rest as the trainer says.
+
+    Called by Lightning once per optimiser step, after gradients are reduced over ranks.
+
+    Raises:
+        PisaError: too many non-finite gradients, see ``GradientGuard``.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    norm = guard.check(parameters, clip_value if algorithm in (None, "norm") else None)
+    if torch.isfinite(norm):
+        task.clip_gradients(optimizer, clip_value, algorithm)
+        task.log("train/gradient_norm", norm)
+    task.log("train/clipped_fraction", guard.clipped_fraction)
+    task.log("train/nonfinite_steps", float(guard.nonfinite))

@@ -1,0 +1,94 @@
+"""Denoiser weights in checkpoints: what is in one, and whether it fits a model."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from pisa.types import PisaError
+
+PREFIX = "denoiser."
+EMA_KEY = "ema_denoiser"  # checkpoint entry of the callback pisa.callbacks.ema.EMA
+
+
+def save_denoiser(
+    path: Path, denoiser: nn.Module, metadata: Mapping[str, str], *, write: bool = True
+) -> Path:
+    """Write the denoiser's tensors to ``path`` (.safetensors); replaces the file in one move.
+
+    Call it on every rank (sharded tensors are gathered) with ``write`` on one of them.
+    """
+    tensors = {name: _whole(tensor) for name, tensor in denoiser.state_dict().items()}
+    if not write:
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, dict(metadata))
+    return partial.replace(path)
+
+
+def load_denoiser(denoiser: nn.Module, path: str | Path) -> dict[str, str]:
+    """Load weights from a .safetensors export or a training checkpoint; the EMA where it has one.
+
+    Returns the export's metadata, or ``{"step": ...}`` of the checkpoint.
+
+    Raises:
+        PisaError: the file is missing, unreadable, or holds another network.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise PisaError(f"checkpoint not found: {source}")
+    try:
+        state, metadata = _read(source)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, KeyError) as error:
+        raise PisaError(
+            f"{source} is not a readable checkpoint of this project: {error}"
+        ) from error
+    check_same_network(denoiser.state_dict(), state, str(source))
+    denoiser.load_state_dict(state)
+    return metadata
+
+
+def check_same_network(
+    expected: Mapping[str, Tensor], found: Mapping[str, Tensor], source: str
+) -> None:
+    """Compare names and shapes of tensors.
+
+    Raises:
+        PisaError: one sentence with the number and the first of the differences.
+    """
+    missing = [k for k in expected if k not in found]
+    unknown = [k for k in found if k not in expected]
+    reshaped = [k for k in expected if k in found and expected[k].shape != found[k].shape]
+    kinds = {"missing": missing, "unknown": unknown, "of another shape": reshaped}
+    differences = [f"{len(v)} {kind} (first: {v[0]})" for kind, v in kinds.items() if v]
+    if differences:
+        raise PisaError(f"{source} is of another model: tensors {', '.join(differences)}")
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    if path.suffix == ".safetensors":
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+        return load_file(path), metadata
+    checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    state = {
+        key.removeprefix(PREFIX): value
+        for key, value in checkpoint["state_dict"].items()
+        if key.startswith(PREFIX)
+    }
+    state |= checkpoint.get(EMA_KEY, {})
+    return state, {"step": str(checkpoint["global_step"])}
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return whole.detach().cpu().contiguous().clone()

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from pisa.models.opensora.text import INFERENCE_SUFFIX, T5TextEncoder, clean_caption
+from pisa.types import PisaError
+
+
+class Tokens(dict):
+    def to(self, device):
+        return self
+
+
+class FakeT5:
+    """One token per word; the embedding of a token is its number, repeated."""
+
+    def __init__(self):
+        self.calls = []
+
+    def tokenizer(self, texts, max_length, **options):
+        self.calls.append(list(texts))
+        ids = torch.zeros(len(texts), max_length, dtype=torch.long)
+        for row, text in enumerate(texts):
+            words = [len(word) for word in text.split()]
+            ids[row, : len(words)] = torch.tensor(words)
+        return Tokens(input_ids=ids, attention_mask=(ids > 0).long())
+
+    def encoder(self, input_ids, attention_mask):
+        return SimpleNamespace(last_hidden_state=input_ids[..., None].float().expand(-1, -1, 3))
+
+
+def make(**options) -> tuple[T5TextEncoder, FakeT5]:
+    fake = FakeT5()
+    encoder = T5TextEncoder(max_length=8, encoder=fake.encoder, tokenizer=fake.tokenizer, **options)
+    return encoder, fake
+
+
+@pytest.mark.parametrize(
+    ("raw", "cleaned"),
+    [
+        ("A video of an  Object dropping", "a video of an object dropping"),
+        ("a ball falls." + INFERENCE_SUFFIX, "a ball falls. aesthetic score: 6.5."),
+        ("a &amp; b (c) <p>d</p>", "a b c d"),
+    ],
+)
+def test_cleaning(raw, cleaned):
+    assert clean_caption(raw) == cleaned
+
+
+def test_each_caption_is_embedded_once():
+    text, fake = make()
+    condition = text(["a ball", "A ball", "two heavy books"])
+    assert condition.embedding.shape == (3, 8, 3) and condition.mask.sum(1).tolist() == [2, 2, 3]
+    text(["a ball"])
+    assert fake.calls == [["a ball", "two heavy books"]]
+
+
+def test_suffix_is_appended():
+    text, fake = make(suffix=INFERENCE_SUFFIX)
+    text(["a ball falls."])
+    assert fake.calls == [["a ball falls. aesthetic score: 6.5."]]
+
+
+def test_cache_file_replaces_the_encoder(tmp_path):
+    first, _ = make(cache_file=tmp_path / "captions.safetensors")
+    expected = first(["a ball"])
+    first.save_cache()
+    second = T5TextEncoder(tmp_path / "absent", cache_file=tmp_path / "captions.safetensors")
+    actual = second(["a ball"])
+    assert torch.equal(actual.embedding, expected.embedding)
+    assert torch.equal(actual.mask, expected.mask)
+    with pytest.raises(PisaError, match="absent"):
+        second(["something new"])
+
+
+def test_damaged_cache_is_named(tmp_path):
+    (tmp_path / "captions.safetensors").write_bytes(b"no")
+    with pytest.raises(PisaError, match="caption cache"):
+        T5TextEncoder(cache_file=tmp_path / "captions.safetensors")

@@ -1,0 +1,123 @@
+"""Contracts of the small teachers: shapes, gradients, batches, weights, invariants of matching."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pisa.perception.embedded_depth import EmbeddedDepth
+from pisa.perception.embedded_flow import EmbeddedFlow, local_correlation, warp
+from pisa.perception.embedded_segmentation import GIVEN_LOGIT, EmbeddedTracker
+from pisa.types import PisaError
+
+TEACHERS = [EmbeddedTracker, EmbeddedFlow, EmbeddedDepth]
+Clips = tuple[Tensor, Tensor]
+
+
+def run(teacher: torch.nn.Module, video: Tensor, masks: Tensor) -> Tensor:
+    if isinstance(teacher, EmbeddedTracker):
+        return teacher.segment(video, masks[:, :, 0])
+    return teacher.flow(video) if isinstance(teacher, EmbeddedFlow) else teacher.depth(video)
+
+
+SHAPES = [(EmbeddedTracker, (2, 2, 4)), (EmbeddedFlow, (2, 2, 3)), (EmbeddedDepth, (2, 4))]
+
+
+@pytest.mark.parametrize(("cls", "shape"), SHAPES)
+def test_shape_and_gradient(cls: type, shape: tuple[int, ...], falling_square: Clips) -> None:
+    video, masks = falling_square
+    video.requires_grad_()
+    out = run(cls(), video, masks)
+    assert out.shape == (*shape, 32, 32)
+    (gradient,) = torch.autograd.grad(out.square().mean(), video)
+    assert torch.isfinite(gradient).all()
+    assert (gradient.flatten(3).abs().amax(dim=(1, 3)) > 0).all()  # every frame of every clip
+
+
+@pytest.mark.parametrize("cls", TEACHERS)
+def test_batch_equals_loop(cls: type, falling_square: Clips) -> None:
+    video, masks = falling_square
+    teacher = cls()
+    both = run(teacher, video, masks)
+    for i in range(2):
+        alone = run(teacher, video[i : i + 1], masks[i : i + 1])
+        assert torch.allclose(alone[0], both[i], atol=1e-4)
+
+
+@pytest.mark.parametrize("cls", TEACHERS)
+def test_gradient_matches_finite_differences(cls: type, falling_square: Clips) -> None:
+    video, masks = (x[:1, :, :3] for x in falling_square)
+    video = video.double()
+    teacher = cls().double()
+    video.requires_grad_()
+    (gradient,) = torch.autograd.grad(run(teacher, video, masks).square().mean(), video)
+    direction = torch.randn_like(video)
+    with torch.no_grad():
+        up, down = (run(teacher, video + s * 1e-6 * direction, masks) for s in (1, -1))
+    slope = (up.square().mean() - down.square().mean()) / 2e-6
+    assert (gradient * direction).sum().item() == pytest.approx(slope.item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("cls", TEACHERS)
+def test_weights_round_trip_frozen(cls: type, falling_square: Clips, tmp_path) -> None:
+    trained = cls()
+    path = tmp_path / "weights.safetensors"
+    save_file(trained.state_dict(), path)
+    loaded = cls.from_pretrained(path)
+    assert torch.equal(run(loaded, *falling_square), run(trained.eval(), *falling_square))
+    assert not any(p.requires_grad for p in loaded.parameters())
+    assert not loaded.training
+
+
+@pytest.mark.parametrize("cls", TEACHERS)
+def test_missing_and_wrong_weights_are_named(cls: type, tmp_path) -> None:
+    with pytest.raises(PisaError, match=r"nothing\.safetensors"):
+        cls.from_pretrained(tmp_path / "nothing.safetensors")
+    wrong = tmp_path / "wrong.safetensors"
+    save_file({"x": torch.zeros(1)}, wrong)
+    with pytest.raises(PisaError, match=cls.__name__):
+        cls.from_pretrained(wrong)
+
+
+@pytest.mark.parametrize("cls", TEACHERS)
+def test_small_enough_for_the_package(cls: type) -> None:
+    assert sum(p.numel() for p in cls().parameters()) <= 800_000
+
+
+def test_tracker_keeps_the_given_frame_and_empty_objects(falling_square: Clips) -> None:
+    video, masks = falling_square
+    logits = EmbeddedTracker().segment(video, masks[:, :, 0])
+    assert torch.equal(logits[:, :, 0] > 0, masks[:, :, 0])
+    assert (logits[0, 0] == -GIVEN_LOGIT).all()
+    assert (logits[0, 1, 1:] != -GIVEN_LOGIT).all()
+
+
+def test_tracker_with_no_object_at_all(falling_square: Clips) -> None:
+    video, masks = falling_square
+    logits = EmbeddedTracker().segment(video, torch.zeros_like(masks[:, :, 0]))
+    assert (logits == -GIVEN_LOGIT).all()
+
+
+def test_tracker_treats_objects_alone(falling_square: Clips) -> None:
+    video, masks = falling_square
+    tracker = EmbeddedTracker()
+    both = tracker.segment(video, masks[:, :, 0])
+    last = tracker.segment(video, masks[:, 1:, 0])
+    assert torch.allclose(last[:, 0], both[:, 1], atol=1e-4)
+
+
+def test_warp_by_a_whole_pixel_shifts() -> None:
+    image = torch.rand(1, 2, 6, 7)
+    flow = torch.zeros(1, 2, 6, 7)
+    flow[:, 0] = 1.0
+    assert torch.allclose(warp(image, flow)[..., :-1], image[..., 1:], atol=1e-5)
+    assert torch.allclose(warp(image, torch.zeros_like(flow)), image, atol=1e-5)
+
+
+def test_local_correlation_finds_the_shift() -> None:
+    first = torch.nn.functional.normalize(torch.randn(1, 16, 8, 8), dim=1)
+    second = torch.roll(first, shifts=(1, -1), dims=(2, 3))  # content moves down 1, left 1
+    best = local_correlation(first, second, 1)[0, :, 2:6, 2:6].argmax(dim=0)
+    assert (best == 2 * 3 + 0).all()  # row dy = +1, column dx = -1 of the 3 x 3 window

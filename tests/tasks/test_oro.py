@@ -1,0 +1,170 @@
+"""ORO: gradient through every step, a reward that rises, and an end to non-finite runs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from pisa.rewards.mix import WeightedReward
+from pisa.tasks.gradient_window import FullGradient, LastSteps, RandomSteps
+from pisa.tasks.oro import ORO, first_frames
+from pisa.tasks.seeding import generator_of
+from pisa.types import PisaError
+from tests.tasks.toy import ToyData, falling_batch, make_trainer, toy_model
+
+
+class Similarity(nn.Module):
+    """Minus the mean squared difference; ``bad_calls`` are the calls that return NaN."""
+
+    name = "similarity"
+
+    def __init__(self, bad_calls=()):
+        super().__init__()
+        self.teacher = nn.Linear(1, 1)
+        self.calls, self.bad_calls = 0, bad_calls
+
+    def forward(self, generated, batch):
+        self.calls += 1
+        reward = -((generated - batch.video) ** 2).mean(dim=(1, 2, 3, 4))
+        return reward * float("nan") if self.calls - 1 in self.bad_calls else reward
+
+
+def fit(tmp_path, task, steps, ckpt=None, loaders=0, **options):
+    trainer = make_trainer(tmp_path, steps, **options)
+    trainer.fit(task, ToyData(loaders=loaders), ckpt_path=ckpt)
+    return trainer
+
+
+def validate(tmp_path, task):
+    trainer = make_trainer(tmp_path, 1, logger=False)
+    return trainer.validate(task, ToyData(loaders=1), verbose=False)[0]["val/reward"]
+
+
+@pytest.mark.parametrize("psft_weight", [0.0, 0.1])
+def test_reward_rises_in_30_steps(tmp_path, psft_weight):
+    task = ORO(toy_model(), Similarity(), lr=1e-2, num_steps=4, psft_weight=psft_weight)
+    before = validate(tmp_path, task)
+    assert validate(tmp_path, task) == before
+    fit(tmp_path, task, 30)
+    assert validate(tmp_path, task) > 0.6 * before  # both are negative
+
+
+@pytest.mark.parametrize("checkpoint_steps", [False, True])
+def test_gradient_reaches_every_step(checkpoint_steps):
+    """Each step's own weights (a hook splits them) get a gradient, and checkpointing keeps it."""
+    model, batch = toy_model(), falling_batch(2)
+    task = ORO(model, Similarity(), num_steps=4, guidance=2.0, checkpoint_steps=checkpoint_steps)
+    gains = {}
+    plain = model.velocity
+
+    def velocity(x, level, condition, clean, *, fps_hz):
+        key = round(level[0].item(), 6)
+        gain = gains.setdefault(key, torch.ones((), requires_grad=True))
+        return gain * plain(x, level, condition, clean, fps_hz=fps_hz)
+
+    model.velocity = velocity
+    noise = torch.randn(2, 3, 6, 4, 4, generator=generator_of(0))
+    task._rewards(task._generate(batch, noise, list(range(4))), batch).sum().backward()
+    assert len(gains) == 4
+    assert all(gain.grad is not None and gain.grad.abs() > 0 for gain in gains.values())
+
+
+def test_gradient_windows():
+    generator = generator_of(0)
+    assert FullGradient()(4, generator) == [0, 1, 2, 3]
+    assert LastSteps(2)(4, generator) == [2, 3]
+    assert LastSteps(9)(4, generator) == [0, 1, 2, 3]
+    drawn = [tuple(RandomSteps(2)(4, generator)) for _ in range(50)]
+    assert {len(set(steps)) for steps in drawn} == {2}
+    assert {step for steps in drawn for step in steps} == {0, 1, 2, 3}
+    with pytest.raises(ValueError, match="at least 1"):
+        LastSteps(0)
+
+
+def test_nan_reward_skips_the_step_and_keeps_weights_and_moments(tmp_path):
+    task = ORO(toy_model(), Similarity(bad_calls=[3]), lr=1e-2, num_steps=2)
+    seen = []
+
+    def remember(optimizer, *_):
+        parameter = optimizer.param_groups[0]["params"][0]
+        moment = optimizer.state[parameter].get("exp_avg", torch.zeros(()))
+        seen.append((parameter.detach().clone(), moment.clone()))
+
+    build = task.configure_optimizers
+
+    def configure():
+        config = build()
+        config["optimizer"].register_step_post_hook(remember)
+        return config
+
+    task.configure_optimizers = configure
+    trainer = fit(tmp_path, task, 6)
+    assert trainer.global_step == 6
+    assert trainer.logged_metrics["train/nonfinite_steps"] == 1
+    for before, after in zip(seen[2], seen[3], strict=True):
+        assert torch.equal(before, after)
+    assert not torch.equal(seen[3][0], seen[4][0])
+    assert all(torch.isfinite(weights).all() for weights, _ in seen)
+
+
+def test_run_ends_after_max_nonfinite(tmp_path):
+    reward = Similarity(bad_calls=range(100))
+    task = ORO(toy_model(), reward, lr=1e-2, num_steps=2, max_nonfinite=2)
+    with pytest.raises(PisaError, match="3 of 3 steps had a non-finite loss"):
+        fit(tmp_path, task, 10)
+    assert all(torch.isfinite(p).all() for p in task.parameters())
+
+
+def test_rewards_without_gradient_or_of_a_wrong_shape_are_refused(tmp_path):
+    class Constant(nn.Module):
+        name = "constant"
+
+        def forward(self, generated, batch):
+            return torch.zeros(len(batch))
+
+    class Scalar(nn.Module):
+        name = "scalar"
+
+        def forward(self, generated, batch):
+            return generated.mean()
+
+    with pytest.raises(PisaError, match="reward constant passes no gradient"):
+        fit(tmp_path, ORO(toy_model(), Constant(), num_steps=2), 1)
+    with pytest.raises(PisaError, match=r"reward scalar must return one number per clip, \[2\]"):
+        fit(tmp_path, ORO(toy_model(), Scalar(), num_steps=2), 1)
+
+
+def test_resume_equals_the_uninterrupted_run_and_the_checkpoint_is_lean(tmp_path):
+    def run(steps, ckpt=None):
+        task = ORO(toy_model(), Similarity(), 1e-2, num_steps=3, gradient_window=RandomSteps(2))
+        return fit(tmp_path, task, steps, ckpt)
+
+    straight, half = run(6), run(3)
+    half.save_checkpoint(tmp_path / "half.ckpt")
+    resumed = run(6, tmp_path / "half.ckpt")
+    a, b = straight.lightning_module.state_dict(), resumed.lightning_module.state_dict()
+    assert {key.split(".")[0] for key in a} == {"denoiser"}
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_logs_norm_and_clipped_fraction(tmp_path):
+    trainer = fit(tmp_path, ORO(toy_model(), Similarity(), num_steps=2), 2, gradient_clip_val=1e-6)
+    logged = trainer.logged_metrics
+    assert logged["train/clipped_fraction"] == 1
+    assert logged["train/gradient_norm"] > 1e-6
+    assert logged["train/reward"] < 0
+
+
+def test_first_frames_cuts_every_field():
+    batch = first_frames(falling_batch(2), 4)
+    assert batch.video.shape[2] == batch.masks.shape[2] == 4
+    with pytest.raises(PisaError, match="clips have 6 frames, cannot take 7"):
+        first_frames(falling_batch(2), 7)
+
+
+def test_the_parts_of_a_mix_are_logged_without_weight(tmp_path):
+    mix = WeightedReward({"a": Similarity(), "b": Similarity()}, {"a": 1.0, "b": 2.0})
+    logged = fit(tmp_path, ORO(toy_model(), mix, num_steps=2), 1).logged_metrics
+    assert logged["train/reward_a"] == logged["train/reward_b"] < 0
+    torch.testing.assert_close(logged["train/reward"], 3 * logged["train/reward_a"])
