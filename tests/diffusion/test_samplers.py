@@ -138,7 +138,7 @@ def test_step_choices():
     chosen = random_k(10, 4, torch.Generator().manual_seed(0))
     assert len(chosen) == 4 and chosen <= set(range(10))
     assert chosen == random_k(10, 4, torch.Generator().manual_seed(0))
-    with pytest.raises(ValueError, match="1..10"):
+    with pytest.raises(ValueError, match=r"1\.\.10"):
         last_k(10, 0)
 
 

@@ -70,7 +70,9 @@ def test_strict_is_never_kinder_than_paper(a: np.ndarray, b: np.ndarray) -> None
         assert math.isnan(paper[name]) or strict[name] >= paper[name] - 1e-12
 
 
-@pytest.mark.parametrize(("protocol", "offset_px"), [("official", 3.5), ("paper", 5), ("strict", 5)])
+@pytest.mark.parametrize(
+    ("protocol", "offset_px"), [("official", 3.5), ("paper", 5), ("strict", 5)]
+)
 def test_l2_of_a_3_4_offset(protocol: str, offset_px: float) -> None:
     l2 = evaluate_pair(_square(5, 5), _square(8, 9), 16, 16, protocol=protocol)["l2"]
     assert l2 == pytest.approx(offset_px / (math.sqrt(2) * SIZE), rel=1e-12)
@@ -145,11 +147,11 @@ def test_bad_frame_rates_are_refused(protocol: str, fps_hz: float) -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_sizes_must_agree(protocol: str) -> None:
-    with pytest.raises(PisaError, match="24x24 px.*24x25 px"):
+    with pytest.raises(PisaError, match=r"24x24 px.*24x25 px"):
         evaluate_pair(_square(1, 1), _square(1, 1, width=25), 16, 16, protocol=protocol)
 
 
 @pytest.mark.parametrize("protocol", ["paper", "strict"])
 def test_nothing_to_compare_is_refused(protocol: str) -> None:
-    with pytest.raises(PisaError, match="no.* compare"):
+    with pytest.raises(PisaError, match=r"no.* compare"):
         evaluate_pair(_square(1, 1)[:0], _square(1, 1), 16, 16, protocol=protocol)

@@ -39,7 +39,7 @@ def _vanish(strength: float) -> np.ndarray:
 
 
 def _freeze(strength: float) -> np.ndarray:
-    return _clip(until=round((1 - strength) * 16))  # the floor is reached in frame 17
+    return _clip(until=round((1 - strength) * 17))  # the floor is reached in frame 17
 
 
 def _duplicate(strength: float) -> np.ndarray:

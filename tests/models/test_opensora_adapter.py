@@ -44,7 +44,7 @@ def tiny_model(**options) -> OpenSoraModel:
 
 
 class Oracle(torch.nn.Module):
-    """In place of STDiT3: knows the clip, answers in Open-Sora's convention, and keeps its input."""
+    """In place of STDiT3: knows the clip, answers in Open-Sora's convention, keeps its input."""
 
     def __init__(self, x0, noise):
         super().__init__()

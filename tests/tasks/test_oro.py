@@ -32,7 +32,7 @@ class Similarity(nn.Module):
 
 def fit(tmp_path, task, steps, ckpt=None, loaders=0, **options):
     trainer = make_trainer(tmp_path, steps, **options)
-    trainer.fit(task, ToyData(loaders=loaders), ckpt_path=ckpt)
+    trainer.fit(task, ToyData(loaders=loaders), ckpt_path=ckpt, weights_only=ckpt and True)
     return trainer
 
 

@@ -22,7 +22,7 @@ from tests.tasks.toy import ToyData, falling_batch, make_trainer, toy_model
 
 def fit(task, steps, ckpt=None, callbacks=(), **data):
     trainer = make_trainer(Path("."), steps, *callbacks, logger=False)
-    trainer.fit(task, ToyData(**data), ckpt_path=ckpt)
+    trainer.fit(task, ToyData(**data), ckpt_path=ckpt, weights_only=ckpt and True)
     return trainer
 
 

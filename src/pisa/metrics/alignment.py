@@ -1,4 +1,4 @@
-"""Which frames of a clip pair are compared: object choice and frame-rate alignment (paper Eq. 5)."""
+"""Which frames of a pair are compared: object choice and frame-rate alignment (paper Eq. 5)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pisa.ops.masks import (
 )
 
 FrameIndex = Callable[[int, float, float], int]
-Binarise = Callable[[Masks], Bool[np.ndarray, "..."]]
+Binarise = Callable[[Masks], Bool[np.ndarray, "*shape"]]
 
 
 @dataclass(frozen=True)

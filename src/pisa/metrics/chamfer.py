@@ -117,13 +117,13 @@ def _minimum_below(
     last = min(squared.shape[0], num_rows - offset)
     if last <= 0:
         return
-    step = max(0, 1 - last - offset)
+    first_step = max(0, 1 - last - offset)
     lowest = along_row[max(offset, 0) :].min(axis=0)
-    first, last = _open_rows(squared, lowest, 0, last, step)
+    first, last = _open_rows(squared, lowest, 0, last, first_step)
     lowest = _lowest_from(along_row, first + offset, last + offset)
     buffer = np.empty_like(squared[first:last])
     squared, offset, first, last = squared[first:last], offset + first, 0, last - first
-    for step in range(step, num_rows - offset):
+    for step in range(first_step, num_rows - offset):
         if step % _STEPS_PER_CHECK == 0:
             first, last = _open_rows(squared, lowest, first, last, step)
             if first == last:
@@ -131,13 +131,14 @@ def _minimum_below(
         start, stop = max(first, -step - offset), min(last, num_rows - step - offset)
         if start < stop:
             candidate, current = buffer[start:stop], squared[start:stop]
-            np.add(along_row[start + offset + step : stop + offset + step], step * step, candidate)
-            np.minimum(current, candidate, current)
+            source = along_row[start + offset + step : stop + offset + step]
+            np.add(source, step * step, out=candidate)
+            np.minimum(current, candidate, out=current)
 
 
 def _open_rows(
     squared: Int[np.ndarray, "q c"],
-    lowest: Int[np.ndarray, "..."],
+    lowest: Int[np.ndarray, "*shape"],
     first: int,
     last: int,
     step: int,

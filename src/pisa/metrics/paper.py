@@ -3,7 +3,8 @@
 * Ground-truth frame nearest in time (Eq. 5 with the ratio the right way up).
 * l2 is the Euclidean distance of the centroids (Eq. 6).
 * l2 and Chamfer are divided by the image diagonal ``sqrt(H^2 + W^2)``, which is the release's
-  ``sqrt(2) * H`` on square frames. The paper's equations print no normalisation; its tables have it.
+  ``sqrt(2) * H`` on square frames. The paper's equations print no normalisation; its tables do
+  hold normalised values.
 * Foreground is non-zero (bool, integers) or above 0.5 (floats).
 
 The paper leaves frames with an empty mask open. Here l2 and Chamfer are undefined (NaN) there and

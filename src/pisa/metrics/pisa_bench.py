@@ -1,4 +1,4 @@
-"""PisaBench as torchmetrics over the pure functions: one update per clip, mean and count at the end."""
+"""PisaBench as torchmetrics over the pure functions: one update per clip, then mean and count."""
 
 from __future__ import annotations
 
@@ -71,9 +71,7 @@ class TimeErrorMetric(Metric):
     def update(self, gen_masks: Masks, fps_hz: float, drop_height_m: float) -> None:
         """Add one clip; arguments as in ``time_error``."""
         value = time_error(gen_masks, fps_hz, drop_height_m)
-        self.clips_time_error.append(
-            torch.tensor([value], dtype=torch.float64, device=self.device)
-        )
+        self.clips_time_error.append(torch.tensor([value], dtype=torch.float64, device=self.device))
 
     def compute(self) -> dict[str, Tensor]:
         return _summary("time_error", self.per_clip()["time_error"])

@@ -6,7 +6,9 @@ the text but masks have y downwards, so read literally a drop would start with a
 what is meant is the first frame at which the centroid stops falling. Here that is the first frame
 after the object has started to fall in which it falls by less than a tenth of its fastest fall per
 frame so far (that covers a bounce upwards and a landing that just stops). "Started to fall" is 2 %
-of the frame height below its highest position so far, so that jitter at rest isn't an impact.
+of the frame height below its highest position so far, so that jitter at rest isn't an impact. So
+that a slow fall on the pixel grid isn't one either, the fall per frame must drop by more than 1.5
+px, or the object must not get 2 % of the frame height lower afterwards.
 
 Frames without a mask are skipped; a fall across such a gap is divided by its length.
 
@@ -21,6 +23,7 @@ What the paper leaves open:
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float
@@ -30,6 +33,7 @@ from pisa.types import GRAVITY_M_S2
 
 _STOP_FRACTION = 0.1
 _START_FRACTION = 0.02
+_CLEAR_STOP_PX = 1.5
 
 
 def time_error(
@@ -73,11 +77,13 @@ def impact_frame(y_px: Float[np.ndarray, " t"], fall_px: float) -> int | None:
     """
     seen = np.flatnonzero(~np.isnan(y_px))
     highest, fastest = np.inf, 0.0
-    for earlier, later in zip(seen[:-1], seen[1:], strict=True):
+    for earlier, later in pairwise(seen):
         highest = min(highest, y_px[earlier])
         speed = (y_px[later] - y_px[earlier]) / (later - earlier)  # px per frame, downwards
         started = y_px[earlier] - highest >= fall_px
-        if started and speed < _STOP_FRACTION * fastest:
+        settled = np.nanmax(y_px[later:]) < y_px[earlier] + fall_px
+        stopped = speed < _STOP_FRACTION * fastest
+        if started and stopped and (settled or fastest - speed > _CLEAR_STOP_PX):
             return int(later)
         fastest = max(fastest, speed)
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pisa.types import Condition
 
 
+@runtime_checkable
 class VideoModel(Protocol):
     """An image-to-video rectified-flow model over latents ``[B, C, F, h, w]``.
 

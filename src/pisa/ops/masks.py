@@ -24,14 +24,14 @@ class MaskError(PisaError, ValueError):
     """Masks, frame rates or points that cannot be scored."""
 
 
-def to_numpy(masks: Masks) -> Shaped[np.ndarray, "..."]:
+def to_numpy(masks: Masks) -> Shaped[np.ndarray, "*shape"]:
     """The same values as a NumPy array on the CPU; no copy where none is needed."""
     if isinstance(masks, Tensor):
         return masks.detach().cpu().numpy()
     return np.asarray(masks)
 
 
-def to_binary(masks: Masks, threshold: float = 0.5) -> Bool[np.ndarray, "..."]:
+def to_binary(masks: Masks, threshold: float = 0.5) -> Bool[np.ndarray, "*shape"]:
     """Foreground as bool: non-zero for bool and integers (1 or 255), ``> threshold`` for floats.
 
     Raises ``MaskError`` for NaN and for values that are not real numbers.
@@ -48,7 +48,7 @@ def to_binary(masks: Masks, threshold: float = 0.5) -> Bool[np.ndarray, "..."]:
     return array > threshold
 
 
-def equal_to_one(masks: Masks) -> Bool[np.ndarray, "..."]:
+def equal_to_one(masks: Masks) -> Bool[np.ndarray, "*shape"]:
     """Foreground as the paper's release tests it (``mask == 1``): 255 counts as background."""
     array = to_numpy(masks)
     return array if array.dtype == np.bool_ else array == 1

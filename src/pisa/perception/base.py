@@ -6,10 +6,12 @@ made by ``from_pretrained`` is frozen and in eval mode.
 
 from __future__ import annotations
 
+import pickle
 from importlib import resources
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+import torch
 from jaxtyping import Bool, Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -73,3 +75,19 @@ def load_packaged(module: _Module, name: str, path: str | Path | None) -> _Modul
 
 def _packaged_path(name: str) -> Path:
     return Path(str(resources.files("pisa") / "weights" / f"{name}.safetensors"))
+
+
+def load_pickled(module: nn.Module, path: str | Path, name: str) -> None:
+    """Load a ``.pt``/``.pth`` state dict, plain or under the key ``model``.
+
+    Raises:
+        PisaError: the file is missing, unreadable or holds other tensors than the module.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise PisaError(f"{name} weights not found: {source}")
+    try:
+        state = torch.load(source, map_location="cpu", weights_only=True)
+        module.load_state_dict(state.get("model", state))
+    except (RuntimeError, pickle.UnpicklingError, AttributeError, EOFError) as error:
+        raise PisaError(f"{source} does not hold {name} weights: {error}") from error

@@ -31,7 +31,8 @@ class EmbeddedFlow(nn.Module):
         self.encode_quarter = nn.Sequential(
             nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), ResidualBlock(2 * width)
         )
-        self.log_temperature = nn.Parameter(torch.tensor(2.0))
+        self.log_scale = nn.Parameter(torch.tensor(2.0))  # of feature similarity
+        self.log_nearness = nn.Parameter(torch.tensor(0.0))  # of the penalty on displacement
         self.match = nn.Sequential(
             nn.Conv2d(4 * width + 5, 2 * width, 3, padding=1), ResidualBlock(2 * width)
         )
@@ -73,12 +74,17 @@ class EmbeddedFlow(nn.Module):
     def _match(
         self, first: Float[Tensor, "m c i j"], second: Float[Tensor, "m c i j"]
     ) -> tuple[Float[Tensor, "m c i j"], Float[Tensor, "m 2 i j"]]:
-        """Softmax matching over all positions, corrected by a few convolutions (1/4 px)."""
+        """Softmax matching over all positions, corrected by a few convolutions (1/4 px).
+
+        Far positions are penalised by the square of their distance, which keeps the untrained
+        estimate near zero.
+        """
         size = first.shape[-2:]
-        query, key = (F.normalize(x, dim=1).flatten(2) for x in (first, second))
-        scores = torch.einsum("mcp,mcq->mpq", query, key) * self.log_temperature.exp()
-        weights = scores.softmax(dim=-1)
         grid = _grid(first)
+        query, key = (F.normalize(x, dim=1).flatten(2) for x in (first, second))
+        far = 0.1 * torch.cdist(grid.flatten(1).T, grid.flatten(1).T).square()
+        similarity = torch.einsum("mcp,mcq->mpq", query, key) * self.log_scale.exp()
+        weights = (similarity - self.log_nearness.exp() * far).softmax(dim=-1)
         target = torch.einsum("mpq,cq->mcp", weights, grid.flatten(1))
         matched = torch.einsum("mpq,mcq->mcp", weights, second.flatten(2)).unflatten(2, size)
         flow = target.unflatten(2, size) - grid

@@ -99,7 +99,7 @@ def _svg(name: str, steps: Sequence[float], values: Sequence[float]) -> str:
     }
     style |= {f"{axis}tick.color": _INK for axis in "xy"} | {"axes.edgecolor": _INK}
     with mpl.rc_context(style):
-        figure = Figure(figsize=(4.2, 2.2), layout="constrained")
+        figure = Figure(figsize=(3.5, 1.9), layout="constrained")
         axes = figure.add_subplot()
         marker = "o" if len(steps) < 12 else ""
         axes.plot(steps, values, color=_LINE, linewidth=1.6, marker=marker)

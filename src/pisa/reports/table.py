@@ -6,6 +6,7 @@ the ground-truth row and published rows do not compete (other clips, other code,
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,19 +55,19 @@ class Cell:
 
 @dataclass(frozen=True)
 class Group:
-    """The columns of one split. ``n`` is the number of clips where all its cells agree on it."""
+    """The columns of one split. ``n`` clips stand behind most of its cells; the others say theirs."""
 
     split: str
     metrics: tuple[str, ...]
-    n: int | None
+    n: int
 
     @property
     def title(self) -> str:
-        return split_label(self.split) + (f", n = {self.n}" if self.n is not None else "")
+        return f"{split_label(self.split)}, n = {self.n}"
 
     def n_text(self, cell: Cell) -> str:
-        """The cell's own n, where the title can't say it for the whole group."""
-        return f"n = {cell.n}" if self.n is None and cell.n is not None else ""
+        """The cell's own n where it differs from the title's."""
+        return "" if cell.n in (None, self.n) else f"n = {cell.n}"
 
 
 @dataclass(frozen=True)
@@ -183,9 +184,9 @@ def _with_best(row: ResultRow, best: set) -> ResultRow:
 
 def _group(split: str, rows: Sequence[ResultRow]) -> Group:
     keys = [key for row in rows for key in row.cells if key[0] == split]
-    counts = {row.cells[key].n for row in rows for key in row.cells if key[0] == split}
+    counts = Counter(row.cells[key].n for row in rows for key in row.cells if key[0] == split)
     names = tuple(order_metrics(metric for _, metric in keys))
-    return Group(split, names, counts.pop() if len(counts) == 1 else None)
+    return Group(split, names, max(counts, key=lambda n: (counts[n], n or 0)) or 0)
 
 
 def _columns(table: ResultTable, groups: Iterable[Group]) -> list[tuple[Group, str]]:

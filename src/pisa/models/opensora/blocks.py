@@ -26,7 +26,7 @@ class HeadNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(head_dim))
 
     def forward(self, x: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
-        return F.rms_norm(x, self.weight.shape, self.weight, NORM_EPS).to(x.dtype)
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), NORM_EPS)
 
 
 class RotaryEmbedding(nn.Module):

@@ -10,7 +10,7 @@ import html
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError
@@ -23,6 +23,7 @@ TRAINING_PROMPT = "a video of an object dropping"
 INFERENCE_SUFFIX = " aesthetic score: 6.5."
 
 
+@runtime_checkable
 class TextEncoder(Protocol):
     """Turns captions into token embeddings."""
 

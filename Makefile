@@ -1,0 +1,45 @@
+# Everything a fresh clone needs: `make demo`, `make test`, `make check`.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export WANDB_SILENT ?= true
+
+.PHONY: demo test check lint types contracts install lock clean benchmarks
+
+demo: $(STAMP)  ## simulate, PSFT, ORO (flow), evaluate, report
+	$(BIN)/python train.py experiment=oro_flow
+
+test: $(STAMP)  ## fast tests, offline, CPU
+	$(BIN)/python -m pytest -n 2
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+contracts: $(STAMP)
+	$(BIN)/lint-imports
+
+check: lint types contracts test
+
+install: $(STAMP)
+
+$(STAMP): requirements.lock requirements-uv.lock pyproject.toml
+	command -v $(PYTHON) >/dev/null || { echo "error: Python 3.11 is needed; set PYTHON=..."; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-uv.lock
+	$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install -q --python $(BIN)/python --no-build-isolation --no-deps -e .
+	touch $@
+
+lock:  ## renew the lock files
+	uv pip compile --generate-hashes --no-emit-index-url --group dev pyproject.toml -o requirements.lock \
+	  --custom-compile-command "make lock"
+	echo "uv==0.13.9" | uv pip compile --generate-hashes --no-emit-index-url - -o requirements-uv.lock \
+	  --custom-compile-command "make lock"
+
+clean:
+	rm -rf $(VENV) data runs outputs multirun

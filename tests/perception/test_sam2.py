@@ -1,0 +1,157 @@
+"""SAM 2: the package's real classes, a small random encoder, offline."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pisa.perception.sam2 import ABSENT_LOGIT, SAM2Tracker
+from pisa.perception.sam2_network import HIERA_LARGE, HIERA_TINY, HieraSize, build_sam2
+from pisa.types import PisaError
+
+SMALL = HieraSize(16, 1, (1, 1, 2, 1), (3,), (4, 4, 4, 2), (4, 4))
+SIDE = 64
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    built = build_sam2(SMALL, image_size=SIDE)
+    nn.init.constant_(built.sam_mask_decoder.pred_obj_score_head.layers[-1].bias, 5.0)  # seen
+    return built
+
+
+@pytest.fixture
+def clips() -> tuple[Tensor, Tensor]:
+    video = torch.rand(2, 3, 3, SIDE, SIDE) * 2 - 1
+    masks = torch.zeros(2, 2, SIDE, SIDE, dtype=torch.bool)
+    masks[:, 1, 10:30, 10:30] = True
+    masks[1, 0, 40:60, 30:50] = True
+    return video, masks
+
+
+def predictor_logits(network: nn.Module, clip: Tensor, masks: Tensor) -> Tensor:
+    """The package's own predictor on frames in memory: ``init_state`` without its file reading."""
+    from sam2.sam2_video_predictor import SAM2VideoPredictor
+
+    predictor = network
+    original = type(network)
+    predictor.__class__ = SAM2VideoPredictor  # same parameters, the predictor's methods
+    vars(predictor).update(
+        fill_hole_area=0,
+        non_overlap_masks=False,
+        clear_non_cond_mem_around_input=False,
+        add_all_frames_to_correct_as_cond=False,
+    )
+    mean = torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1)
+    std = torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
+    images = ((clip.transpose(0, 1) + 1) / 2 - mean) / std
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "sam2.sam2_video_predictor.load_video_frames", lambda **_: (images, SIDE, SIDE)
+        )
+        state = predictor.init_state(video_path="memory")
+    for index, mask in enumerate(masks):
+        predictor.add_new_mask(state, frame_idx=0, obj_id=index, mask=mask)
+    frames = [logits[:, 0] for _, _, logits in predictor.propagate_in_video(state)]
+    predictor.__class__ = original
+    return torch.stack(frames, dim=1).clone()
+
+
+def test_equals_the_packages_own_predictor(network: nn.Module, clips: tuple[Tensor, Tensor]) -> None:
+    video, masks = clips
+    tracker = SAM2Tracker(network, memory_dtype=torch.bfloat16)
+    with torch.no_grad():
+        ours = tracker.segment(video[1:], masks[1:])[0]
+    theirs = predictor_logits(network, video[1], masks[1])
+    assert theirs[:, 1:].std() > 1e-3
+    assert torch.allclose(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_batch_equals_loop_and_empty_objects_are_absent(
+    network: nn.Module, clips: tuple[Tensor, Tensor]
+) -> None:
+    video, masks = clips
+    tracker = SAM2Tracker(network)
+    with torch.no_grad():
+        both = tracker.segment(video, masks)
+        alone = tracker.segment(video[:1], masks[:1, 1:])
+    assert both.shape == (2, 2, 3, SIDE, SIDE)
+    assert torch.allclose(both[0, 1], alone[0, 0], atol=1e-4)
+    assert (both[0, 0] == ABSENT_LOGIT).all()
+    found = both[1, :, 0] > 0
+    assert (found & masks[1]).sum() / (found | masks[1]).sum() > 0.85  # at a quarter of the size
+
+
+def test_gradient_reaches_every_frame(network: nn.Module, clips: tuple[Tensor, Tensor]) -> None:
+    video, masks = clips[0][:1].requires_grad_(), clips[1][:1]
+    logits = SAM2Tracker(network).segment(video, masks)
+    (gradient,) = torch.autograd.grad(logits[:, :, -1].sigmoid().mean(), video)
+    assert torch.isfinite(gradient).all()
+    assert (gradient.abs().amax(dim=(0, 1, 3, 4)) > 0).all()  # through memory too
+
+
+def test_frozen_and_stays_in_eval_mode(network: nn.Module) -> None:
+    tracker = SAM2Tracker(network).train()
+    assert not any(module.training for module in tracker.modules())
+    assert not any(p.requires_grad for p in tracker.parameters())
+
+
+@pytest.mark.parametrize(("name", "size"), [("t", HIERA_TINY), ("l", HIERA_LARGE)])
+def test_same_network_as_the_packages_configuration(
+    name: str, size: HieraSize, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names and shapes of all tensors, without allocating them."""
+    from hydra import compose, initialize_config_module
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.utils import instantiate
+
+    GlobalHydra.instance().clear()
+    with initialize_config_module("sam2", version_base="1.2"):
+        config = compose(f"configs/sam2.1/sam2.1_hiera_{name}.yaml")
+    monkeypatch.setattr(torch, "linspace", partial(torch.linspace, device="cpu"))  # drop rates
+    with torch.device("meta"):
+        theirs = instantiate(config.model, _recursive_=True).state_dict()
+        ours = build_sam2(size).state_dict()
+    assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}
+
+
+def test_importing_leaves_no_global_hydra(network: nn.Module) -> None:
+    from hydra.core.global_hydra import GlobalHydra
+
+    assert not GlobalHydra.instance().is_initialized()
+
+
+def test_missing_weights_name_file_source_and_place(tmp_path, monkeypatch) -> None:
+    def no_network(*args, **kwargs):
+        raise FileNotFoundError("no network")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", no_network)
+    with pytest.raises(PisaError, match=r"sam2\.1_hiera_large\.pt.*facebook/sam2\.1.*path"):
+        SAM2Tracker.from_pretrained(size=SMALL, image_size=SIDE)
+    with pytest.raises(PisaError, match="not found"):
+        SAM2Tracker.from_pretrained(tmp_path / "nothing.pt", SMALL, SIDE)
+
+
+def test_loads_a_checkpoint_file(network: nn.Module, clips, tmp_path) -> None:
+    path = tmp_path / "sam2.pt"
+    torch.save({"model": network.state_dict()}, path)
+    loaded = SAM2Tracker.from_pretrained(path, SMALL, SIDE)
+    with torch.no_grad():
+        assert torch.equal(loaded.segment(*clips), SAM2Tracker(network).segment(*clips))
+
+
+@pytest.mark.weights
+def test_released_weights_follow_a_square() -> None:
+    """With Hiera-L at 256, a bright square that moves 6 px a frame is tracked with IoU > 0.9."""
+    video = torch.full((1, 3, 4, 256, 256), -0.5)
+    masks = torch.zeros(1, 1, 4, 256, 256, dtype=torch.bool)
+    for t in range(4):
+        masks[:, :, t, 80 + 6 * t : 130 + 6 * t, 100:150] = True
+    video = torch.where(masks, 0.8, video)
+    found = SAM2Tracker.from_pretrained(image_size=256).segment(video, masks[:, :, 0]) > 0
+    assert (found & masks).sum() / (found | masks).sum() > 0.9

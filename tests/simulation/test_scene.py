@@ -1,0 +1,73 @@
+"""The prior: ranges, splits, camera placement, and errors."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pisa.simulation.assets import asset_names, load_asset
+from pisa.simulation.physics import Overlap, simulate_fall
+from pisa.simulation.scene import Prior, draw_scene
+from pisa.types import PisaError
+
+TINY = Prior(num_dropping=(1, 2), num_pile=(0, 2), size_m=None, span_px=(9, 20))
+
+
+def test_train_and_test_objects_are_disjoint_in_the_papers_proportion():
+    train, test = set(asset_names("train")), set(asset_names("test"))
+    assert not train & test
+    assert len(test) / (len(train) + len(test)) == pytest.approx(0.1, abs=0.005)
+
+
+@pytest.mark.parametrize("prior", [TINY, Prior()], ids=["tiny", "paper"])
+def test_scenes_stay_inside_the_prior(prior):
+    for seed in range(20):
+        scene = draw_scene(prior, seed, "train", 64)
+        dropping = [o for o in scene.objects if o.dropping]
+        assert prior.num_dropping[0] <= len(dropping) <= prior.num_dropping[1]
+        assert scene.num_pile <= len(dropping) * prior.num_pile[1]
+        assert scene.objects[-1].dropping
+        assert all(0.5 <= h <= 1.5 for h in scene.drop_heights_m)
+        assert 0.4 <= scene.camera.position_m[2] <= 0.6
+        assert scene.camera.position_m[1] <= -1.0
+        assert all(abs(o.position_m[0]) <= 1.2 for o in dropping)
+
+
+def test_every_object_starts_inside_the_view():
+    for seed in range(20):
+        scene = draw_scene(TINY, seed, "test", 64)
+        half = scene.camera.sensor_mm / scene.camera.focal_mm / 2
+        for o in scene.objects:
+            x, y, z = np.subtract(o.position_m, scene.camera.position_m)
+            assert max(abs(x), abs(z)) < half * y
+
+
+def test_drop_height_is_that_of_the_lowest_vertex():
+    from scipy.spatial.transform import Rotation
+
+    scene = draw_scene(TINY, 3, "train", 64)
+    for o, height in zip(scene.objects[scene.num_pile :], scene.drop_heights_m, strict=True):
+        hull = Rotation.from_quat(o.quaternion).apply(load_asset(o.asset).hull) * o.size_m
+        assert hull[:, 2].min() + o.position_m[2] == pytest.approx(height, abs=1e-9)
+
+
+def test_an_impossible_view_is_one_sentence():
+    with pytest.raises(PisaError, match="no camera position"):
+        draw_scene(replace(TINY, camera_height_m=(90.0, 91.0)), 0, "train", 64)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{"span_px": None}, {"motion": "fly"}, {"num_dropping": (0, 1)}],
+)
+def test_a_broken_prior_is_refused(broken):
+    with pytest.raises(PisaError):
+        replace(TINY, **broken)
+
+
+def test_a_pile_in_the_way_is_reported():
+    scene = draw_scene(replace(TINY, num_pile=(1, 1), num_dropping=(1, 1)), 0, "train", 64)
+    pile, falling = scene.objects
+    low = replace(falling, position_m=(*pile.position_m[:2], 0.1))
+    with pytest.raises(Overlap):
+        simulate_fall(replace(scene, objects=(pile, low)), 4, 16)
