@@ -36,7 +36,7 @@ def network() -> DepthAnythingForDepthEstimation:
         neck_hidden_sizes=[4, 8, 16, 16],
         fusion_hidden_size=8,
         head_hidden_size=4,
-        initializer_range=0.5,
+        initializer_range=0.2,
     )
     return DepthAnythingForDepthEstimation(config).eval()
 

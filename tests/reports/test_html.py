@@ -112,7 +112,7 @@ def test_the_data_for_the_script_is_json(page):
     data = json.loads(text.group(1))
     panel = data["panels"][0]
     assert panel["models"] == ["truth", "base", "psft"]
-    assert panel["overlay"]["truth"]["path"][0] == [pytest.approx(11 / 32), pytest.approx(3 / 32)]
+    assert panel["overlay"]["truth"]["path"][0] == pytest.approx([11 / 32, 3 / 32], abs=1e-4)
     assert panel["overlay"]["base"]["mask"] is None
     assert panel["scores"]["psft"] == {"l2": 0.01, "iou": 0.5}
 

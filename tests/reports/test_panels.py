@@ -46,7 +46,7 @@ def test_lengths_and_sizes_may_differ(moving_square):
             "psft": moving_square(start_x=2, fall_px=1, num_frames=5, size=64),
         },
     }
-    (panel,) = build_panels([item], [], fps_hz=16)
+    (panel,) = build_panels([item], [], fps_hz=16.0)
     assert panel.num_frames == 8
     path = panel.overlay["psft"]["path"]
     assert len(path) == 8 and path[4:] == [path[4]] * 4
@@ -60,5 +60,5 @@ def test_the_shown_score_is_that_of_the_shown_seed(moving_square):
         {"model": "psft", "split": "real", "clip": "a", "seed": seed, "l2": 0.1 * seed, "frames": 8}
         for seed in (0, 1)
     ]
-    (panel,) = build_panels([item], rows, fps_hz=16)
+    (panel,) = build_panels([item], rows, fps_hz=16.0)
     assert panel.scores == {"psft": {"l2": 0.1}}

@@ -32,7 +32,8 @@ def metrics():
 
 
 EXPECTED = """\
-| Model | Real, n = 9: L2 ↓ | Real, n = 9: IoU ↑ | Sim (seen), n = 20: L2 ↓ | Sim (seen), n = 20: IoU ↑ |
+| Model | Real, n = 9: L2 ↓ | Real, n = 9: IoU ↑ \
+| Sim (seen), n = 20: L2 ↓ | Sim (seen), n = 20: IoU ↑ |
 | --- | ---: | ---: | ---: | ---: |
 | Ground truth | - | - | 0.001 [0.000, 0.002] | 0.900 [0.800, 1.000] |
 | PSFT | 0.076 [0.070, 0.080] | 0.200 [0.100, 0.300] | 0.036 [0.030, 0.040] \

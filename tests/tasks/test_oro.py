@@ -168,3 +168,18 @@ def test_the_parts_of_a_mix_are_logged_without_weight(tmp_path):
     logged = fit(tmp_path, ORO(toy_model(), mix, num_steps=2), 1).logged_metrics
     assert logged["train/reward_a"] == logged["train/reward_b"] < 0
     torch.testing.assert_close(logged["train/reward"], 3 * logged["train/reward_a"])
+
+
+def test_validation_is_one_mean_over_all_loaders(tmp_path):
+    task = ORO(toy_model(), Similarity(), num_steps=2)
+    rewards = []
+    add = task._validation.add
+    task._validation.add = lambda values, clips: (
+        rewards.extend([values["val/reward"]] * clips),
+        add(values, clips),
+    )
+    trainer = make_trainer(tmp_path, 1, logger=False)
+    logged = trainer.validate(task, ToyData(loaders=2), verbose=False)[0]
+    assert len(rewards) == 6
+    assert logged["val/reward"] == pytest.approx(torch.stack(rewards).mean().item())
+    assert not [key for key in logged if "dataloader_idx" in key]

@@ -34,7 +34,7 @@ class DataSets:
             raise PisaError(f"no data set named {name!r}; valid: {', '.join(known)}")
         chosen = known[name]
         prior = instantiate(self._cfg.prior, motion=chosen.motion, _convert_="all")
-        simulator = instantiate(self._cfg.simulation.backend, prior=_tuples(prior))
+        simulator = instantiate(self._cfg.simulation.backend)(prior=_tuples(prior))
         return DataSetSpec(simulator, chosen.split, chosen.num_clips, chosen.first_seed)
 
     def folder_name(self, name: str) -> str:

@@ -39,8 +39,8 @@ def _problem_of_overrides(config_dir: Path, config_name: str) -> str | None:
     stray = [a for a in arguments if "=" not in a and not a.startswith(("-", "~"))]
     if stray:
         return f"what is {stray[0]!r}? Overrides have the form name=value"
-    if {"-m", "--multirun"} & set(arguments):
-        return None  # sweeps have values that only the sweeper understands
+    if {"-m", "--multirun"} & set(arguments) or any(o.startswith("hydra.") for o in overrides):
+        return None  # only Hydra itself understands sweeps and its own settings
     try:
         with hydra.initialize_config_dir(str(config_dir), version_base="1.3"):
             hydra.compose(config_name, overrides)

@@ -9,6 +9,7 @@ from typing import Any
 import lightning.pytorch as pl
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from safetensors.torch import save_file
 from torch import nn
 
 from pisa.launch.datasets import DataSets
@@ -50,31 +51,50 @@ def run_stage(cfg: DictConfig, stage: str, folder: Path, start: Path | None) -> 
         return weights
     chosen = cfg[stage]
     sets = DataSets(cfg)
-    data = build_data(cfg, sets, train=chosen.train, batch_size=chosen.batch_size)
+    data = build_data(
+        cfg, sets, train=chosen.train, batch_size=chosen.batch_size, **chosen.get("data", {})
+    )
     task = build_task(cfg, stage, start)
-    trainer = build_trainer(cfg, chosen.max_steps, instantiate(cfg.perception.tracker))
+    trainer = build_trainer(cfg, chosen.max_steps)
     last = folder / "checkpoints" / "last.ckpt"
     print(f"{stage}: {chosen.max_steps} steps of {chosen.batch_size} clips in {folder}")
     trainer.fit(task, data, ckpt_path=last if last.exists() else None, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
+    if "exports" in chosen:
+        save_part(getattr(task, chosen.exports), weights)
     if not weights.is_file():
         raise PisaError(f"{stage} ended without {weights}; is callbacks.export switched off?")
     return weights
 
 
 def build_task(cfg: DictConfig, stage: str, start: Path | None) -> pl.LightningModule:
-    """The stage's LightningModule; a stage with a reward gets it built."""
-    options: dict[str, Any] = {"model": build_model(cfg, start)}
+    """The stage's LightningModule; a stage with a reward gets it built.
+
+    A stage with ``exports`` trains a part on its own (codec, teacher), which its task holds.
+    """
+    options: dict[str, Any] = {}
+    if "exports" not in cfg[stage]:
+        options["model"] = build_model(cfg, start)
     if "reward" in cfg[stage]:
         options["reward"] = instantiate(cfg[stage].reward)
     return instantiate(cfg[stage].task, **options)
 
 
-def build_trainer(cfg: DictConfig, max_steps: int, tracker: nn.Module) -> pl.Trainer:
+def save_part(part: nn.Module, path: Path) -> None:
+    """Write a part's tensors as safetensors; the file appears whole or not at all."""
+    tensors = {k: v.detach().contiguous().clone() for k, v in part.state_dict().items()}
+    partial_file = path.with_suffix(".partial")
+    save_file(tensors, partial_file)
+    partial_file.replace(path)
+
+
+def build_trainer(cfg: DictConfig, max_steps: int) -> pl.Trainer:
     """The trainer with the configured callbacks and loggers; partial callbacks get the tracker."""
     callbacks = [instantiate(entry) for entry in (cfg.callbacks or {}).values() if entry]
-    callbacks = [c(tracker=tracker) if isinstance(c, partial) else c for c in callbacks]
+    if any(isinstance(callback, partial) for callback in callbacks):
+        tracker = instantiate(cfg.perception.tracker)
+        callbacks = [c(tracker=tracker) if isinstance(c, partial) else c for c in callbacks]
     loggers = [instantiate(entry) for entry in (cfg.logger or {}).values() if entry]
     return instantiate(
         cfg.trainer,

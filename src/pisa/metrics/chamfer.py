@@ -16,14 +16,14 @@ that it is exact, and restricted in three ways that change no result:
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from pisa.ops.masks import bounding_box
 
 _FAR = np.int32(1 << 29)  # above every squared distance in px; _FAR + k^2 stays within int32
 _MAX_SIDE_PX = 16384  # 2 * side^2 must stay below _FAR + 1
 _BEYOND = np.int32(2 * _MAX_SIDE_PX)
-_STEPS_PER_CHECK = 4
+_BLOCK = 8
 
 
 def chamfer_px(first: Bool[np.ndarray, "h w"], second: Bool[np.ndarray, "h w"]) -> float:
@@ -60,11 +60,8 @@ def _distance_sum_px(query: Bool[np.ndarray, "h w"], target: Bool[np.ndarray, "h
     rows, columns = box
     along_row = _squared_row_distance(target, columns)
     first, last = _useful_rows(along_row, rows)
-    squared = np.where(outside[box], np.int32(2 * _FAR - 1), np.int32(0))
-    along_row, offset = along_row[first:last], rows.start - first
-    _minimum_below(squared, along_row, offset)
-    mirrored = along_row.shape[0] - squared.shape[0] - offset
-    _minimum_below(squared[::-1], along_row[::-1], mirrored)
+    squared = np.ascontiguousarray(np.where(outside[box].T, np.float32(1e9), np.float32(0)))
+    _lower_to_minimum(squared, along_row[first:last].astype(np.float32), rows.start - first)
     return float(np.sqrt(squared, dtype=np.float64).sum())
 
 
@@ -105,56 +102,45 @@ def _useful_rows(along_row: Int[np.ndarray, "h c"], queries: slice) -> tuple[int
     return first, last
 
 
-def _minimum_below(
-    squared: Int[np.ndarray, "q c"], along_row: Int[np.ndarray, "h c"], offset: int
+def _lower_to_minimum(
+    squared: Float[np.ndarray, "c q"], along_row: Float[np.ndarray, "h c"], offset: int
 ) -> None:
-    """Lower ``squared[r]`` in place to ``min_{k >= 0} along_row[r + offset + k] + k^2``.
+    """Lower ``squared[:, r]`` in place to ``min_j along_row[j] + (r + offset - j)^2``.
 
-    A shift by ``k`` can lower an entry only while ``k^2 < squared - (lowest value below it)``,
-    which bounds the search and narrows the rows that still take part.
+    Every ``_BLOCK``-th target row gives an upper bound first. With it, a block of query rows needs
+    only those blocks of target rows whose lowest values could still lower it.
     """
+    num_columns, num_query = squared.shape
     num_rows = along_row.shape[0]
-    last = min(squared.shape[0], num_rows - offset)
-    if last <= 0:
-        return
-    first_step = max(0, 1 - last - offset)
-    lowest = along_row[max(offset, 0) :].min(axis=0)
-    first, last = _open_rows(squared, lowest, 0, last, first_step)
-    lowest = _lowest_from(along_row, first + offset, last + offset)
-    buffer = np.empty_like(squared[first:last])
-    squared, offset, first, last = squared[first:last], offset + first, 0, last - first
-    for step in range(first_step, num_rows - offset):
-        if step % _STEPS_PER_CHECK == 0:
-            first, last = _open_rows(squared, lowest, first, last, step)
-            if first == last:
-                return
-        start, stop = max(first, -step - offset), min(last, num_rows - step - offset)
-        if start < stop:
-            candidate, current = buffer[start:stop], squared[start:stop]
-            source = along_row[start + offset + step : stop + offset + step]
-            np.add(source, step * step, out=candidate)
-            np.minimum(current, candidate, out=current)
+    query_row = np.arange(num_query, dtype=squared.dtype) + offset
+    target_row = np.arange(num_rows, dtype=squared.dtype)
+    terms = np.empty((num_rows, num_columns, 2), dtype=squared.dtype)
+    np.add(along_row, (target_row**2)[:, None], out=terms[:, :, 0])
+    terms[:, :, 1] = -2 * target_row[:, None]
+    query_start, target_start = np.arange(0, num_query, _BLOCK), np.arange(0, num_rows, _BLOCK)
+    sample = np.minimum(target_start + _BLOCK // 2, num_rows - 1)
+    _lower(squared, terms[sample], query_row)
+    highest = np.maximum.reduceat(squared, query_start, axis=1).T
+    lowest = np.minimum.reduceat(along_row, target_start, axis=0)
+    apart = np.abs(query_row[query_start, None] - target_row[target_start]) - (_BLOCK - 1)
+    apart = np.maximum(apart, 0)[:, :, None]  # rows between two blocks, at least
+    useful = (lowest + apart * apart < highest[:, None]).any(axis=2)
+    for start, blocks in zip(query_start, useful, strict=True):
+        found = blocks.nonzero()[0]
+        if found.size:
+            part = slice(start, start + _BLOCK)
+            reach = slice(found[0] * _BLOCK, (found[-1] + 1) * _BLOCK)
+            _lower(squared[:, part], terms[reach], query_row[part])
 
 
-def _open_rows(
-    squared: Int[np.ndarray, "q c"],
-    lowest: Int[np.ndarray, "*shape"],
-    first: int,
-    last: int,
-    step: int,
-) -> tuple[int, int]:
-    """The part of ``first:last`` outside which no shift by ``step`` or more lowers an entry."""
-    below = lowest if lowest.ndim == 1 else lowest[first:last]
-    rows = ((squared[first:last] - below).max(axis=1) > step * step).nonzero()[0]
-    return (first + int(rows[0]), first + int(rows[-1]) + 1) if rows.size else (first, first)
-
-
-def _lowest_from(
-    along_row: Int[np.ndarray, "h c"], first: int, last: int
-) -> Int[np.ndarray, "q c"]:
-    """Row ``i`` holds the column minima of ``along_row[max(first + i, 0):]``, up to ``last``."""
-    rows = np.clip(np.arange(first, last), 0, None)
-    block = along_row[rows]
-    if len(block):
-        block[-1] = along_row[rows[-1] :].min(axis=0)
-    return np.minimum.accumulate(block[::-1], axis=0)[::-1]
+def _lower(
+    squared: Float[np.ndarray, "c q"],
+    terms: Float[np.ndarray, "h c 2"],
+    query_row: Float[np.ndarray, " q"],
+) -> None:
+    """Lower ``squared`` in place by these target rows: ``(r - j)^2 = r^2 + j^2 - 2 r j``."""
+    num_columns, num_query = squared.shape
+    factors = np.stack([np.ones_like(query_row), query_row])
+    candidates = (terms.reshape(-1, 2) @ factors).reshape(-1, num_columns * num_query)
+    lowest = candidates.min(axis=0).reshape(num_columns, num_query)
+    np.minimum(squared, lowest + query_row * query_row, out=squared)

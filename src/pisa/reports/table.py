@@ -55,7 +55,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Group:
-    """The columns of one split. ``n`` clips stand behind most of its cells; the others say theirs."""
+    """The columns of one split. Most cells rest on ``n`` clips; the others say so."""
 
     split: str
     metrics: tuple[str, ...]

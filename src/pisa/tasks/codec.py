@@ -12,6 +12,8 @@ from torch import Tensor
 from pisa.models.tiny_codec import TinyCodec
 from pisa.types import Batch
 
+SCALE_BATCHES = 12
+
 
 class CodecTask(pl.LightningModule):
     """Reconstruction with object pixels and edges weighted up.
@@ -73,6 +75,12 @@ class CodecTask(pl.LightningModule):
         self.log(
             "val/psnr_object", 10 * torch.log10(4 / error[objects].mean()), batch_size=len(batch)
         )
+
+    def on_train_end(self) -> None:
+        """Set the latents' scale from training clips."""
+        loader = self.trainer.train_dataloader
+        batches = [batch.video for batch, _ in zip(loader, range(SCALE_BATCHES), strict=False)]
+        self.codec.fit_scale(torch.cat(batches))
 
     def configure_optimizers(self):
         optimizer = torch.optim.AdamW(self.codec.parameters(), self.hparams["lr"], weight_decay=0)

@@ -25,7 +25,7 @@ from pisa.tasks.optim import GradientGuard
 from pisa.tasks.rectified_flow import RectifiedFlowLoss
 from pisa.tasks.reward_terms import RewardTerms, reward_name
 from pisa.tasks.seeding import clip_noise
-from pisa.tasks.training import configure_adamw, guard_gradients, step_generator
+from pisa.tasks.training import ValidationMeans, configure_adamw, guard_gradients, step_generator
 from pisa.tasks.weights import check_same_network
 from pisa.types import Batch, PisaError
 
@@ -85,6 +85,7 @@ class ORO(pl.LightningModule):
         self._window = gradient_window or FullGradient()
         self._terms = RewardTerms(reward)
         self._guard = GradientGuard(max_nonfinite)
+        self._validation = ValidationMeans()
 
     @property
     def model(self) -> VideoModel:
@@ -112,7 +113,8 @@ class ORO(pl.LightningModule):
             raise PisaError(
                 f"reward {reward_name(self.reward)} passes no gradient to the generated clip"
             )
-        self._log_reward("train", reward.detach(), batch)
+        values = self._reward_values("train", reward.detach())
+        self.log_dict(values, prog_bar=True, batch_size=len(batch))
         loss = self._regularised(-reward.mean(), batch, generator)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch))
         return loss if torch.isfinite(loss) else loss * float("nan")  # every gradient is then NaN
@@ -123,7 +125,11 @@ class ORO(pl.LightningModule):
         batch = first_frames(batch, self.hparams["num_frames"])
         noise = clip_noise(batch.names, self.hparams["seed"], self._latent_shape(batch))
         generated = self._generate(batch, noise, [])
-        self._log_reward("val", self._rewards(generated, batch), batch)
+        reward = self._rewards(generated, batch)
+        self._validation.add(self._reward_values("val", reward), len(batch))
+
+    def on_validation_epoch_end(self) -> None:
+        self._validation.log(self)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         return configure_adamw(self)
@@ -178,14 +184,9 @@ class ORO(pl.LightningModule):
         self.log("train/psft_loss", psft.detach(), batch_size=len(batch))
         return loss + weight * psft
 
-    def _log_reward(self, stage: str, reward: Tensor, batch: Batch) -> None:
-        values = {f"{stage}/reward_{name}": mean for name, mean in self._terms.means.items()}
-        self.log_dict(
-            values | {f"{stage}/reward": reward.mean()},
-            prog_bar=True,
-            batch_size=len(batch),
-            sync_dist=stage == "val",
-        )
+    def _reward_values(self, stage: str, reward: Tensor) -> dict[str, Tensor]:
+        parts = {f"{stage}/reward_{name}": mean for name, mean in self._terms.means.items()}
+        return parts | {f"{stage}/reward": reward.mean()}
 
     def _latent_shape(self, batch: Batch) -> tuple[int, int, int, int]:
         frames, height, width = batch.video.shape[2:]

@@ -16,7 +16,7 @@ from pisa.tasks.latents import FirstFrame, LatentEncoder
 from pisa.tasks.optim import GradientGuard
 from pisa.tasks.rectified_flow import NoiseLevelSampler, RectifiedFlowLoss
 from pisa.tasks.seeding import generator_of
-from pisa.tasks.training import configure_adamw, guard_gradients, step_generator
+from pisa.tasks.training import ValidationMeans, configure_adamw, guard_gradients, step_generator
 from pisa.tasks.weights import check_same_network
 from pisa.types import Batch
 
@@ -72,6 +72,7 @@ class PSFT(pl.LightningModule):
         self._loss = RectifiedFlowLoss(model, sample_noise_levels, caption_dropout, object_weight)
         self._validation_loss = RectifiedFlowLoss(model, sample_noise_levels)
         self._guard = GradientGuard(max_nonfinite)
+        self._validation = ValidationMeans()
         if compile:
             self.denoiser.compile()
 
@@ -96,7 +97,10 @@ class PSFT(pl.LightningModule):
         """Unweighted loss at noise and levels that belong to the batch, so that epochs compare."""
         generator = generator_of(self.hparams["seed"], "validation", *batch.names)
         loss = self._mean_loss(self._validation_loss, batch, generator)
-        self.log("val/loss", loss, batch_size=len(batch), sync_dist=True)
+        self._validation.add({"val/loss": loss}, len(batch))
+
+    def on_validation_epoch_end(self) -> None:
+        self._validation.log(self)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         return configure_adamw(self)

@@ -60,9 +60,10 @@ class TeacherTask(pl.LightningModule):
 
 
 class TrackerTask(TeacherTask):
-    """Unrolls the tracker over windows of random length and start; binary cross-entropy + Dice.
+    """Windows of random length and start; binary cross-entropy + Dice.
 
-    One object of each clip is tracked, drawn among those seen in the window's first frame.
+    One object of each clip is tracked, drawn among those seen in the window's first frame. In half
+    of the steps the tracker is told where the other objects are, as a second prompt.
     """
 
     network: EmbeddedTracker
@@ -74,7 +75,11 @@ class TrackerTask(TeacherTask):
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         batch = augmented(random_window(batch, self.min_frames, generator), generator)
         masks = _random_object(batch.masks, generator)
-        logits = self.network.segment(batch.video, masks[:, :, 0])[:, :, 1:]
+        prompts = masks[:, :, 0]
+        if torch.rand((), generator=generator) < 0.5:
+            others = batch.first_masks.any(dim=1, keepdim=True) & ~prompts
+            prompts = torch.cat([prompts, others], dim=1)
+        logits = self.network.segment(batch.video, prompts)[:, :1, 1:]
         return mask_loss(logits, masks[:, :, 1:])
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import nn
+from torch import Tensor, nn
 
 from pisa.models.base import VideoModel
 from pisa.tasks.optim import GradientGuard, adamw, warmup_cosine
@@ -44,6 +45,29 @@ def configure_adamw(task: pl.LightningModule) -> OptimizerLRSchedulerConfig:
         "optimizer": optimizer,
         "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
     }
+
+
+class ValidationMeans:
+    """Means over the clips of all validation loaders under one name.
+
+    Lightning's own reduction would split them into ``val/loss/dataloader_idx_0`` and so on.
+    """
+
+    def __init__(self) -> None:
+        self._totals: dict[str, Tensor] = {}
+        self._clips = 0
+
+    def add(self, values: Mapping[str, Tensor], clips: int) -> None:
+        """Means of one batch and how many clips they are over."""
+        for name, value in values.items():
+            self._totals[name] = self._totals.get(name, 0.0) + value.detach() * clips
+        self._clips += clips
+
+    def log(self, task: pl.LightningModule) -> None:
+        """Log what was added (mean over ranks) and forget it."""
+        means = {name: total / self._clips for name, total in self._totals.items()}
+        task.log_dict(means, sync_dist=True, prog_bar=True)
+        self._totals, self._clips = {}, 0
 
 
 def guard_gradients(

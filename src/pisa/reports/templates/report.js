@@ -7,7 +7,7 @@
   const state = { playing: !calm.matches, masks: false, paths: true };
 
   const decodeMask = (mask) => {
-    // One small RGBA tile per frame: set pixels opaque, drawn enlarged over the video.
+    // Per frame the object's box and a test for its bits, or null where the mask is empty.
     if (!mask) return null;
     return mask.frames.map((box) => {
       if (!box) return null;
@@ -26,12 +26,27 @@
       slider: element.querySelector("input[type=range]"),
       output: element.querySelector("output"),
       seek: element.querySelector(".seek"),
-      held: false, visible: false, drawn: "", masks: null,
+      held: false, visible: false, drawn: "", masks: null, shown_s: null,
     };
   });
 
-  const frameOf = (clip) =>
-    Math.min(clip.panel.frames - 1, Math.floor(clip.video.currentTime * data.fps + 1e-3));
+  // The overlay belongs to the frame on screen; currentTime alone can be ahead of it.
+  const frameOf = (clip) => {
+    const index = clip.shown_s === null
+      ? Math.floor(clip.video.currentTime * data.fps + 1e-3)
+      : Math.round(clip.shown_s * data.fps);
+    return Math.max(0, Math.min(clip.panel.frames - 1, index));
+  };
+
+  const followFrames = (clip) => {
+    if (!clip.video.requestVideoFrameCallback) return;
+    const presented = (_, frame) => {
+      clip.shown_s = frame.mediaTime;
+      draw(clip);
+      clip.video.requestVideoFrameCallback(presented);
+    };
+    clip.video.requestVideoFrameCallback(presented);
+  };
 
   const drawMask = (context, tile, clip, k, model, frame) => {
     clip.masks ??= clip.panel.models.map((name) => decodeMask(clip.panel.overlay[name].mask));
@@ -117,6 +132,10 @@
       if (state.masks) drawMask(context, tile, clip, k, model, frame);
       if (state.paths) drawPaths(context, tile, clip, model, frame, unit);
       context.restore();
+      if (k > 0) {  // a gap between the tiles
+        context.fillStyle = "#ffffff";
+        context.fillRect(Math.round(tile.x - unit), 0, Math.round(2 * unit), height);
+      }
     });
     clip.slider.value = String(frame + 1);
     clip.output.value = String(frame + 1);
@@ -161,6 +180,7 @@
       clip.video.pause();
       clip.video.currentTime = (Number(clip.slider.value) - 0.5) / data.fps;
     });
+    followFrames(clip);
     clip.video.addEventListener("seeked", () => draw(clip));
   }
   const watcher = new IntersectionObserver((entries) => {

@@ -1,0 +1,41 @@
+"""Pack trained parts into one weights file for the package, in half precision.
+
+`python -m pisa.models.pack OUT.safetensors codec=A.safetensors denoiser=B.safetensors`; a part
+without a name (`=A.safetensors`) keeps its tensor names as they are.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from pisa.types import PisaError
+
+
+def pack(out: Path, parts: Mapping[str, Path]) -> int:
+    """Write ``out`` with every tensor of each part under ``NAME.``; returns its size in bytes."""
+    tensors = {}
+    for name, path in parts.items():
+        if not path.is_file():
+            raise PisaError(f"no weights at {path}")
+        prefix = f"{name}." if name else ""
+        for key, value in load_file(path).items():
+            tensors[prefix + key] = value.to(torch.float16) if value.is_floating_point() else value
+    save_file(tensors, out)
+    return out.stat().st_size
+
+
+def main(arguments: list[str]) -> None:
+    """Command line: the output file, then NAME=FILE for each part."""
+    out, *given = arguments
+    pairs = (item.partition("=") for item in given)
+    size = pack(Path(out), {name: Path(path) for name, _, path in pairs})
+    print(f"{out}: {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,16 @@
+"""Shared by all tests: one thread, and shapes checked at run time."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("WANDB_MODE", "offline")
+
+import torch
+from jaxtyping import install_import_hook
+
+torch.set_num_threads(1)
+torch.set_flush_denormal(True)
+install_import_hook(
+    ["pisa.ops", "pisa.diffusion", "pisa.models", "pisa.rewards", "pisa.simulation"],
+    "beartype.beartype",
+)

@@ -1,0 +1,49 @@
+"""Every YAML composes, and every model, reward and prior instantiates at tiny size."""
+
+from pathlib import Path
+
+import hydra
+import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def names(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+def compose(*overrides: str, name: str = "train"):
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return hydra.compose(name, list(overrides))
+
+
+@pytest.mark.parametrize("experiment", names("experiment"))
+def test_every_experiment_composes_and_names_its_stages(experiment):
+    cfg = compose(f"experiment={experiment}", "run_dir=x")
+    assert all(stage in cfg for stage in cfg.stages)
+    assert cfg.name == experiment
+    OmegaConf.to_container(cfg, resolve=True)
+
+
+@pytest.mark.parametrize("entry", ["train", "eval", "simulate"])
+def test_every_entry_point_composes(entry):
+    assert compose(name=entry).data_dir == "data"
+
+
+@pytest.mark.parametrize("prior", names("prior"))
+def test_every_prior_instantiates(prior):
+    cfg = compose(f"prior={prior}", name="simulate")
+    assert instantiate(cfg.prior).num_dropping[0] >= 1
+
+
+@pytest.mark.parametrize("reward", names("reward"))
+def test_every_reward_composes_with_the_main_job(reward):
+    cfg = compose("experiment=oro_flow", f"reward@oro.reward={reward}")
+    assert "_target_" in cfg.oro.reward
+
+
+@pytest.mark.parametrize("logger", names("logger"))
+def test_every_logger_composes(logger):
+    assert compose("experiment=psft", f"logger={logger}").logger

@@ -1,0 +1,40 @@
+"""A user's mistake is one line with the valid names, and changes nothing."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(script: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, str(ROOT / script), *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "expected"),
+    [
+        ("train.py", ["experiment=oro_magic"], "valid: oro_depth, oro_flow"),
+        ("train.py", ["experiment=psft", "psft.max_stepz=3"], "max_stepz"),
+        ("train.py", ["oro_flow"], "name=value"),
+        ("simulate.py", ["datasets=[nothing]"], "valid: psft"),
+        ("eval.py", ["ckpt=absent.safetensors", "output_dir=out"], "absent.safetensors"),
+    ],
+)
+def test_a_mistake_is_one_line(script, arguments, expected, tmp_path):
+    done = run(script, *arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert expected in lines[0]
+    assert "Traceback" not in done.stderr
+    assert not any(path.name != "out" for path in tmp_path.iterdir())
