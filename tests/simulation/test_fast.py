@@ -10,7 +10,7 @@ from pisa.simulation.physics import simulate_fall
 from pisa.simulation.scene import Prior, draw_scene
 from pisa.types import GRAVITY_M_S2, Camera
 
-TINY = Prior(num_dropping=(1, 2), num_pile=(0, 2), size_m=None, span_px=(9, 20))
+TINY = Prior(num_dropping=(1, 2), num_pile=(0, 2), size_m=None, span_px=(9.0, 20.0))
 SIMULATOR = FastSimulator(TINY)
 
 
@@ -106,7 +106,7 @@ def test_depth_is_euclidean_and_floor_points_lie_on_the_floor(clips):
 
 
 def test_drifting_objects_never_fall():
-    simulator = FastSimulator(Prior(size_m=None, span_px=(9, 20), num_dropping=(1, 2), motion="drift"))
+    simulator = FastSimulator(Prior(size_m=None, span_px=(9.0, 20.0), num_dropping=(1, 2), motion="drift"))
     for seed in range(8):
         clip, _ = simulator.make_clip(seed, "train", "x")
         height = clip.poses.position_m[:, -1, 2]

@@ -11,7 +11,7 @@ from pisa.simulation.produce import DataSetSpec, produce
 from pisa.simulation.scene import Prior
 from pisa.types import PisaError
 
-PRIOR = Prior(num_dropping=(1, 1), num_pile=(0, 0), size_m=None, span_px=(9, 20))
+PRIOR = Prior(num_dropping=(1, 1), num_pile=(0, 0), size_m=None, span_px=(9.0, 20.0))
 SPEC = DataSetSpec(FastSimulator(PRIOR, num_frames=4), "train", 3, 10)
 
 

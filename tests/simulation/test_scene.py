@@ -10,7 +10,7 @@ from pisa.simulation.physics import Overlap, simulate_fall
 from pisa.simulation.scene import Prior, draw_scene
 from pisa.types import PisaError
 
-TINY = Prior(num_dropping=(1, 2), num_pile=(0, 2), size_m=None, span_px=(9, 20))
+TINY = Prior(num_dropping=(1, 2), num_pile=(0, 2), size_m=None, span_px=(9.0, 20.0))
 
 
 def test_train_and_test_objects_are_disjoint_in_the_papers_proportion():

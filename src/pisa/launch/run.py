@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import warnings
 from pathlib import Path
 
 import torch
@@ -95,4 +97,7 @@ def _without(value, keys: tuple[str, ...]):
 
 def _prepare_torch(cfg: DictConfig) -> None:
     seed_everything(cfg.seed, workers=True, verbose=False)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", "`isinstance(treespec, LeafSpec)` is deprecated")
     torch.set_flush_denormal(True)  # on CPU denormal numbers slow a step several times

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from pisa.types import PisaError
 
+ALL_OBJECTS = slice(None)
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
@@ -26,9 +27,16 @@ class Tracker(Protocol):
     """Segments given first-frame objects through a clip."""
 
     def segment(
-        self, video: Float[Tensor, "b 3 t h w"], first_masks: Bool[Tensor, "b n h w"]
-    ) -> Float[Tensor, "b n t h w"]:
-        """Mask logits; an empty first mask gives negative logits everywhere."""
+        self,
+        video: Float[Tensor, "b 3 t h w"],
+        first_masks: Bool[Tensor, "b n h w"],
+        tracked: slice = ALL_OBJECTS,
+    ) -> Float[Tensor, "b k t h w"]:
+        """Mask logits of the objects in ``tracked``, k of n.
+
+        The other objects are given because a tracker may need them to tell objects apart. An
+        empty first mask gives negative logits everywhere.
+        """
         ...
 
 

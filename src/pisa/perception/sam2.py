@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from pisa.perception.base import freeze, load_pickled
+from pisa.perception.base import ALL_OBJECTS, freeze, load_pickled
 from pisa.perception.colour import imagenet_normalised
 from pisa.perception.sam2_network import HIERA_LARGE, HieraSize, build_sam2
 from pisa.types import PisaError
@@ -55,11 +55,18 @@ class SAM2Tracker(nn.Module):
         return cls(network)
 
     def segment(
-        self, video: Float[Tensor, "b 3 t h w"], first_masks: Bool[Tensor, "b n h w"]
-    ) -> Float[Tensor, "b n t h w"]:
-        """Mask logits at the clip's size; -20 for objects with an empty first mask."""
+        self,
+        video: Float[Tensor, "b 3 t h w"],
+        first_masks: Bool[Tensor, "b n h w"],
+        tracked: slice = ALL_OBJECTS,
+    ) -> Float[Tensor, "b k t h w"]:
+        """Mask logits at the clip's size; -20 for objects with an empty first mask.
+
+        Objects are tracked one by one, so those outside ``tracked`` change nothing.
+        """
+        wanted = first_masks[:, tracked]
         return torch.stack(
-            [self._clip(clip, masks) for clip, masks in zip(video, first_masks, strict=True)]
+            [self._clip(clip, masks) for clip, masks in zip(video, wanted, strict=True)]
         )
 
     def _clip(

@@ -38,9 +38,10 @@ class SegmentationReward(nn.Module):
     def forward(
         self, generated: Float[Tensor, "b 3 t h w"], batch: Batch
     ) -> Float[Tensor, " b"]:
-        masks = batch.masks[:, -1:] if self.objects == "dropping" else batch.masks
+        tracked = slice(-1, None) if self.objects == "dropping" else slice(None)
+        masks = batch.masks[:, tracked]
         first = masks[:, :, 0]
-        soft = self.tracker.segment(generated, first).sigmoid()
+        soft = self.tracker.segment(generated, batch.first_masks, tracked).sigmoid()
         iou = soft_iou(soft, masks.to(soft), self.eps).mean(dim=2)
         seen = first.flatten(2).any(dim=2).to(iou)
         return (iou * seen).sum(dim=1) / seen.sum(dim=1).clamp(min=1)

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
-import pybullet
 import torch
 from numpy.typing import NDArray
-from pybullet_utils.bullet_client import BulletClient
 
 from pisa.simulation.assets import load_asset
+from pisa.simulation.engine import BulletClient, bullet, pybullet
 from pisa.simulation.scene import Scene, SceneObject
 from pisa.types import GRAVITY_M_S2, PisaError, Poses
 
@@ -35,28 +29,6 @@ class Motion:
 
 class Overlap(PisaError):
     """The settled pile reaches the dropping object; the caller draws another scene."""
-
-
-@contextmanager
-def bullet() -> Iterator[BulletClient]:
-    """An empty headless Bullet world; the process keeps one and resets it before each use."""
-    client = _client(os.getpid())
-    client.resetSimulation()
-    yield client
-
-
-@cache
-def _client(pid: int) -> BulletClient:
-    """Bullet prints a line on every connection; it goes to the null device."""
-    sys.stdout.flush()
-    saved = os.dup(1)
-    with open(os.devnull, "w") as null:
-        os.dup2(null.fileno(), 1)
-        try:
-            return BulletClient(connection_mode=pybullet.DIRECT)
-        finally:
-            os.dup2(saved, 1)
-            os.close(saved)
 
 
 def simulate_fall(scene: Scene, num_frames: int, fps_hz: int) -> Motion:

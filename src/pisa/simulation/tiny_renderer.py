@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pybullet
 import torch
 from numpy.typing import NDArray
-from pybullet_utils.bullet_client import BulletClient
 
 from pisa.ops.camera import conjugate, ray_directions, rotate
 from pisa.simulation.assets import load_asset
+from pisa.simulation.engine import BulletClient, bullet, pybullet
 from pisa.simulation.materials import Background, background, object_material
-from pisa.simulation.physics import bullet
 from pisa.simulation.scene import Scene, SceneObject
 from pisa.types import Camera, Poses
 

@@ -32,6 +32,7 @@
 
   // The overlay belongs to the frame on screen; currentTime alone can be ahead of it.
   const frameOf = (clip) => {
+    if (clip.held) return Number(clip.slider.value) - 1;
     const index = clip.shown_s === null
       ? Math.floor(clip.video.currentTime * data.fps + 1e-3)
       : Math.round(clip.shown_s * data.fps);
@@ -137,7 +138,7 @@
         context.fillRect(Math.round(tile.x - unit), 0, Math.round(2 * unit), height);
       }
     });
-    clip.slider.value = String(frame + 1);
+    if (!clip.held) clip.slider.value = String(frame + 1);
     clip.output.value = String(frame + 1);
   };
 
@@ -169,7 +170,7 @@
     const ranked = clips.map((clip) => [badness(clip, model, metric), clip]);
     ranked.sort((a, b) => (a[0] === b[0] ? 0 : b[0] - a[0]));
     for (const [, clip] of ranked) list.append(clip.element);
-    byId("status").textContent = `Clips sorted, worst ${metric} of ${data.labels[model]} first`;
+    byId("status").textContent = `Clips sorted, worst ${byId("sort-metric").selectedOptions[0].text} of ${data.labels[model]} first`;
   };
 
   for (const clip of clips) {
