@@ -52,7 +52,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Poses:
-    """Rigid poses of N objects over T frames: positions in metres, unit quaternions (x, y, z, w)."""
+    """Rigid poses of N objects over T frames: metres, unit quaternions (x, y, z, w)."""
 
     position_m: Float[Tensor, "t n 3"]
     quaternion: Float[Tensor, "t n 4"]

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-REWARD = '''
+REWARD = """
 import torch
 from torch import nn
 
@@ -20,7 +20,7 @@ class BrightnessReward(nn.Module):
 
     def forward(self, generated, batch):
         return generated.mean(dim=(1, 2, 3, 4))
-'''
+"""
 
 REWARD_YAML = "_target_: brightness_reward.BrightnessReward\n"
 

@@ -7,27 +7,25 @@ import torch
 from safetensors.torch import save_file
 
 from pisa.models.generate import generate
-from pisa.models.opensora.stdit3 import STDiT3
 from pisa.models.pack import pack
 from pisa.models.tiny import TinyVideoModel
 from pisa.models.tiny_codec import TinyCodec
+from pisa.models.tiny_denoiser import TinyDenoiser
 from pisa.models.tiny_text import WordHashEncoder
 from pisa.types import PisaError
 
 
 def small(**options) -> TinyVideoModel:
     torch.manual_seed(0)
-    denoiser = STDiT3(
-        input_size=[4, 2, 2],
-        input_sq_size=16,
-        in_channels=4,
-        patch_size=[1, 2, 2],
-        hidden_size=32,
+    denoiser = TinyDenoiser(
+        latent_channels=4,
+        num_frames=4,
+        latent_size=2,
+        width=16,
         depth=1,
         num_heads=2,
-        pred_sigma=False,
         caption_channels=8,
-        model_max_length=4,
+        caption_length=4,
     )
     codec = TinyCodec(latent_channels=4, width=8)
     return TinyVideoModel(codec, denoiser, WordHashEncoder(8, 4), **options)
@@ -54,31 +52,30 @@ def test_fit_scale_gives_unit_variance():
     assert latents[:, :, 1:].square().mean().sqrt() == pytest.approx(1.0, abs=1e-3)
 
 
-def test_velocity_is_minus_the_networks_output_and_passes_gradient():
+def test_velocity_follows_from_the_predicted_clean_latents():
     model = small()
-    torch.nn.init.normal_(model.denoiser.final_layer.linear.weight, std=0.1)
+    torch.nn.init.normal_(model.denoiser.head.weight, std=0.1)
     x = torch.randn(1, 4, 4, 2, 2, requires_grad=True)
     clean = torch.tensor([[True, False, False, False]])
     condition = model.encode_captions(["a thing falls"])
-    velocity = model.velocity(x, torch.tensor([0.5]), condition, clean, fps_hz=16.0)
-    output = model.denoiser(
-        x,
-        torch.tensor([500.0]),
-        condition.embedding[:, None],
-        mask=condition.mask,
-        x_mask=~clean,
-        fps=torch.tensor([16.0]),
-        height=torch.tensor([16.0]),
-        width=torch.tensor([16.0]),
-    )
-    assert torch.allclose(velocity, -output)
+    level = torch.tensor([0.5])
+    velocity = model.velocity(x, level, condition, clean, fps_hz=16.0)
+    predicted = model.denoiser(x, level, condition.embedding, condition.mask)
+    assert torch.allclose(x - 0.5 * velocity, predicted, atol=1e-6)  # x_0 = x_s - s u
     velocity.sum().backward()
     assert x.grad.abs().sum() > 0
 
 
+def test_a_fresh_model_generates_a_clip_that_stands_still():
+    model = small()
+    frame = torch.rand(1, 3, 16, 16) * 2 - 1
+    video = generate(model, frame, [""], num_frames=4, fps_hz=16.0, num_steps=4, guidance=1.0)
+    assert (video - video[:, :, :1]).abs().max() < 1e-4
+
+
 def test_generation_keeps_the_first_frame_and_carries_gradient():
     model = small()
-    torch.nn.init.normal_(model.denoiser.final_layer.linear.weight, std=0.1)
+    torch.nn.init.normal_(model.denoiser.head.weight, std=0.1)
     frame = torch.rand(2, 3, 16, 16) * 2 - 1
     video = generate(
         model,
@@ -94,7 +91,7 @@ def test_generation_keeps_the_first_frame_and_carries_gradient():
     first = model.decode(model.encode_first_frame(frame), 1)
     assert torch.allclose(video[:, :, 0], first[:, :, 0], atol=1e-5)
     video[:, :, 1:].square().mean().backward()
-    assert model.denoiser.x_embedder.proj.weight.grad.abs().sum() > 0
+    assert model.denoiser.embed.weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in model.codec.parameters())
 
 
@@ -115,7 +112,9 @@ def test_weights_round_trip_and_a_foreign_file_is_one_sentence(tmp_path: Path):
     for key, value in model.codec.state_dict().items():
         assert torch.allclose(value, again.codec.state_dict()[key], atol=1e-3)
     with pytest.raises(PisaError, match="does not fit"):
-        pack(tmp_path / "wrong.safetensors", {"codec": parts["denoiser"], "denoiser": parts["codec"]})
+        pack(
+            tmp_path / "wrong.safetensors", {"codec": parts["denoiser"], "denoiser": parts["codec"]}
+        )
         small(weights=tmp_path / "wrong.safetensors")
     with pytest.raises(PisaError, match="no weights at"):
         small(weights="absent.safetensors")

@@ -9,7 +9,13 @@ from torch import Tensor
 
 from pisa.perception.embedded_depth import EmbeddedDepth
 from pisa.perception.embedded_flow import EmbeddedFlow, local_correlation, warp
-from pisa.perception.embedded_segmentation import GIVEN_LOGIT, EmbeddedTracker
+from pisa.perception.embedded_segmentation import (
+    GIVEN_LOGIT,
+    NUM_COLOURS,
+    EmbeddedTracker,
+    colour_distance,
+    object_colours,
+)
 from pisa.types import PisaError
 
 TEACHERS = [EmbeddedTracker, EmbeddedFlow, EmbeddedDepth]
@@ -100,12 +106,24 @@ def test_tracker_with_no_object_at_all(falling_square: Clips) -> None:
     assert (logits == -GIVEN_LOGIT).all()
 
 
-def test_tracker_treats_objects_alone(falling_square: Clips) -> None:
+def test_tracked_selects_objects_that_still_see_the_others(falling_square: Clips) -> None:
     video, masks = falling_square
     tracker = EmbeddedTracker()
     both = tracker.segment(video, masks[:, :, 0])
-    last = tracker.segment(video, masks[:, 1:, 0])
+    last = tracker.segment(video, masks[:, :, 0], slice(-1, None))
+    unaware = tracker.segment(video, masks[:, 1:, 0])
     assert torch.allclose(last[:, 0], both[:, 1], atol=1e-4)
+    assert torch.allclose(unaware[0, 0], both[0, 1], atol=1e-4)  # clip 0 has one object
+    assert not torch.allclose(unaware[1, 0], both[1, 1], atol=1e-3)
+
+
+def test_object_colours_are_those_under_the_mask(falling_square: Clips) -> None:
+    video, masks = falling_square
+    colours = object_colours(video[:, :, 0], masks[:, 1, 0])
+    assert torch.equal(colours, torch.tensor([0.8, -0.4, 0.2]).expand(2, NUM_COLOURS, 3))
+    distance = colour_distance(video[:, :, 1].unsqueeze(1), colours)[:, 0, 0]
+    inside = masks[:, :, 1].any(dim=1)
+    assert distance[inside].max() < distance[~inside].min()
 
 
 def test_warp_by_a_whole_pixel_shifts() -> None:

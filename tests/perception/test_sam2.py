@@ -62,7 +62,9 @@ def predictor_logits(network: nn.Module, clip: Tensor, masks: Tensor) -> Tensor:
     return torch.stack(frames, dim=1).clone()
 
 
-def test_equals_the_packages_own_predictor(network: nn.Module, clips: tuple[Tensor, Tensor]) -> None:
+def test_equals_the_packages_own_predictor(
+    network: nn.Module, clips: tuple[Tensor, Tensor]
+) -> None:
     video, masks = clips
     tracker = SAM2Tracker(network, memory_dtype=torch.bfloat16)
     with torch.no_grad():

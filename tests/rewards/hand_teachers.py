@@ -13,9 +13,7 @@ class ColourTracker(nn.Module):
         super().__init__()
         self.gain = gain
 
-    def segment(
-        self, video: Tensor, first_masks: Tensor, tracked: slice = slice(None)
-    ) -> Tensor:
+    def segment(self, video: Tensor, first_masks: Tensor, tracked: slice = slice(None)) -> Tensor:
         first_masks = first_masks[:, tracked]
         columns = first_masks.any(dim=2)[:, :, None, None, :]
         logits = (self.gain * video[:, :1]).expand(-1, first_masks.shape[1], -1, -1, -1)

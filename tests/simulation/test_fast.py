@@ -36,7 +36,9 @@ def test_free_fall_matches_the_closed_form_within_a_tenth_of_a_millimetre():
 def test_contact_time_matches_the_drop_height():
     scene = draw_scene(Prior(num_pile=(0, 0), num_dropping=(1, 1)), 1, "train", 64)
     contact_s = simulate_fall(scene, 32, 16).contact_s[-1]
-    assert contact_s == pytest.approx((2 * scene.drop_heights_m[-1] / GRAVITY_M_S2) ** 0.5, abs=0.015)
+    assert contact_s == pytest.approx(
+        (2 * scene.drop_heights_m[-1] / GRAVITY_M_S2) ** 0.5, abs=0.015
+    )
 
 
 def test_the_same_seed_gives_the_same_bytes(clips):
@@ -106,7 +108,9 @@ def test_depth_is_euclidean_and_floor_points_lie_on_the_floor(clips):
 
 
 def test_drifting_objects_never_fall():
-    simulator = FastSimulator(Prior(size_m=None, span_px=(9.0, 20.0), num_dropping=(1, 2), motion="drift"))
+    simulator = FastSimulator(
+        Prior(size_m=None, span_px=(9.0, 20.0), num_dropping=(1, 2), motion="drift")
+    )
     for seed in range(8):
         clip, _ = simulator.make_clip(seed, "train", "x")
         height = clip.poses.position_m[:, -1, 2]
@@ -125,4 +129,6 @@ def test_camera_round_trip_within_half_a_pixel():
 
 def test_rotate_by_a_quarter_turn():
     quarter = torch.tensor([0.0, 0.0, 2**-0.5, 2**-0.5])
-    assert torch.allclose(rotate(quarter, torch.tensor([1.0, 0, 0])), torch.tensor([0, 1.0, 0]), atol=1e-6)
+    assert torch.allclose(
+        rotate(quarter, torch.tensor([1.0, 0, 0])), torch.tensor([0, 1.0, 0]), atol=1e-6
+    )

@@ -26,9 +26,9 @@ def entry_point(run: Callable[[DictConfig], None], config_dir: Path, config_name
     if problem is not None:
         _fail(problem)
     signal.signal(signal.SIGTERM, _as_interrupt)
-    command = hydra.main(
-        version_base="1.3", config_path=str(config_dir), config_name=config_name
-    )(_reporting(run))
+    command = hydra.main(version_base="1.3", config_path=str(config_dir), config_name=config_name)(
+        _reporting(run)
+    )
     command()
 
 

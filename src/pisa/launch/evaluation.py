@@ -128,7 +128,7 @@ class Evaluation:
             if logged is None or not logged.is_file():
                 continue
             for key, points in read_csv_logger(logged).items():
-                if key in CURVES or key.startswith("pisabench/") and not key.endswith("n"):
+                if key in CURVES or (key.startswith("pisabench/") and not key.endswith("n")):
                     curves[f"{name} {key}"] = points
         return curves
 

@@ -58,9 +58,10 @@ def run_stage(cfg: DictConfig, stage: str, folder: Path, start: Path | None) -> 
     trainer = build_trainer(cfg, chosen.max_steps)
     last = folder / "checkpoints" / "last.ckpt"
     print(f"{stage}: {chosen.max_steps} steps of {chosen.batch_size} clips in {folder}")
-    trainer.fit(task, data, ckpt_path=last if last.exists() else None, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    try:
+        trainer.fit(task, data, ckpt_path=last if last.exists() else None, weights_only=True)
+    except SystemExit:  # how Lightning ends after a KeyboardInterrupt
+        raise KeyboardInterrupt from None
     if "exports" in chosen:
         save_part(getattr(task, chosen.exports), weights)
     if not weights.is_file():

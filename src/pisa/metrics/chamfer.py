@@ -9,21 +9,22 @@ that it is exact, and restricted in three ways that change no result:
 * pixels inside both masks are at distance zero;
 * the search along the second axis stops once no query pixel can still improve.
 
-``scipy.ndimage.distance_transform_edt`` gives the same numbers and reached about half this speed
-(``benchmarks/metrics_official.py`` prints both).
+``scipy.ndimage.distance_transform_edt`` on the joint bounding box gives the same numbers. Which of
+the two is faster depends on how far the masks are apart; ``benchmarks/metrics_official.py`` times
+both beside the KD-trees.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
 from pisa.ops.masks import bounding_box
 
 _FAR = np.int32(1 << 29)  # above every squared distance in px; _FAR + k^2 stays within int32
 _MAX_SIDE_PX = 16384  # 2 * side^2 must stay below _FAR + 1
 _BEYOND = np.int32(2 * _MAX_SIDE_PX)
-_BLOCK = 8
+_STEPS_PER_CHECK = 8
 
 
 def chamfer_px(first: Bool[np.ndarray, "h w"], second: Bool[np.ndarray, "h w"]) -> float:
@@ -60,8 +61,11 @@ def _distance_sum_px(query: Bool[np.ndarray, "h w"], target: Bool[np.ndarray, "h
     rows, columns = box
     along_row = _squared_row_distance(target, columns)
     first, last = _useful_rows(along_row, rows)
-    squared = np.ascontiguousarray(np.where(outside[box].T, np.float32(1e9), np.float32(0)))
-    _lower_to_minimum(squared, along_row[first:last].astype(np.float32), rows.start - first)
+    squared = np.where(outside[box], np.int32(2 * _FAR - 1), np.int32(0))
+    if first >= rows.stop or last <= rows.start:
+        _minimum_over_targets(squared, along_row[first:last], first - rows.start)
+    else:
+        _minimum_over_shifts(squared, along_row[first:last], rows.start - first)
     return float(np.sqrt(squared, dtype=np.float64).sum())
 
 
@@ -102,45 +106,41 @@ def _useful_rows(along_row: Int[np.ndarray, "h c"], queries: slice) -> tuple[int
     return first, last
 
 
-def _lower_to_minimum(
-    squared: Float[np.ndarray, "c q"], along_row: Float[np.ndarray, "h c"], offset: int
+def _minimum_over_targets(
+    squared: Int[np.ndarray, "q c"], along_row: Int[np.ndarray, "h c"], offset: int
 ) -> None:
-    """Lower ``squared[:, r]`` in place to ``min_j along_row[j] + (r + offset - j)^2``.
+    """Lower ``squared[r]`` in place to ``min_j along_row[j] + (offset + j - r)^2``."""
+    buffer = np.empty_like(squared)
+    rows = np.arange(squared.shape[0], dtype=np.int32)[:, None]
+    for j in range(along_row.shape[0]):
+        apart = rows - np.int32(offset + j)
+        np.add(along_row[j], apart * apart, out=buffer)
+        np.minimum(squared, buffer, out=squared)
 
-    Every ``_BLOCK``-th target row gives an upper bound first. With it, a block of query rows needs
-    only those blocks of target rows whose lowest values could still lower it.
+
+def _minimum_over_shifts(
+    squared: Int[np.ndarray, "q c"], along_row: Int[np.ndarray, "h c"], offset: int
+) -> None:
+    """Lower ``squared[r]`` in place to ``min_k along_row[r + offset + k] + k^2``.
+
+    A shift by ``k`` can lower an entry only while ``k^2 < squared - min(along_row)`` of its column,
+    which bounds the search and narrows the rows that still take part.
     """
-    num_columns, num_query = squared.shape
     num_rows = along_row.shape[0]
-    query_row = np.arange(num_query, dtype=squared.dtype) + offset
-    target_row = np.arange(num_rows, dtype=squared.dtype)
-    terms = np.empty((num_rows, num_columns, 2), dtype=squared.dtype)
-    np.add(along_row, (target_row**2)[:, None], out=terms[:, :, 0])
-    terms[:, :, 1] = -2 * target_row[:, None]
-    query_start, target_start = np.arange(0, num_query, _BLOCK), np.arange(0, num_rows, _BLOCK)
-    sample = np.minimum(target_start + _BLOCK // 2, num_rows - 1)
-    _lower(squared, terms[sample], query_row)
-    highest = np.maximum.reduceat(squared, query_start, axis=1).T
-    lowest = np.minimum.reduceat(along_row, target_start, axis=0)
-    apart = np.abs(query_row[query_start, None] - target_row[target_start]) - (_BLOCK - 1)
-    apart = np.maximum(apart, 0)[:, :, None]  # rows between two blocks, at least
-    useful = (lowest + apart * apart < highest[:, None]).any(axis=2)
-    for start, blocks in zip(query_start, useful, strict=True):
-        found = blocks.nonzero()[0]
-        if found.size:
-            part = slice(start, start + _BLOCK)
-            reach = slice(found[0] * _BLOCK, (found[-1] + 1) * _BLOCK)
-            _lower(squared[:, part], terms[reach], query_row[part])
-
-
-def _lower(
-    squared: Float[np.ndarray, "c q"],
-    terms: Float[np.ndarray, "h c 2"],
-    query_row: Float[np.ndarray, " q"],
-) -> None:
-    """Lower ``squared`` in place by these target rows: ``(r - j)^2 = r^2 + j^2 - 2 r j``."""
-    num_columns, num_query = squared.shape
-    factors = np.stack([np.ones_like(query_row), query_row])
-    candidates = (terms.reshape(-1, 2) @ factors).reshape(-1, num_columns * num_query)
-    lowest = candidates.min(axis=0).reshape(num_columns, num_query)
-    np.minimum(squared, lowest + query_row * query_row, out=squared)
+    lowest = along_row.min(axis=0)
+    buffer = np.empty_like(squared)
+    first, last = 0, squared.shape[0]
+    for step in range(max(last + offset, num_rows - offset)):
+        if step % _STEPS_PER_CHECK == 0:
+            open_rows = np.flatnonzero((squared - lowest).max(axis=1) > step * step)
+            if open_rows.size == 0:
+                return
+            first, last = int(open_rows[0]), int(open_rows[-1]) + 1
+        for shift in (step, -step) if step else (0,):
+            start = max(first, -shift - offset)
+            stop = min(last, num_rows - shift - offset)
+            if start < stop:
+                candidate = buffer[start:stop]
+                source = along_row[start + offset + shift : stop + offset + shift]
+                np.add(source, np.int32(step * step), out=candidate)
+                np.minimum(squared[start:stop], candidate, out=squared[start:stop])

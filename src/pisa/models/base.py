@@ -56,7 +56,7 @@ class VideoModel(Protocol):
         *,
         fps_hz: float,
     ) -> Float[Tensor, "b c f i j"]:
-        """``noise - x_0`` at noise level s in [0, 1]; frames in ``clean_frames`` are given clean."""
+        """``noise - x_0`` at noise level s in [0, 1]; ``clean_frames`` are given clean."""
         ...
 
     def noise_schedule_shift(self, num_frames: int, height: int, width: int) -> float:

@@ -1,6 +1,6 @@
-"""The tiny base model: a small STDiT3 over the latents of a small convolutional codec.
+"""The tiny base model: a small transformer over the latents of a small convolutional codec.
 
-Same interface, architecture family and conditioning as Open-Sora v1.2; 64x64 pixels, 16 frames.
+The same interface and flow convention as Open-Sora v1.2; 64x64 pixels, 16 frames.
 """
 
 from __future__ import annotations
@@ -10,18 +10,19 @@ from importlib import resources
 from pathlib import Path
 
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pisa.models.opensora.stdit3 import STDiT3
 from pisa.models.tiny_codec import TinyCodec
+from pisa.models.tiny_denoiser import TinyDenoiser
 from pisa.models.tiny_text import WordHashEncoder
 from pisa.types import Condition, PisaError
 
-TIMESTEPS = 1000.0
 COMPRESSION = 8
+MIN_LEVEL = 0.1  # the velocity (x - x_0) / s is bounded below this noise level
 
 
 class TinyVideoModel(nn.Module):
@@ -35,7 +36,7 @@ class TinyVideoModel(nn.Module):
     def __init__(
         self,
         codec: TinyCodec,
-        denoiser: STDiT3,
+        denoiser: TinyDenoiser,
         text: WordHashEncoder,
         weights: str | Path | None = None,
         parts: Sequence[str] = ("codec", "denoiser"),
@@ -84,7 +85,7 @@ class TinyVideoModel(nn.Module):
         return Condition(condition.embedding.to(device), condition.mask.to(device))
 
     def null_condition(self, batch_size: int) -> Condition:
-        null = self.denoiser.y_embedder.y_embedding
+        null = self.denoiser.null_caption
         mask = torch.ones(batch_size, null.shape[0], dtype=torch.bool, device=null.device)
         return Condition(null.expand(batch_size, -1, -1), mask)
 
@@ -97,18 +98,9 @@ class TinyVideoModel(nn.Module):
         *,
         fps_hz: float,
     ) -> Float[Tensor, "b c t i j"]:
-        size = x.new_tensor([float(x.shape[3] * COMPRESSION)])
-        output = self.denoiser(
-            x,
-            noise_level * TIMESTEPS,
-            condition.embedding[:, None],
-            mask=condition.mask,
-            x_mask=~clean_frames,
-            fps=x.new_tensor([fps_hz]).expand(x.shape[0]),
-            height=size,
-            width=size,
-        )
-        return -output  # STDiT3 predicts x_0 - noise
+        clean = self.denoiser(x, noise_level, condition.embedding, condition.mask)
+        level = noise_level.clamp(min=MIN_LEVEL)
+        return (x - clean) / rearrange(level, "b -> b 1 1 1 1")
 
     def noise_schedule_shift(self, num_frames: int, height: int, width: int) -> float:
         return self.shift
@@ -121,7 +113,9 @@ class TinyVideoModel(nn.Module):
         for part in parts:
             prefix = f"{part}."
             own = {
-                k.removeprefix(prefix): v.float() for k, v in tensors.items() if k.startswith(prefix)
+                k.removeprefix(prefix): v.float()
+                for k, v in tensors.items()
+                if k.startswith(prefix)
             }
             try:
                 getattr(self, part).load_state_dict(own, strict=True)

@@ -27,7 +27,9 @@ def degrade(
     """
 
     def random(low: float, high: float) -> Tensor:
-        return torch.rand(len(video), 1, 1, 1, 1, generator=generator).to(video) * (high - low) + low
+        return (
+            torch.rand(len(video), 1, 1, 1, 1, generator=generator).to(video) * (high - low) + low
+        )
 
     degraded = (random(0, 1) < 0.5).to(video)
     fading = degraded * random(0, max_fading)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 from importlib import resources
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -23,6 +23,7 @@ ALL_OBJECTS = slice(None)
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
+@runtime_checkable
 class Tracker(Protocol):
     """Segments given first-frame objects through a clip."""
 
@@ -40,6 +41,7 @@ class Tracker(Protocol):
         ...
 
 
+@runtime_checkable
 class FlowEstimator(Protocol):
     """Estimates forward optical flow."""
 
@@ -48,6 +50,7 @@ class FlowEstimator(Protocol):
         ...
 
 
+@runtime_checkable
 class DepthEstimator(Protocol):
     """Estimates relative inverse depth."""
 
@@ -77,7 +80,9 @@ def load_packaged(module: _Module, name: str, path: str | Path | None) -> _Modul
         state = {key: value.float() for key, value in load_file(source).items()}
         module.load_state_dict(state)
     except (SafetensorError, RuntimeError) as error:
-        raise PisaError(f"{source} does not hold weights of {type(module).__name__}: {error}") from error
+        raise PisaError(
+            f"{source} does not hold weights of {type(module).__name__}: {error}"
+        ) from error
     return freeze(module)
 
 

@@ -77,13 +77,9 @@ class DepthAnything(nn.Module):
         return rearrange(torch.cat(chunks), "(b t) h w -> b t h w", b=video.shape[0])
 
     def _frames(self, frames: Float[Tensor, "m 3 h w"]) -> Float[Tensor, "m h w"]:
-        resized = F.interpolate(
-            frames, (self.input_size,) * 2, mode="bicubic", align_corners=False
-        )
+        resized = F.interpolate(frames, (self.input_size,) * 2, mode="bicubic", align_corners=False)
         depth = self.network(imagenet_normalised(resized)).predicted_depth
-        back = F.interpolate(
-            depth[:, None], frames.shape[-2:], mode="bilinear", align_corners=True
-        )
+        back = F.interpolate(depth[:, None], frames.shape[-2:], mode="bilinear", align_corners=True)
         return back[:, 0]
 
     def train(self, mode: bool = True) -> DepthAnything:

@@ -67,7 +67,9 @@ class EmbeddedFlow(nn.Module):
         quarter1, quarter2 = _pairs(quarter, batch)
         hidden, coarse = self._match(quarter1, quarter2)
         hidden, middle = self._refine_half(half1, half2, hidden, coarse)
-        fine = self._refine_full(per_frame(video[:, :, :-1]), per_frame(video[:, :, 1:]), hidden, middle)
+        fine = self._refine_full(
+            per_frame(video[:, :, :-1]), per_frame(video[:, :, 1:]), hidden, middle
+        )
         levels = [_scale_up(_scale_up(coarse)), _scale_up(middle), fine]
         return [rearrange(level, "(b u) c h w -> b c u h w", b=batch) for level in levels]
 
@@ -127,7 +129,9 @@ def warp(
 ) -> Float[Tensor, "m c h w"]:
     """``image`` sampled bilinearly at ``x + flow(x)``; borders repeat."""
     height, width = image.shape[-2:]
-    size = torch.tensor([max(width - 1, 1), max(height - 1, 1)], device=flow.device, dtype=flow.dtype)
+    size = torch.tensor(
+        [max(width - 1, 1), max(height - 1, 1)], device=flow.device, dtype=flow.dtype
+    )
     position = rearrange(_grid(flow) + flow, "m c h w -> m h w c") * (2 / size) - 1
     return F.grid_sample(image, position, padding_mode="border", align_corners=True)
 

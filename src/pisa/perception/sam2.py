@@ -137,9 +137,7 @@ class SAM2Tracker(nn.Module):
     def _remember_prompt(self, result: dict[str, Any], features: list, sizes: list) -> None:
         """Memory of frame 0, from its low-resolution mask as the package's predictor makes it."""
         side = (self.network.image_size,) * 2
-        masks = F.interpolate(
-            result["pred_masks"], side, mode="bilinear", align_corners=False
-        )
+        masks = F.interpolate(result["pred_masks"], side, mode="bilinear", align_corners=False)
         encoded = self.network._encode_new_memory(
             current_vision_feats=features,
             feat_sizes=sizes,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from pisa.types import Batch
 
 
+@runtime_checkable
 class Reward(Protocol):
     """An ``nn.Module`` that scores generated clips against the clips they should equal.
 

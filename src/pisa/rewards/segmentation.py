@@ -35,9 +35,7 @@ class SegmentationReward(nn.Module):
         self.objects = objects
         self.eps = eps
 
-    def forward(
-        self, generated: Float[Tensor, "b 3 t h w"], batch: Batch
-    ) -> Float[Tensor, " b"]:
+    def forward(self, generated: Float[Tensor, "b 3 t h w"], batch: Batch) -> Float[Tensor, " b"]:
         tracked = slice(-1, None) if self.objects == "dropping" else slice(None)
         masks = batch.masks[:, tracked]
         first = masks[:, :, 0]

@@ -41,7 +41,9 @@ def asset_names(split: str) -> tuple[str, ...]:
     """Names of the objects in ``split`` ("train" or "test"), in a fixed order."""
     if split not in ("train", "test"):
         raise ValueError(f"split must be 'train' or 'test', not {split!r}")
-    names = [f"random_urdfs/{i:03d}/{i:03d}.obj" for i in range(1000) if i not in BROKEN] + list(EXTRA_MESHES)
+    names = [f"random_urdfs/{i:03d}/{i:03d}.obj" for i in range(1000) if i not in BROKEN] + list(
+        EXTRA_MESHES
+    )
     ordered = sorted(names, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
     test = set(ordered[::TEST_EVERY])
     return tuple(name for name in ordered if (name in test) == (split == "test"))

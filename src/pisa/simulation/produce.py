@@ -49,9 +49,7 @@ def produce(
 
     ``write(folder, clip, extra=...)`` must make a clip appear whole or not at all.
     """
-    missing = [
-        i for i in range(spec.num_clips) if not (clips_folder / spec.clip_name(i)).is_dir()
-    ]
+    missing = [i for i in range(spec.num_clips) if not (clips_folder / spec.clip_name(i)).is_dir()]
     if num_workers < 1:
         raise PisaError("num_workers must be at least 1")
     if not missing:

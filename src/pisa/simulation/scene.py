@@ -111,7 +111,7 @@ def draw_scene(prior: Prior, seed: int, split: str, resolution: int) -> Scene:
 
 
 def _spread_positions(rng: Generator, count: int, region_m: float) -> list[tuple[float, float]]:
-    """Ground positions in the region (x in +-region/2, y in [0, region]), kept apart if possible."""
+    """Ground positions in the region (x within +-region/2, y in [0, region]), kept apart."""
     chosen: list[tuple[float, float]] = []
     for _ in range(count):
         options = [
@@ -130,13 +130,13 @@ def _draw_object(
 ) -> SceneObject:
     names = asset_names(split)
     quaternion = rng.normal(size=4)
-    quaternion /= np.linalg.norm(quaternion)
+    a, b, c, d = (float(v) for v in quaternion / np.linalg.norm(quaternion))
     low, high = prior.size_m or prior.span_px or (0.0, 0.0)
     return SceneObject(
         asset=names[int(rng.integers(len(names)))],
         size_m=float(rng.uniform(low, high)),  # pixels until _place_camera, with span_px
-        position_m=tuple(float(v) for v in position),
-        quaternion=tuple(float(v) for v in quaternion),
+        position_m=(float(position[0]), float(position[1]), float(position[2])),
+        quaternion=(a, b, c, d),
         material=identity(rng, split),
         dropping=dropping,
         restitution=float(rng.uniform(*prior.restitution)),

@@ -1,4 +1,4 @@
-"""Images, masks and depth of a scene: TinyRenderer for geometry and shading, NumPy for materials."""
+"""Images, masks and depth of a scene: TinyRenderer for shapes and shading, NumPy for materials."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def _backdrop(look: Background, camera: Camera, directions: FloatArray):
 
 
 def _shadows(scene: Scene, poses: Poses, look: Background, offsets: FloatArray) -> FloatArray:
-    """Soft contact shadows on the floor: darker and smaller the nearer the object, ``[T, H, W]``."""
+    """Soft shadows on the floor, darker and smaller the nearer the object, ``[T, H, W]``."""
     points = np.array(scene.camera.position_m) + offsets
     factor = np.ones((poses.position_m.shape[0], *points.shape[:2]))
     floor = points[..., 2] < 1e-6

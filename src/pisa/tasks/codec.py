@@ -62,9 +62,11 @@ class CodecTask(pl.LightningModule):
         loss = (weight * error).mean()
         for axis in (2, 3):
             edge = (decoded.diff(dim=axis) - frames.diff(dim=axis)).abs()
-            loss = loss + self.hparams["edge_weight"] * (
-                weight.narrow(axis, 1, edge.shape[axis]) * edge
-            ).mean()
+            loss = (
+                loss
+                + self.hparams["edge_weight"]
+                * (weight.narrow(axis, 1, edge.shape[axis]) * edge).mean()
+            )
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pisa.perception.augment import augmented
@@ -60,27 +60,27 @@ class TeacherTask(pl.LightningModule):
 
 
 class TrackerTask(TeacherTask):
-    """Windows of random length and start; binary cross-entropy + Dice.
+    """Binary cross-entropy + Dice of one object per clip in ``num_frames`` random later frames.
 
-    One object of each clip is tracked, drawn among those seen in the window's first frame. In half
-    of the steps the tracker is told where the other objects are, as a second prompt.
+    The object is drawn among those that frame 0 shows. In a quarter of the steps the tracker isn't
+    told where the other objects are.
     """
 
     network: EmbeddedTracker
 
-    def __init__(self, network: EmbeddedTracker, *, min_frames: int = 3, **kwargs: Any) -> None:
+    def __init__(self, network: EmbeddedTracker, *, num_frames: int = 2, **kwargs: Any) -> None:
         super().__init__(network, **kwargs)
-        self.min_frames = min_frames
+        self.num_frames = num_frames
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        batch = augmented(random_window(batch, self.min_frames, generator), generator)
-        masks = _random_object(batch.masks, generator)
-        prompts = masks[:, :, 0]
-        if torch.rand((), generator=generator) < 0.5:
-            others = batch.first_masks.any(dim=1, keepdim=True) & ~prompts
-            prompts = torch.cat([prompts, others], dim=1)
-        logits = self.network.segment(batch.video, prompts)[:, :1, 1:]
-        return mask_loss(logits, masks[:, :, 1:])
+        later = 1 + torch.randperm(batch.video.shape[2] - 1, generator=generator)
+        frames = torch.cat([torch.zeros(1, dtype=torch.long), later[: self.num_frames]])
+        batch = augmented(_at_frames(batch, frames), generator)
+        masks = _random_object_last(batch.masks, generator)
+        if torch.rand((), generator=generator) < 0.25:
+            masks = masks[:, -1:]
+        logits = self.network.segment(batch.video, masks[:, :, 0], slice(-1, None))
+        return mask_loss(logits[:, :, 1:], masks[:, -1:, 1:])
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         logits = self.network.segment(batch.video, batch.first_masks)
@@ -111,7 +111,8 @@ class FlowTask(TeacherTask):
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         frames = min(self.num_pairs + 1, batch.video.shape[2])
-        batch = augmented(_window(batch, _random_start(batch, frames, generator), frames), generator)
+        start = _random_start(batch, frames, generator)
+        batch = augmented(_window(batch, start, frames), generator)
         truth = _required(batch.flow_px, "flow_px")
         weight = 1 + self.moving_weight * moving(truth)
         weight = weight / weight.mean()
@@ -208,19 +209,12 @@ def robust_error(
 def relative_error(
     inverse: Float[Tensor, "b t h w"], truth: Float[Tensor, "b t h w"]
 ) -> Float[Tensor, "b t h w"]:
-    """|aligned - truth| / truth of inverse depth after a least-squares scale and shift per frame."""
+    """|aligned - truth| / truth of inverse depth, aligned per frame in scale and shift."""
     x, y = inverse.flatten(2), truth.flatten(2)
     dx, dy = x - x.mean(dim=2, keepdim=True), y - y.mean(dim=2, keepdim=True)
     scale = (dx * dy).sum(2, keepdim=True) / dx.square().sum(2, keepdim=True).clamp(min=1e-12)
     aligned = scale * dx + y.mean(dim=2, keepdim=True)
     return ((aligned - y).abs() / y).view_as(truth)
-
-
-def random_window(batch: Batch, min_frames: int, generator: torch.Generator) -> Batch:
-    """The clips cut to one random span of at least ``min_frames`` frames."""
-    total = batch.video.shape[2]
-    length = int(torch.randint(min(min_frames, total), total + 1, (), generator=generator))
-    return _window(batch, _random_start(batch, length, generator), length)
 
 
 def _random_start(batch: Batch, length: int, generator: torch.Generator) -> int:
@@ -238,14 +232,29 @@ def _window(batch: Batch, start: int, length: int) -> Batch:
     )
 
 
-def _random_object(
+def _at_frames(batch: Batch, frames: Int[Tensor, " k"]) -> Batch:
+    """Video and masks at the given frames, without the truth between frames."""
+    return replace(
+        batch,
+        video=batch.video[:, :, frames],
+        masks=batch.masks[:, :, frames],
+        depth_m=None,
+        flow_px=None,
+    )
+
+
+def _random_object_last(
     masks: Bool[Tensor, "b n t h w"], generator: torch.Generator
-) -> Bool[Tensor, "b 1 t h w"]:
-    """One object per clip among those in frame 0; the dropping object has triple weight."""
+) -> Bool[Tensor, "b n t h w"]:
+    """A random object of frame 0 swapped with the last; the dropping one has triple weight."""
     weight = masks[:, :, 0].flatten(2).any(dim=2).float().cpu() + 1e-6
     weight[:, -1] *= 3
     index = torch.multinomial(weight, 1, generator=generator)[:, 0]
-    return masks[torch.arange(len(masks)), index][:, None]
+    row = torch.arange(len(masks))
+    swapped = masks.clone()
+    swapped[row, index] = masks[:, -1]
+    swapped[:, -1] = masks[row, index]
+    return swapped
 
 
 def _required(truth: Tensor | None, name: str) -> Tensor:
