@@ -4,8 +4,8 @@
 
 A 120 x 120 px object in 32 frames of 256 x 256 falls in the ground truth; the generated clip's
 object is a few pixels off, lags behind, or lies far away. For each it prints the median CPU time of
-a whole ``evaluate_pair`` call, of the same call with KD-trees and with SciPy's distance transform in
-the place of the Chamfer distance, and the ratios. CPU time, because wall-clock time on a shared
+a whole ``evaluate_pair`` call, of the same call with KD-trees and with the distance transform in
+the Chamfer distance's place, and the ratios. CPU time, because wall-clock time on a shared
 machine counts other people's work; the variants take turns.
 """
 

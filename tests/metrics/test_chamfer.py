@@ -27,14 +27,14 @@ def _rectangles(size: int, boxes: list[tuple[int, int, int, int]]) -> np.ndarray
 BOXES = st.lists(st.tuples(*[st.integers(0, 29)] * 2, *[st.integers(1, 12)] * 2), min_size=1)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(BOXES, BOXES)
 def test_equals_kd_trees_on_rectangles(first: list, second: list) -> None:
     a, b = _rectangles(32, first), _rectangles(32, second)
     assert chamfer_px(a, b) == pytest.approx(_by_kd_trees(a, b), rel=1e-9, abs=1e-12)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.data(), st.integers(1, 14), st.integers(1, 14))
 def test_equals_kd_trees_on_noise(data: st.DataObject, height: int, width: int) -> None:
     a, b = (data.draw(hnp.arrays(bool, (height, width))) for _ in range(2))

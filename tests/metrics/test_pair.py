@@ -30,7 +30,7 @@ def _triple(result: dict) -> tuple[float, float, float]:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(masks=NONEMPTY)
 def test_identity_is_perfect(protocol: str, masks: np.ndarray) -> None:
     result = evaluate_pair(masks, masks, 16, 16, protocol=protocol)
@@ -38,7 +38,7 @@ def test_identity_is_perfect(protocol: str, masks: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["official", "paper"])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(a=NONEMPTY, b=NONEMPTY)
 def test_swapping_the_clips_changes_nothing(protocol: str, a: np.ndarray, b: np.ndarray) -> None:
     forward = _triple(evaluate_pair(a, b, 16, 16, protocol=protocol))
@@ -47,7 +47,7 @@ def test_swapping_the_clips_changes_nothing(protocol: str, a: np.ndarray, b: np.
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(a=NONEMPTY, b=NONEMPTY, dx=st.integers(0, 6), dy=st.integers(0, 6))
 def test_shifting_both_changes_nothing(
     protocol: str, a: np.ndarray, b: np.ndarray, dx: int, dy: int
@@ -59,7 +59,7 @@ def test_shifting_both_changes_nothing(
     assert scores(dx, dy) == pytest.approx(scores(0, 0), rel=1e-9, abs=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(a=NONEMPTY, b=hnp.arrays(bool, (3, 10, 10)))
 def test_strict_is_never_kinder_than_paper(a: np.ndarray, b: np.ndarray) -> None:
     strict = evaluate_pair(a, b, 16, 16, protocol="strict")

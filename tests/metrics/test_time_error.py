@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ HEIGHT_M = 2.0
 DROP_S = math.sqrt(2 * HEIGHT_M / GRAVITY_M_S2)  # 0.639 s, frame 10.2
 
 
-def _masks(y_px: list[float]) -> np.ndarray:
+def _masks(y_px: Sequence[float]) -> np.ndarray:
     """A 9 x 9 px square at those heights; NaN for none."""
     rows = np.arange(SIZE)[:, None]
     column = np.abs(np.arange(SIZE) - 40) <= 4

@@ -58,7 +58,8 @@ def test_select_object() -> None:
 
 
 def test_dropping_object_has_the_highest_point() -> None:
-    points = [{"positive": [[0, 9], [0, 4]]}, {"positive": [[9, 3.5]]}, {"positive": [[1, 3.5]]}]
+    positive = [[[0, 9], [0, 4]], [[9, 3.5]], [[1, 3.5]]]
+    points = [{"positive": xy} for xy in positive]
     assert ops.dropping_object_index(points) == 1
     assert ops.dropping_object_index(None) == -1
 

@@ -10,7 +10,7 @@ FRAMES, SIZE = 3, 8
 
 @pytest.fixture
 def batch() -> Batch:
-    """Two clips of 3 frames; object 0 is padding in clip 0, the last object is red and moves down."""
+    """Two clips of 3 frames; object 0 is padding in clip 0, the last is red and moves down."""
     generator = torch.Generator().manual_seed(0)
     masks = torch.zeros(2, 2, FRAMES, SIZE, SIZE, dtype=torch.bool)
     for t in range(FRAMES):

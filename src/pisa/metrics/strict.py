@@ -68,7 +68,7 @@ def score(
 
 
 def _rates(pair: AlignedPair) -> dict[str, float]:
-    in_gt, in_gen = pair.gt.any(axis=(1, 2)), pair.gen.any(axis=(1, 2))
+    in_gt, in_gen = (np.asarray(m.any(axis=(1, 2))) for m in (pair.gt, pair.gen))
     split = [_is_split(a, b) for a, b in zip(pair.gt, pair.gen, strict=True)]
     return {
         "miss_rate": float((~in_gen[in_gt]).mean()),

@@ -30,9 +30,9 @@ class _Block(nn.Module):
     def forward(
         self, x: Float[Tensor, "b n d"], modulation: Float[Tensor, "b 6 d"]
     ) -> Float[Tensor, "b n d"]:
-        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = (
-            (modulation + self.table)[:, :, None].unbind(1)
-        )
+        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = (modulation + self.table)[
+            :, :, None
+        ].unbind(1)
         h = torch.addcmul(shift, F.layer_norm(x, x.shape[-1:]), 1 + scale)
         q, k, v = rearrange(self.qkv(h), "b n (k h d) -> k b h n d", k=3, h=self.num_heads)
         h = rearrange(F.scaled_dot_product_attention(q, k, v), "b h n d -> b n (h d)")

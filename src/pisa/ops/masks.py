@@ -17,7 +17,7 @@ from torch import Tensor
 from pisa.types import PisaError
 
 Masks: TypeAlias = np.ndarray | Tensor
-AnnotatedPoints: TypeAlias = Sequence[Mapping[str, Sequence[Sequence[float]]]]
+AnnotatedPoints: TypeAlias = Sequence[Mapping[str, Any]]
 
 
 class MaskError(PisaError, ValueError):

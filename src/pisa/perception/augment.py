@@ -21,7 +21,7 @@ def degrade(
     max_noise: float = 0.06,
     max_fading: float = 0.3,
 ) -> Float[Tensor, "b 3 t h w"]:
-    """Per clip: ghosting, a blur and Gaussian noise of random strength, and gain and offset of colour.
+    """Per clip, at random strength: ghosting, blur, Gaussian noise, gain and offset of colour.
 
     Half of the clips get no ghosting and no blur. ``max_blur_px`` is a standard deviation.
     """

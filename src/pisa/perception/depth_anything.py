@@ -1,4 +1,4 @@
-"""Depth-Anything-V2 of transformers as a frozen, differentiable depth teacher (arXiv:2406.09414)."""
+"""Depth-Anything-V2 of transformers as a frozen, differentiable teacher (arXiv:2406.09414)."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class SAM2Tracker(nn.Module):
 
     def __init__(self, network: nn.Module, memory_dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.network = freeze(network)
+        self.network: Any = freeze(network)
         self.memory_dtype = memory_dtype
 
     @classmethod

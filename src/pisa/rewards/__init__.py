@@ -1,1 +1,1 @@
-"""ORO rewards: modules that map (generated clips, batch) to one number per clip; higher is better."""
+"""ORO rewards: modules that score generated clips, one number per clip; higher is better."""

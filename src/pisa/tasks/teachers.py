@@ -46,7 +46,7 @@ class TeacherTask(pl.LightningModule):
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """Training loss of a batch, augmented with ``generator``."""
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(
             self.network.parameters(), self.hparams["lr"], weight_decay=self.hparams["weight_decay"]
         )
