@@ -81,6 +81,7 @@ def test_unknown_protocol_is_refused_at_once() -> None:
         PisaBenchMetric("offical")
 
 
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_configs_instantiate(path: Path) -> None:
     metric = instantiate(OmegaConf.load(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,12 @@ def _masks(case: dict[str, Any], side: str) -> np.ndarray:
 
 
 def _evaluate(case: dict[str, Any]) -> dict[str, Any]:
+    return _evaluate_case(case["id"])
+
+
+@cache
+def _evaluate_case(case_id: str) -> dict[str, Any]:
+    case = next(c for c in CASES if c["id"] == case_id)
     return evaluate_pair(
         _masks(case, "gt"),
         _masks(case, "pd"),

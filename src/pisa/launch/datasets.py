@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
 from pathlib import Path
 
 from hydra.utils import instantiate
@@ -12,7 +11,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pisa.data.clip_io import write_clip
 from pisa.data.manifest import Manifest, is_complete, write_manifest
 from pisa.simulation.produce import DataSetSpec, produce
-from pisa.simulation.scene import Prior
 from pisa.types import PisaError
 
 
@@ -33,8 +31,8 @@ class DataSets:
         if name not in known:
             raise PisaError(f"no data set named {name!r}; valid: {', '.join(known)}")
         chosen = known[name]
-        prior = instantiate(self._cfg.prior, motion=chosen.motion, _convert_="all")
-        simulator = instantiate(self._cfg.simulation.backend)(prior=_tuples(prior))
+        prior = instantiate(self._cfg.prior, motion=chosen.motion)
+        simulator = instantiate(self._cfg.simulation.backend)(prior=prior)
         return DataSetSpec(simulator, chosen.split, chosen.num_clips, chosen.first_seed)
 
     def folder_name(self, name: str) -> str:
@@ -68,16 +66,6 @@ class DataSets:
         names = [spec.clip_name(i) for i in range(spec.num_clips)]
         seeds = {n: spec.first_seed + i for i, n in enumerate(names)}
         write_manifest(folder, Manifest(tuple(names), config_sha256=spec.digest(), seeds=seeds))
-
-
-def _tuples(prior: Prior) -> Prior:
-    """The same prior with lists as tuples, so that it hashes and compares."""
-    changes = {
-        f.name: tuple(value)
-        for f in fields(prior)
-        if isinstance(value := getattr(prior, f.name), list)
-    }
-    return replace(prior, **changes)
 
 
 def _progress() -> Progress:

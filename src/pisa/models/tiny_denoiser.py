@@ -47,6 +47,8 @@ class TinyDenoiser(nn.Module):
     Every token sees the noisy patch and the patch of latent frame 0 at its place. The caption acts
     through its mean embedding. The last layer starts at zero: a fresh network predicts a clip
     that stands still (``TinyCodec`` stores differences to frame 0).
+
+    The output is a part made from the tokens plus a part copied from latent frame 0 by attention.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class TinyDenoiser(nn.Module):
         width: int = 160,
         depth: int = 6,
         num_heads: int = 5,
+        pointer_width: int = 32,
         caption_channels: int = 64,
         caption_length: int = 8,
     ) -> None:
@@ -74,8 +77,14 @@ class TinyDenoiser(nn.Module):
         self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
         self.blocks = nn.ModuleList(_Block(width, num_heads) for _ in range(depth))
         self.head = nn.Linear(width, latent_channels * patch**2)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.pointer = nn.Linear(width, pointer_width * patch**2)
+        self.target = nn.Parameter(torch.randn(latent_size**2, pointer_width) * 0.5)
+        self.target_content = nn.Linear(latent_channels, pointer_width)
+        self.copy_scale = nn.Parameter(torch.full((latent_channels,), 1.5))
+        self.copy_gate = nn.Linear(width, patch**2)
+        for layer in (self.head, self.copy_gate):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(
         self,
@@ -101,13 +110,29 @@ class TinyDenoiser(nn.Module):
         modulation = self.modulation(condition).unflatten(-1, (6, -1))
         for block in self.blocks:
             tokens = block(tokens, modulation)
-        return rearrange(
-            self.head(F.layer_norm(tokens, tokens.shape[-1:])),
-            "b (f h w) (c p q) -> b c f (h p) (w q)",
-            f=frames,
-            h=height,
-            p=self.patch,
-            q=self.patch,
+        tokens = F.layer_norm(tokens, tokens.shape[-1:])
+        layout = {"f": frames, "h": height, "p": self.patch, "q": self.patch}
+        unpatch = "b (f h w) (c p q) -> b c f (h p) (w q)"
+        fresh = rearrange(self.head(tokens), unpatch, **layout)
+        pointers = rearrange(self.pointer(tokens), unpatch, **layout)
+        gate = rearrange(self.copy_gate(tokens), unpatch, **layout)
+        return fresh + gate * self._copied(pointers, x[:, :, 0])
+
+    def _copied(
+        self, pointers: Float[Tensor, "b k f h w"], first: Float[Tensor, "b c h w"]
+    ) -> Float[Tensor, "b c f h w"]:
+        """Latents of frame 0 fetched from where each position points, minus those at its place.
+
+        Content then need not pass through the tokens: the network says where it comes from.
+        """
+        frames, height = pointers.shape[2:4]
+        content = rearrange(first, "b c h w -> b (h w) c")
+        keys = self.target + self.target_content(content)
+        queries = rearrange(pointers, "b k f h w -> b (f h w) k")
+        fetched = F.scaled_dot_product_attention(queries, keys, content * self.copy_scale)
+        fetched = rearrange(fetched, "b (f h w) c -> b c f h w", f=frames, h=height)
+        return fetched - rearrange(first, "b c h w -> b c 1 h w") * self.copy_scale.view(
+            -1, 1, 1, 1
         )
 
 

@@ -48,6 +48,7 @@ class EmbeddedFlow(nn.Module):
             nn.SiLU(),
             nn.Conv2d(16, 2, 3, padding=1),
         )
+        _start_at_zero(self.match_out, self.half_out, self.full[-1])
 
     @classmethod
     def from_pretrained(cls, path: str | Path | None = None) -> EmbeddedFlow:
@@ -162,3 +163,10 @@ def _grid(like: Float[Tensor, "m c h w"]) -> Float[Tensor, "2 h w"]:
 
 def _scale_up(flow: Float[Tensor, "m 2 h w"]) -> Float[Tensor, "m 2 2*h 2*w"]:
     return 2 * upsample2(flow)
+
+
+def _start_at_zero(*layers: nn.Module) -> None:
+    """Zero the first two output channels, the flow, so that training starts from the matching."""
+    for layer in layers:
+        assert isinstance(layer, nn.Conv2d)
+        nn.init.zeros_(layer.weight[:2])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator, default_rng
@@ -39,6 +41,12 @@ class Prior:
     shadows: bool = True
     motion: str = "fall"  # "fall", or "drift" for the pre-training clips (simulation/motions.py)
 
+    @classmethod
+    def of(cls, **values: Any) -> Prior:
+        """A prior from configuration values, where a range is any sequence of two numbers."""
+        ranges = {k: tuple(v) for k, v in values.items() if _is_range(v)}
+        return cls(**{**values, **ranges})
+
     def __post_init__(self) -> None:
         if (self.size_m is None) == (self.span_px is None):
             raise PisaError("a prior needs exactly one of size_m and span_px")
@@ -46,6 +54,10 @@ class Prior:
             raise PisaError(f"prior.motion must be 'fall' or 'drift', not {self.motion!r}")
         if self.num_dropping[0] < 1:
             raise PisaError("prior.num_dropping must allow at least one dropping object")
+
+
+def _is_range(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 @dataclass(frozen=True)
