@@ -11,6 +11,15 @@ from jaxtyping import install_import_hook
 torch.set_num_threads(1)
 torch.set_flush_denormal(True)
 install_import_hook(
-    ["pisa.ops", "pisa.diffusion", "pisa.models", "pisa.rewards", "pisa.simulation"],
+    [
+        "pisa.ops.masks",
+        "pisa.ops.camera",
+        "pisa.diffusion",
+        "pisa.models.opensora",
+        "pisa.models.tiny_codec",
+        "pisa.models.tiny_denoiser",
+        "pisa.rewards",
+        "pisa.simulation",
+    ],
     "beartype.beartype",
 )

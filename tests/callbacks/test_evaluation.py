@@ -45,9 +45,9 @@ def test_only_the_dropping_object_is_tracked():
     prompts = []
 
     class Spy(BrightTracker):
-        def segment(self, video, first_masks):
-            prompts.append(first_masks)
-            return super().segment(video, first_masks)
+        def segment(self, video, first_masks, tracked=slice(None)):
+            prompts.append(first_masks[:, tracked])
+            return super().segment(video, first_masks, tracked)
 
     score_videos(batch.video, replace(batch, masks=masks), Spy())
     assert torch.equal(prompts[0], batch.first_masks)

@@ -95,8 +95,8 @@ class ToyVideoModel(nn.Module):
 class BrightTracker(nn.Module):
     """Segments what is brighter than 0 in the red channel, if the object was there at first."""
 
-    def segment(self, video: Tensor, first_masks: Tensor) -> Tensor:
-        present = torch.where(first_masks.any(dim=(2, 3)), 1.0, -1.0)
+    def segment(self, video: Tensor, first_masks: Tensor, tracked: slice = slice(None)) -> Tensor:
+        present = torch.where(first_masks[:, tracked].any(dim=(2, 3)), 1.0, -1.0)
         logits = torch.where(present[..., None, None, None] > 0, video[:, :1] * 10, -10.0)
         return logits
 

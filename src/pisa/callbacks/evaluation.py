@@ -101,8 +101,8 @@ def true_video(batch: Batch, seed: int) -> Float[Tensor, "b 3 t h w"]:
 def track_dropping(
     generated: Float[Tensor, "b 3 t h w"], batch: Batch, tracker: Tracker
 ) -> Bool[Tensor, "b t h w"]:
-    """Masks of the dropping (last) object, tracked from its true first-frame mask."""
-    return tracker.segment(generated, batch.first_masks[:, -1:])[:, 0] > 0
+    """Masks of the dropping (last) object, tracked from the true first-frame masks."""
+    return tracker.segment(generated, batch.first_masks, slice(-1, None))[:, 0] > 0
 
 
 def score_masks(

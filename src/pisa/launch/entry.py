@@ -69,6 +69,8 @@ def _reporting(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None
             run(cfg)
         except PisaError as error:
             _fail(str(error))
+        except OmegaConfBaseException as error:
+            _fail(f"{str(error).splitlines()[0]}; is an experiment missing? (experiment=NAME)")
         except OSError as error:
             if error.errno is None:
                 raise

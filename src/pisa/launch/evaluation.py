@@ -39,16 +39,19 @@ class Evaluation:
         self.folder = folder
         self.settings = cfg.evaluation
         self.tracker = instantiate(cfg.perception.tracker)
+        self.sets = DataSets(cfg)
         self.data = build_data(
             cfg,
-            DataSets(cfg),
+            self.sets,
             batch_size=self.settings.batch_size,
             num_eval_clips=self.settings.num_clips,
         )
 
     def run(self, weights: Mapping[str, Path | None]) -> dict[str, Any]:
         """Score ``frozen``, ``truth`` and one row per entry of ``weights`` (None: base model)."""
-        self.data.prepare_data()
+        for split in self.settings.splits:
+            if split in self.cfg.simulation.datasets:
+                self.sets.make(split)
         self.data.setup("test")
         results = list(self._score_all(weights))
         metrics = build_metrics(
@@ -75,7 +78,8 @@ class Evaluation:
     def _score_all(self, weights: Mapping[str, Path | None]) -> Iterator[ClipResult]:
         loaders = dict(zip(self.data.splits, self.data.test_dataloader(), strict=True))
         chosen = {split: loaders[split] for split in self.settings.splits}
-        clips = sum(len(loader.dataset) for loader in chosen.values())
+        sets = dict(zip(self.data.splits, self.data.test_sets, strict=True))
+        clips = sum(len(sets[split]) for split in chosen)
         with _progress() as progress:
             for name in ("truth", "frozen", *weights):
                 source = self._source(name, weights)
@@ -102,7 +106,7 @@ class Evaluation:
         if name == "frozen":
             return frozen_video
         model = build_model(self.cfg, weights[name])
-        model.eval()
+        model.denoiser.eval()
         return ModelSource(
             model,
             num_steps=self.settings.num_steps,
@@ -135,8 +139,10 @@ class Evaluation:
     def _provenance(self) -> dict[str, Any]:
         sets = dict(zip(self.data.splits, self.data.test_sets, strict=True))
         hashes = {split: data_sha256(sets[split].folder) for split in self.settings.splits}
+        config = OmegaConf.to_container(self.cfg, resolve=False)
+        assert isinstance(config, dict)
         return provenance(
-            OmegaConf.to_container(self.cfg, resolve=False),
+            {str(key): value for key, value in config.items()},
             " ".join(f"{split}:{digest}" for split, digest in hashes.items()),
             self.settings.seed,
         )

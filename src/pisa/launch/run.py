@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pisa.launch.datasets import DataSets
 from pisa.launch.evaluation import Evaluation
-from pisa.launch.stages import run_stage
+from pisa.launch.stages import build_model, run_stage
 from pisa.types import PisaError
 
 # What decides the result of a stage; anything else may change between two runs of one experiment.
@@ -50,6 +50,7 @@ def evaluate_main(cfg: DictConfig) -> None:
     sources: dict[str, Path | None] = {"base": None}
     if cfg.ckpt is not None:
         sources[cfg.name] = Path(cfg.ckpt)
+        build_model(cfg, sources[cfg.name])  # a wrong checkpoint fails before any work
     Evaluation(cfg, folder).run(sources)
 
 

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from safetensors.torch import save_file
 from torch import nn
 
+from pisa.data import SimulatedDataModule
 from pisa.launch.datasets import DataSets
 from pisa.models.base import VideoModel
 from pisa.tasks.weights import load_denoiser
@@ -28,7 +29,7 @@ def build_model(cfg: DictConfig, weights: Path | None) -> VideoModel:
     return model
 
 
-def build_data(cfg: DictConfig, sets: DataSets, **options: Any) -> pl.LightningDataModule:
+def build_data(cfg: DictConfig, sets: DataSets, **options: Any) -> SimulatedDataModule:
     """The configured data module over data sets that are simulated when missing.
 
     ``options`` override its settings; ``train`` names a data set of ``cfg.simulation``.

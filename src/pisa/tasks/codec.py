@@ -81,6 +81,7 @@ class CodecTask(pl.LightningModule):
     def on_train_end(self) -> None:
         """Set the latents' scale from training clips."""
         loader = self.trainer.train_dataloader
+        assert loader is not None
         batches = [batch.video for batch, _ in zip(loader, range(SCALE_BATCHES), strict=False)]
         self.codec.fit_scale(torch.cat(batches))
 
