@@ -20,7 +20,7 @@ def folder(tmp_path: Path, clip: Clip) -> Path:
     return tmp_path / "0000"
 
 
-def expect_error(folder: Path, *parts: str) -> None:
+def check_error(folder: Path, *parts: str) -> None:
     with pytest.raises(PisaError) as caught:
         read_clip(folder, depth=True, flow=True)
     message = str(caught.value)
@@ -37,19 +37,19 @@ def edit_info(folder: Path, **changes: object) -> None:
 @pytest.mark.parametrize("name", ["rgba_00003.jpg", "mask.npz", "truth.npz", "clip_info.json"])
 def test_absent_files(folder: Path, name: str) -> None:
     (folder / name).unlink()
-    expect_error(folder, "00003" if name.endswith("jpg") else name)
+    check_error(folder, "00003" if name.endswith("jpg") else name)
 
 
 def test_absent_last_frame(folder: Path) -> None:
     (folder / "rgba_00005.jpg").unlink()
-    expect_error(folder, "5 frames", "says 6")
+    check_error(folder, "5 frames", "says 6")
 
 
 def test_absent_folder_and_no_frames(folder: Path, tmp_path: Path) -> None:
-    expect_error(tmp_path / "0001", "clip_info.json")
+    check_error(tmp_path / "0001", "clip_info.json")
     for frame in folder.glob("*.jpg"):
         frame.unlink()
-    expect_error(folder, "no frames")
+    check_error(folder, "no frames")
 
 
 @pytest.mark.parametrize("name", ["rgba_00003.jpg", "mask.npz", "truth.npz", "clip_info.json"])
@@ -58,7 +58,7 @@ def test_truncated_files(folder: Path, name: str, keep: float) -> None:
     content = (folder / name).read_bytes()
     length = keep if isinstance(keep, int) else int(len(content) * keep)
     (folder / name).write_bytes(content[:length])
-    expect_error(folder, name)
+    check_error(folder, name)
 
 
 @pytest.mark.parametrize("name", ["rgba_00003.jpg", "mask.npz", "truth.npz", "clip_info.json"])
@@ -99,13 +99,13 @@ def test_random_damage_never_escapes_as_another_error(folder: Path, name: str) -
 )
 def test_wrong_info(folder: Path, change: dict[str, object]) -> None:
     edit_info(folder, **change)
-    expect_error(folder, str(next(iter(change))).split("_")[-1])
+    check_error(folder, str(next(iter(change))).split("_")[-1])
 
 
 @pytest.mark.parametrize("text", ["[]", "null", "3", "{", "[" * 100_000])
 def test_info_must_be_an_object(folder: Path, text: str) -> None:
     (folder / "clip_info.json").write_text(text)
-    expect_error(folder, "clip_info.json")
+    check_error(folder, "clip_info.json")
 
 
 @pytest.mark.parametrize(
@@ -129,19 +129,19 @@ def test_wrong_masks(folder: Path, change: Callable, says: str | None) -> None:
     if says is None:
         assert read_clip(folder).masks.any()
     else:
-        expect_error(folder, says)
+        check_error(folder, says)
 
 
 def test_mixed_mask_values(folder: Path) -> None:
     mask = np.load(folder / "mask.npz")["mask"].astype(np.uint8) * 255
     mask[0, 0, 0, 0] = 1
     np.savez(folder / "mask.npz", mask=mask)
-    expect_error(folder, "mask.npz", "0 and 255 only")
+    check_error(folder, "mask.npz", "0 and 255 only")
 
 
 def test_ambiguous_mask_archive(folder: Path) -> None:
     np.savez(folder / "mask.npz", a=np.zeros(3), b=np.zeros(3))
-    expect_error(folder, "mask.npz", "one array")
+    check_error(folder, "mask.npz", "one array")
 
 
 @pytest.mark.parametrize(
@@ -158,16 +158,16 @@ def test_wrong_truth(folder: Path, change: dict) -> None:
     with np.load(folder / "truth.npz") as stored:
         arrays = {**stored, **change}
     np.savez(folder / "truth.npz", **{k: v for k, v in arrays.items() if v is not None})
-    expect_error(folder, "truth.npz", next(iter(change)))
+    check_error(folder, "truth.npz", next(iter(change)))
 
 
 def test_flow_without_camera(folder: Path) -> None:
     edit_info(folder, camera=None)
-    expect_error(folder, "camera")
+    check_error(folder, "camera")
 
 
 def test_frames_of_two_sizes(folder: Path) -> None:
     from PIL import Image
 
     Image.new("RGB", (16, 12)).save(folder / "rgba_00002.jpg")
-    expect_error(folder, "rgba_00002.jpg", "16x12")
+    check_error(folder, "rgba_00002.jpg", "16x12")

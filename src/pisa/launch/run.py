@@ -101,4 +101,4 @@ def _prepare_torch(cfg: DictConfig) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", "`isinstance(treespec, LeafSpec)` is deprecated")
-    torch.set_flush_denormal(True)  # on CPU denormal numbers slow a step several times
+    torch.set_flush_denormal(True)  # denormal numbers are slow on CPU
