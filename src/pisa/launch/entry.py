@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pisa.types import PisaError
 
 EXIT_USER_ERROR = 2
+FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i")  # of Hydra
 EXIT_INTERRUPTED = 130
 
 
@@ -36,7 +37,11 @@ def _problem_of_overrides(config_dir: Path, config_name: str) -> str | None:
     """One line about an unknown experiment or override, or None. Hydra's own flags pass."""
     arguments = sys.argv[1:]
     overrides = [a for a in arguments if "=" in a and not a.startswith("-")]
-    stray = [a for a in arguments if "=" not in a and not a.startswith(("-", "~"))]
+    stray = [
+        a
+        for before, a in zip(["", *arguments], arguments, strict=False)
+        if "=" not in a and not a.startswith(("-", "~")) and before not in FLAGS_WITH_VALUE
+    ]
     if stray:
         return f"what is {stray[0]!r}? Overrides have the form name=value"
     if {"-m", "--multirun"} & set(arguments) or any(o.startswith("hydra.") for o in overrides):

@@ -100,5 +100,5 @@ def _prepare_torch(cfg: DictConfig) -> None:
     seed_everything(cfg.seed, workers=True, verbose=False)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", "`isinstance(treespec, LeafSpec)` is deprecated")
+    warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)")
     torch.set_flush_denormal(True)  # denormal numbers are slow on CPU

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from pisa.data import SimulatedDataModule
 from pisa.launch.datasets import DataSets
 from pisa.models.base import VideoModel
-from pisa.tasks.weights import load_denoiser
+from pisa.tasks.weights import load_denoiser, write_tensors
 from pisa.types import PisaError
 
 WEIGHTS = "weights.safetensors"
@@ -64,7 +64,7 @@ def run_stage(cfg: DictConfig, stage: str, folder: Path, start: Path | None) -> 
     except SystemExit:  # how Lightning ends after a KeyboardInterrupt
         raise KeyboardInterrupt from None
     if "exports" in chosen:
-        save_part(getattr(task, chosen.exports), weights)
+        write_tensors(weights, part_tensors(getattr(task, chosen.exports)))
     if not weights.is_file():
         raise PisaError(f"{stage} ended without {weights}; is callbacks.export switched off?")
     return weights
@@ -83,12 +83,9 @@ def build_task(cfg: DictConfig, stage: str, start: Path | None) -> pl.LightningM
     return instantiate(cfg[stage].task, **options)
 
 
-def save_part(part: nn.Module, path: Path) -> None:
-    """Write a part's tensors as safetensors; the file appears whole or not at all."""
-    tensors = {k: v.detach().contiguous().clone() for k, v in part.state_dict().items()}
-    partial_file = path.with_suffix(".partial")
-    save_file(tensors, partial_file)
-    partial_file.replace(path)
+def part_tensors(part: nn.Module) -> dict[str, Tensor]:
+    """A part's tensors as they are to be written."""
+    return {k: v.detach().contiguous().clone() for k, v in part.state_dict().items()}
 
 
 def build_trainer(cfg: DictConfig, max_steps: int) -> pl.Trainer:
@@ -100,8 +97,18 @@ def build_trainer(cfg: DictConfig, max_steps: int) -> pl.Trainer:
     loggers = [instantiate(entry) for entry in (cfg.logger or {}).values() if entry]
     return instantiate(
         cfg.trainer,
+        precision=precision_of(cfg.trainer.precision),
         max_steps=max_steps,
         callbacks=callbacks,
         logger=loggers,
         default_root_dir=cfg.run_dir,
     )
+
+
+def precision_of(setting: str) -> str:
+    """Lightning's precision; ``auto`` is "bf16-mixed" on a CPU with bfloat16 units, else fp32."""
+    if setting != "auto":
+        return setting
+    capable = torch.cpu.get_capabilities()
+    fast = capable.get("amx_bf16", False) or capable.get("avx512_bf16", False)
+    return "bf16-mixed" if fast else "32-true"

@@ -167,7 +167,9 @@ class ORO(pl.LightningModule):
         )
 
     def _rewards(self, generated: Tensor, batch: Batch) -> Float[Tensor, " b"]:
-        reward = self.reward(generated, batch)
+        # Teachers run in their own precision: flow in bfloat16 would be off by a quarter pixel.
+        with torch.autocast(generated.device.type, enabled=False):
+            reward = self.reward(generated.float(), batch)
         if reward.shape != (len(batch),):
             raise PisaError(
                 f"reward {reward_name(self.reward)} must return one number per clip, "

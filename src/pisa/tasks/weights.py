@@ -27,12 +27,25 @@ def save_denoiser(
     Call it on every rank (sharded tensors are gathered) with ``write`` on one of them.
     """
     tensors = {name: _whole(tensor) for name, tensor in denoiser.state_dict().items()}
-    if not write:
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_tensors(path, tensors, metadata) if write else path
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> Path:
+    """A safetensors file that appears whole or not at all.
+
+    Raises:
+        PisaError: it cannot be written (disk full, read-only).
+    """
     partial = path.with_suffix(".partial")
-    save_file(tensors, partial, dict(metadata))
-    return partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(dict(tensors), partial, dict(metadata or {}))
+        return partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise PisaError(f"cannot write {path}: {error}") from error
 
 
 def load_denoiser(denoiser: nn.Module, path: str | Path) -> dict[str, str]:
