@@ -32,6 +32,17 @@ def test_every_entry_point_composes(entry):
     assert compose(name=entry).data_dir == "data"
 
 
+@pytest.mark.parametrize("source", names("source"))
+def test_every_source_composes_and_names_its_row(source):
+    cfg = compose(f"source={source}", "protocol=strict", name="eval")
+    assert cfg.name == cfg.source.row and cfg.evaluation.protocol == "strict"
+    assert callable(instantiate(cfg.source))
+
+
+def test_annotate_composes():
+    assert compose(name="annotate").perception.tracker._target_.endswith("from_pretrained")
+
+
 @pytest.mark.parametrize("prior", names("prior"))
 def test_every_prior_instantiates(prior):
     cfg = compose(f"prior={prior}", name="simulate")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pisa.perception.base import ObjectPoints, PointTracker
 from pisa.perception.sam2 import ABSENT_LOGIT, SAM2Tracker
 from pisa.perception.sam2_network import HIERA_LARGE, HIERA_TINY, HieraSize, build_sam2
 from pisa.types import PisaError
@@ -157,3 +158,52 @@ def test_released_weights_follow_a_square() -> None:
     video = torch.where(masks, 0.8, video)
     found = SAM2Tracker.from_pretrained(image_size=256).segment(video, masks[:, :, 0]) > 0
     assert (found & masks).sum() / (found | masks).sum() > 0.9
+
+
+def predictor_point_logits(network: nn.Module, clip: Tensor, objects: list) -> Tensor:
+    """The package's own predictor, prompted with clicks; see ``predictor_logits``."""
+    from sam2.sam2_video_predictor import SAM2VideoPredictor
+
+    original = type(network)
+    network.__class__ = SAM2VideoPredictor
+    vars(network).update(
+        fill_hole_area=0,
+        non_overlap_masks=False,
+        clear_non_cond_mem_around_input=False,
+        add_all_frames_to_correct_as_cond=False,
+    )
+    mean = torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1)
+    std = torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
+    images = ((clip.transpose(0, 1) + 1) / 2 - mean) / std
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "sam2.sam2_video_predictor.load_video_frames", lambda **_: (images, SIDE, SIDE)
+        )
+        state = network.init_state(video_path="memory")
+    for index, entry in enumerate(objects):
+        points = [*entry.positive, *entry.negative]
+        labels = [1] * len(entry.positive) + [0] * len(entry.negative)
+        network.add_new_points_or_box(state, 0, index, points=points, labels=labels)
+    frames = [logits[:, 0] for _, _, logits in network.propagate_in_video(state)]
+    network.__class__ = original
+    return torch.stack(frames, dim=1).clone()
+
+
+def test_points_equal_the_packages_own_predictor(network: nn.Module, clips) -> None:
+    """One click, and three with a negative one: the network takes the two cases differently."""
+    objects = [
+        ObjectPoints(((20.0, 15.0),)),
+        ObjectPoints(((40.0, 50.0), (44.0, 48.0)), ((5.0, 5.0),)),
+    ]
+    tracker = SAM2Tracker(network, memory_dtype=torch.bfloat16)
+    assert isinstance(tracker, PointTracker)
+    with torch.no_grad():
+        ours = tracker.segment_points(clips[0][1], objects)
+    theirs = predictor_point_logits(network, clips[0][1], objects)
+    assert theirs.std() > 1e-3 and not torch.allclose(theirs[0], theirs[1], atol=1e-2)
+    assert torch.allclose(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_points_are_needed(network: nn.Module, clips) -> None:
+    with pytest.raises(ValueError, match="positive point"):
+        SAM2Tracker(network).segment_points(clips[0][0], [ObjectPoints((), ((1.0, 1.0),))])

@@ -94,3 +94,18 @@ def test_published_numbers():
         "iou": 0.049,
         "time_error": 0.187,
     }
+
+
+def test_a_narrow_terminal_cuts_no_count_off(metrics):
+    stream = io.StringIO()
+    print_table(metrics, Console(file=stream, width=40))
+    assert "…" not in stream.getvalue()
+    for group in result_table(metrics).groups:
+        assert group.title in stream.getvalue()
+
+
+def test_unscored_samples_are_said(metrics):
+    stream = io.StringIO()
+    failures = [{"clip": "0007", "reason": "broken"}]
+    print_table(metrics | {"status": "partial", "failures": failures}, Console(file=stream))
+    assert "partial: 1 failure; the means lack those samples" in stream.getvalue()

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pisa.data.errors import reason
+from pisa.data.image_files import IMAGE_ERRORS, to_rgb
 from pisa.types import PisaError
 
 _FRAME_NAME = re.compile(r"(rgba_)?(\d{5})\.(jpg|jpeg|png)")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_IMAGE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error)
 _ARRAY_ERRORS = (
     OSError,
     ValueError,
@@ -91,11 +92,11 @@ def _read_image(
     try:
         with Image.open(path) as image:
             native = (image.height, image.width)
-            rgb = image.convert("RGB")
+            rgb = to_rgb(image)
             if size is not None and size != native:
                 rgb = rgb.resize((size[1], size[0]))
             return np.asarray(rgb), native
-    except (*_IMAGE_ERRORS, Image.DecompressionBombError) as error:
+    except IMAGE_ERRORS as error:
         raise PisaError(f"{path}: cannot read frame: {reason(error)}") from error
 
 
@@ -145,9 +146,3 @@ def resize_masks(masks: NDArray[np.bool_], height: int, width: int) -> NDArray[n
     rows = ((np.arange(height) + 0.5) * masks.shape[2] / height).astype(int)
     columns = ((np.arange(width) + 0.5) * masks.shape[3] / width).astype(int)
     return masks[:, :, rows][:, :, :, columns]
-
-
-def reason(error: BaseException) -> str:
-    """What went wrong, in one line."""
-    text = str(getattr(error, "strerror", None) or error) or type(error).__name__
-    return " ".join(text.split())[:200]

@@ -60,7 +60,7 @@ def write_clip(
     info = info_of(clip)
     if clash := info.keys() & (extra or {}).keys():
         raise ValueError(f"extra must not redefine {sorted(clash)}")
-    with _appear_at_once(folder) as part:
+    with appear_at_once(folder) as part:
         for i, frame in enumerate(to_frames(clip.video)):
             image = Image.fromarray(frame)
             image.save(part / f"rgba_{i:05d}.jpg", quality=jpeg_quality, subsampling=0)
@@ -149,7 +149,7 @@ def write_npz(path: Path, arrays: Mapping[str, NDArray]) -> None:
 
 
 @contextmanager
-def _appear_at_once(folder: Path) -> Iterator[Path]:
+def appear_at_once(folder: Path) -> Iterator[Path]:
     """A hidden sibling folder that takes the place of ``folder`` if the body succeeds."""
     part = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:12]}.part"
     old = part.with_suffix(".old")

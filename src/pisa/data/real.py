@@ -12,7 +12,18 @@ from pisa.data.loaders import eval_loader
 from pisa.data.manifest import is_complete
 from pisa.types import Clip, PisaError
 
-SOURCE = "pisabench/real.zip of the Hugging Face data set nyu-visionx/pisa-experiments"
+SOURCE = "PisaBench's real.zip of the paper's release (github.com/vision-x-nyu/pisa-experiments)"
+
+
+def require_real_clips(folder: Path) -> Path:
+    """The folder itself if it holds clips; else a ``PisaError`` that says what to fetch."""
+    if not is_complete(folder):
+        raise PisaError(
+            f"{folder}: holds no real clips; fetch {SOURCE}, 361 clips, unpack it so that "
+            f"{folder / '0000' / 'clip_info.json'} exists, then make the masks with: "
+            f"python annotate.py path={folder}"
+        )
+    return folder
 
 
 class RealDataModule(LightningDataModule):
@@ -46,11 +57,7 @@ class RealDataModule(LightningDataModule):
         self.test_set: ClipDataset | None = None
 
     def prepare_data(self) -> None:
-        if not is_complete(self.folder):
-            raise PisaError(
-                f"{self.folder}: holds no real clips; fetch {SOURCE} and unpack it so that "
-                f"{self.folder / '0000' / 'clip_info.json'} exists"
-            )
+        require_real_clips(self.folder)
 
     def setup(self, stage: str | None = None) -> None:
         self.test_set = self.test_set or ClipDataset(

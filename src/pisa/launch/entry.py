@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import hydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -73,7 +73,11 @@ def _reporting(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None
         try:
             run(cfg)
         except PisaError as error:
-            _fail(str(error))
+            _fail(str(error), getattr(error, "exit_code", EXIT_USER_ERROR))
+        except InstantiationException as error:
+            if not isinstance(error.__cause__, PisaError):
+                raise
+            _fail(str(error.__cause__))
         except OmegaConfBaseException as error:
             _fail(f"{str(error).splitlines()[0]}; is an experiment missing? (experiment=NAME)")
         except OSError as error:
@@ -92,7 +96,7 @@ def _as_interrupt(signum: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _fail(message: str) -> None:
+def _fail(message: str, code: int = EXIT_USER_ERROR) -> None:
     first = " ".join(message.split())
     print(f"error: {first}", file=sys.stderr)
-    raise SystemExit(EXIT_USER_ERROR)
+    raise SystemExit(code)

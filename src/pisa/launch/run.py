@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 
 import torch
+from hydra.utils import instantiate
 from lightning.pytorch import seed_everything
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -43,10 +44,15 @@ def train_main(cfg: DictConfig) -> None:
 
 
 def evaluate_main(cfg: DictConfig) -> None:
-    """Score a checkpoint (``ckpt=...``) beside the base model and the two reference rows."""
+    """Score what the configuration group ``source`` names: a model, videos, or mask pairs."""
     _prepare_torch(cfg)
     folder = Path(cfg.output_dir)
     _claim(folder, cfg)
+    instantiate(cfg.source)(cfg, folder)
+
+
+def score_models(cfg: DictConfig, folder: Path, *, row: str = "checkpoint") -> None:
+    """Score a checkpoint (``ckpt=...``) beside the base model and the two reference rows."""
     sources: dict[str, Path | None] = {"base": None}
     if cfg.ckpt is not None:
         sources[cfg.name] = Path(cfg.ckpt)

@@ -93,7 +93,7 @@ def read_video(path: Path) -> tuple[NDArray[np.uint8], float]:
             stream = container.streams.video[0]
             rate = stream.average_rate or stream.guessed_rate
             frames = [f.to_ndarray(format="rgb24") for f in container.decode(stream)]
-    except (OSError, ValueError) as error:  # av.FFmpegError derives from one of the two
+    except (av.FFmpegError, OSError, ValueError) as error:
         raise PisaError(f"{path}: cannot read video: {_reason(error)}") from error
     if not frames or not rate:
         raise PisaError(f"{path}: holds no video frame")

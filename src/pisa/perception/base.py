@@ -7,6 +7,8 @@ made by ``from_pretrained`` is frozen and in eval mode.
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
@@ -39,6 +41,25 @@ class Tracker(Protocol):
         empty first mask gives negative logits everywhere.
         """
         ...
+
+
+@runtime_checkable
+class PointTracker(Protocol):
+    """Segments objects that are given by points in the first frame."""
+
+    def segment_points(
+        self, video: Float[Tensor, "3 t h w"], objects: Sequence[ObjectPoints]
+    ) -> Float[Tensor, "n t h w"]:
+        """Mask logits of one clip, one object per entry of ``objects``."""
+        ...
+
+
+@dataclass(frozen=True)
+class ObjectPoints:
+    """Clicks (x, y) in pixels on an object and, where that is unclear, beside it."""
+
+    positive: tuple[tuple[float, float], ...]
+    negative: tuple[tuple[float, float], ...] = ()
 
 
 @runtime_checkable

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pisa.perception.base import ALL_OBJECTS, load_packaged
 from pisa.perception.layers import upsample2
+from pisa.types import PisaError
 
 GIVEN_LOGIT = 12.0  # |logit| of the given first frame and of objects that are not there
 NUM_COLOURS = 48  # kept per first mask
@@ -49,7 +50,13 @@ class EmbeddedTracker(nn.Module):
         first_masks: Bool[Tensor, "b n h w"],
         tracked: slice = ALL_OBJECTS,
     ) -> Float[Tensor, "b k t h w"]:
-        """Mask logits; frame 0 repeats the given masks, empty masks stay empty."""
+        """Mask logits; frame 0 repeats the given masks, empty masks stay empty.
+
+        Raises ``PisaError`` for frames whose height or width is no multiple of 8.
+        """
+        height, width = video.shape[-2:]
+        if height % 8 or width % 8:
+            raise PisaError(f"the embedded tracker needs multiples of 8 px, not {width}x{height}")
         wanted = first_masks[:, tracked]
         given = torch.where(wanted, GIVEN_LOGIT, -GIVEN_LOGIT).to(video)
         present = wanted.flatten(2).any(dim=2)

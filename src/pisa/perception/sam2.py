@@ -6,6 +6,7 @@ driven step by step in memory, with gradient, and gives the same logits.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from pisa.perception.base import ALL_OBJECTS, freeze, load_pickled
+from pisa.perception.base import ALL_OBJECTS, ObjectPoints, freeze, load_pickled
 from pisa.perception.colour import imagenet_normalised
 from pisa.perception.sam2_network import HIERA_LARGE, HieraSize, build_sam2
 from pisa.types import PisaError
@@ -69,6 +70,36 @@ class SAM2Tracker(nn.Module):
             [self._clip(clip, masks) for clip, masks in zip(video, wanted, strict=True)]
         )
 
+    def segment_points(
+        self, video: Float[Tensor, "3 t h w"], objects: Sequence[ObjectPoints]
+    ) -> Float[Tensor, "n t h w"]:
+        """Mask logits of one clip at its size, from clicks in the first frame (paper H.2).
+
+        Objects are tracked one by one, as the package's predictor does. Raises ``ValueError``
+        for an object without positive points.
+        """
+        if not objects or not all(entry.positive for entry in objects):
+            raise ValueError("each object needs at least one positive point")
+        frames = self._image_features(video)
+        low = [
+            self._track(frames, None, self._clicks(entry, video.shape[-2:], video.device))
+            for entry in objects
+        ]
+        return F.interpolate(torch.cat(low), video.shape[-2:], mode="bilinear", align_corners=False)
+
+    def _clicks(
+        self, entry: ObjectPoints, size: torch.Size, device: torch.device
+    ) -> dict[str, Tensor]:
+        """Points scaled to the network's frame, and labels 1 (on the object) or 0."""
+        height, width = size
+        points = torch.tensor([*entry.positive, *entry.negative], device=device)
+        scale = torch.tensor([width, height], device=device)
+        labels = [1] * len(entry.positive) + [0] * len(entry.negative)
+        return {
+            "point_coords": (points / scale * self.network.image_size)[None],
+            "point_labels": torch.tensor(labels, dtype=torch.int32, device=device)[None],
+        }
+
     def _clip(
         self, clip: Float[Tensor, "3 t h w"], first_masks: Bool[Tensor, "n h w"]
     ) -> Float[Tensor, "n t h w"]:
@@ -98,20 +129,27 @@ class SAM2Tracker(nn.Module):
         return (resized >= 0.5).float()
 
     def _track(
-        self, frames: list[dict[str, Any]], prompt: Float[Tensor, "n 1 s s"]
+        self,
+        frames: list[dict[str, Any]],
+        prompt: Float[Tensor, "n 1 s s"] | None,
+        clicks: dict[str, Tensor] | None = None,
     ) -> Float[Tensor, "n t i j"]:
-        """Logits at a quarter of the network's size, frame by frame with memory."""
+        """Logits at a quarter of the network's size, frame by frame with memory.
+
+        Either masks of n objects or clicks on one are given.
+        """
+        count = 1 if prompt is None else len(prompt)
         memory: dict[str, dict[int, Any]] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
         logits = []
         for index, backbone in enumerate(frames):
-            features, positions, sizes = self._per_object(backbone, len(prompt))
+            features, positions, sizes = self._per_object(backbone, count)
             result = self.network.track_step(
                 frame_idx=index,
                 is_init_cond_frame=index == 0,
                 current_vision_feats=features,
                 current_vision_pos_embeds=positions,
                 feat_sizes=sizes,
-                point_inputs=None,
+                point_inputs=clicks if index == 0 else None,
                 mask_inputs=prompt if index == 0 else None,
                 output_dict=memory,
                 num_frames=len(frames),

@@ -25,7 +25,7 @@ from pisa.reports.names import (
 )
 from pisa.reports.panels import Panel, build_panels
 from pisa.reports.published import PublishedRow
-from pisa.reports.table import Cell, result_table
+from pisa.reports.table import Cell, result_table, status_notice
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _REFERENCES = ("psft", "base")  # what the other models are compared with
@@ -61,6 +61,7 @@ def write_report(
             table=result_table(metrics, published),
             has_published=bool(published),
             empty=Cell(),
+            notice=status_notice(metrics),
             pairs=_pairs(metrics),
             charts=draw_charts(curves or {}),
             panels=_worst_first(panels, sort_by),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 KEYS = ("model", "split", "clip", "seed")
+STATUSES = ("complete", "incomplete", "partial")  # optional key; absent: complete
 _TOP = ("schema", "protocol", "summary", "per_clip", "failures", "provenance")
 _PROVENANCE = ("commit", "config_sha256", "data_sha256", "seed", "versions")
 
@@ -17,6 +18,8 @@ def validate_metrics(document: Mapping[str, Any]) -> None:
     _require_keys(document, _TOP, "the document")
     _require(document["schema"] == 1, f"schema is {document['schema']!r}, expected 1")
     _require(_is_name(document["protocol"]), "protocol is not a name")
+    status = document.get("status", "complete")
+    _require(status in STATUSES, f"status is {status!r}, expected one of {', '.join(STATUSES)}")
     _validate_summary(document["summary"])
     _validate_rows(document["per_clip"])
     _validate_failures(document["failures"])

@@ -111,9 +111,24 @@ def print_table(
 ) -> None:
     """Print the results to a terminal (standard output by default)."""
     console = console or Console()
-    for table in rich_tables(result_table(metrics, published), console.width):
+    width = console.width
+    for table in rich_tables(result_table(metrics, published), width):
+        needed = Console(width=10_000).measure(table).maximum
+        console.width = max(width, needed)  # long lines rather than means or counts cut off
         console.print(table)
+        console.width = width
     console.print(Text("mean and 95 % bootstrap interval over clips; bold: best of our models"))
+    if notice := status_notice(metrics):
+        console.print(Text(notice, style="bold"))
+
+
+def status_notice(metrics: Mapping[str, Any]) -> str:
+    """One line about samples that the means lack; nothing where the run was complete."""
+    status = metrics.get("status", "complete")
+    if status == "complete":
+        return ""
+    count = len(metrics["failures"])
+    return f"{status}: {count} failure{'' if count == 1 else 's'}; the means lack those samples"
 
 
 def plain_table(metrics: Mapping[str, Any], published: Sequence[PublishedRow] = ()) -> str:

@@ -1,0 +1,157 @@
+"""Frames of a video file through PyAV, with what is declared checked against what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import av
+import numpy as np
+from av.container import InputContainer
+from jaxtyping import UInt8
+
+from pisa.data.errors import reason
+from pisa.data.image_files import check_pixels
+from pisa.types import PisaError
+
+_DECODE_ERRORS = (
+    av.FFmpegError,
+    OSError,
+    ValueError,
+    LookupError,  # a broken index
+    MemoryError,
+    OverflowError,
+)
+_GIF_END = b"\x3b"
+
+
+class Decoder:
+    """Context manager and iterable of ``(time in s, uint8 frame [H, W, 3])``.
+
+    Raises ``PisaError`` naming the file for what is missing, empty, broken, truncated or too large:
+    more pixels per frame than ``max_pixels``, more frames than ``max_frames``.
+    """
+
+    def __init__(self, path: Path, max_pixels: int, max_frames: int) -> None:
+        self.path, self.max_pixels, self.max_frames = path, max_pixels, max_frames
+        self.tick_s = Fraction(1, 1000)
+        self._container: InputContainer | None = None
+
+    def __enter__(self) -> Decoder:
+        try:
+            self._container = av.open(str(self.path), mode="r")
+        except _DECODE_ERRORS as error:
+            raise self._broken(error) from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._container is not None:
+            self._container.close()
+
+    def __iter__(self) -> Iterator[tuple[Fraction, UInt8[np.ndarray, "h w 3"]]]:
+        stream = self._stream()
+        end_s, count = Fraction(0), 0
+        try:
+            assert self._container is not None
+            for frame in self._container.decode(stream):
+                if count == self.max_frames:
+                    raise PisaError(
+                        f"{self.path}: holds more than {count} frames (source.limits.frames)"
+                    )
+                time_s = self._time_s(frame, stream, count)
+                yield time_s, self._pixels(frame)
+                count, end_s = count + 1, time_s + self._shown_s(frame, stream)
+        except _DECODE_ERRORS as error:
+            raise self._broken(error) from error
+        self._check_complete(stream, count, end_s)
+
+    def _stream(self) -> Any:
+        """The first video stream, its declared frame size within the limit."""
+        assert self._container is not None
+        if not self._container.streams.video:
+            raise PisaError(f"{self.path}: holds no video stream")
+        stream = self._container.streams.video[0]
+        self.tick_s = stream.time_base or self.tick_s
+        context = stream.codec_context
+        if context is None:
+            raise PisaError(f"{self.path}: cannot read video: its codec is unknown")
+        if context.width and context.height:  # GIF says so only later
+            check_pixels(context.width, context.height, self.max_pixels, self.path)
+        context.options = {"max_pixels": str(self.max_pixels)}
+        if stream.frames > self.max_frames:
+            raise PisaError(
+                f"{self.path}: declares {stream.frames} frames, more than the limit of "
+                f"{self.max_frames} (source.limits.frames)"
+            )
+        return stream
+
+    def _time_s(self, frame: Any, stream: Any, count: int) -> Fraction:
+        if frame.pts is not None:
+            return frame.pts * self.tick_s
+        rate = stream.average_rate or stream.guessed_rate
+        if not rate:
+            raise PisaError(f"{self.path}: its frames have no times; set source.fps_hz")
+        return count / Fraction(rate)
+
+    def _shown_s(self, frame: Any, stream: Any) -> Fraction:
+        """How long a frame is shown; the mean where the file does not say."""
+        if frame.duration:
+            return frame.duration * self.tick_s
+        rate = stream.average_rate or stream.guessed_rate
+        return 1 / Fraction(rate) if rate else Fraction(0)
+
+    def _pixels(self, frame: Any) -> UInt8[np.ndarray, "h w 3"]:
+        if frame.is_corrupt:
+            raise PisaError(f"{self.path}: cannot read video: a frame is damaged")
+        check_pixels(frame.width, frame.height, self.max_pixels, self.path)
+        if any(component.is_alpha for component in frame.format.components):
+            rgba = frame.to_ndarray(format="rgba").astype(np.uint16)
+            return ((rgba[..., :3] * rgba[..., 3:] + 127) // 255).astype(np.uint8)
+        return frame.to_ndarray(format="rgb24")
+
+    def _check_complete(self, stream: Any, count: int, end_s: Fraction) -> None:
+        """A file cut short: fewer frames, or less time, than its header says."""
+        assert self._container is not None
+        if count == 0:
+            raise PisaError(f"{self.path}: holds no video frame")
+        if count < stream.frames:
+            raise PisaError(f"{self.path}: is truncated: {count} of {stream.frames} frames")
+        if stream.codec_context.name == "gif" and not self._ends_as_gif():
+            raise PisaError(f"{self.path}: is truncated: the end of the GIF is missing")
+        declared_s = self._declared_s(stream)
+        if (
+            declared_s is not None
+            and end_s + max(end_s / count * 3 / 4, 2 * self.tick_s) < declared_s
+        ):
+            raise PisaError(
+                f"{self.path}: is truncated: ends after {float(end_s):.2f} of "
+                f"{float(declared_s):.2f} s"
+            )
+
+    def _declared_s(self, stream: Any) -> Fraction | None:
+        """Length of the video in the header; None where sound may be longer than the picture."""
+        assert self._container is not None
+        if stream.duration is not None:
+            return (stream.start_time or 0) * self.tick_s + stream.duration * self.tick_s
+        if self._container.duration is None or len(self._container.streams) > 1:
+            return None
+        start = self._container.start_time or 0
+        return Fraction(start + self._container.duration, av.time_base)
+
+    def _ends_as_gif(self) -> bool:
+        with self.path.open("rb") as file:
+            file.seek(max(0, self.path.stat().st_size - 64))
+            return file.read().rstrip(b"\x00\r\n ").endswith(_GIF_END)
+
+    def _broken(self, error: Exception) -> PisaError:
+        if isinstance(error, LookupError) and not isinstance(error, av.FFmpegError):
+            return PisaError(f"{self.path}: cannot read video: its index is broken")
+        return PisaError(f"{self.path}: cannot read video: {reason(error)}")

@@ -1,0 +1,94 @@
+"""What a scoring run ends with: files, table, and an exit code that tells failures from success.
+
+0: every sample was scored. 3: some were not; they are named, and the means that are printed and
+written are marked ``incomplete``. With ``allow_missing`` the mark is ``partial`` and the code 0.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from pisa.reports.html import write_report
+from pisa.reports.metrics_json import provenance, write_metrics
+from pisa.reports.table import print_table
+from pisa.types import PisaError
+
+EXIT_INCOMPLETE = 3
+_METRICS = ("l2", "chamfer", "iou")
+_RATES = ("miss_rate", "spurious_rate", "split_rate")  # of protocol strict
+_COUNTS = ("num_frames_gt", "num_frames_gen", "num_frames_compared")
+
+
+class IncompleteError(PisaError):
+    """Some samples could not be scored; entry points exit with ``EXIT_INCOMPLETE``."""
+
+    exit_code = EXIT_INCOMPLETE
+
+
+def row_of(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of ``evaluate_pair`` that stand in a row of metrics.json."""
+    row: dict[str, Any] = {name: float(result[name]) for name in _METRICS}
+    row |= {name: float(result[name]) for name in _RATES if name in result}
+    return row | {name: int(result[name]) for name in _COUNTS}
+
+
+def provenance_of(cfg: DictConfig, data_sha256: str) -> dict[str, Any]:
+    """The provenance of a run of eval.py."""
+    config = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(config, dict)
+    plain = {str(key): value for key, value in config.items()}
+    return provenance(plain, data_sha256, int(cfg.evaluation.seed))
+
+
+def publish(
+    metrics: dict[str, Any],
+    folder: Path,
+    *,
+    model: str,
+    allow_missing: bool,
+    **report: Any,
+) -> None:
+    """Write metrics.json and report.html, print the table, name each failure on its own line.
+
+    ``report`` goes to ``write_report``. Raises ``IncompleteError`` after all that when a sample
+    failed and ``allow_missing`` is off, or when nothing of ``model`` was scored at all.
+    """
+    failures = metrics["failures"]
+    metrics["status"] = status_of(failures, allow_missing)
+    write_metrics(folder / "metrics.json", metrics)
+    page = write_report(folder / "report.html", metrics, **report)
+    print_table(metrics)
+    print(f"report: {page}")
+    for failure in failures:
+        print(f"failed: {describe(failure)}", file=sys.stderr)
+    scored = sum(row["model"] == model for row in metrics["per_clip"])
+    if failures and not (allow_missing and scored):
+        raise IncompleteError(_summary(failures, scored))
+
+
+def status_of(failures: Sequence[Mapping[str, Any]], allow_missing: bool) -> str:
+    """The word in metrics.json: complete, incomplete or partial."""
+    if not failures:
+        return "complete"
+    return "partial" if allow_missing else "incomplete"
+
+
+def describe(failure: Mapping[str, Any]) -> str:
+    """Model, split, clip and seed of a failure, and what happened, on one line."""
+    place = "/".join(str(failure.get(key) or "-") for key in ("model", "split", "clip"))
+    text = f"{place} seed {failure.get('seed', 0)}: {failure.get('reason', 'unknown')}"
+    return " ".join(text.split())
+
+
+def _summary(failures: Sequence[Mapping[str, Any]], scored: int) -> str:
+    clips = list(dict.fromkeys(str(failure.get("clip")) for failure in failures))
+    named = ", ".join(clips[:5]) + (f" and {len(clips) - 5} more" if len(clips) > 5 else "")
+    count = f"{len(failures)} failure" + ("s" if len(failures) > 1 else "")
+    return f"{count}, in {named}; the means above are over what is left" + (
+        "; allow_missing=true accepts that" if scored else ": nothing"
+    )

@@ -1,0 +1,104 @@
+"""``annotate.py``: masks from points, beside the frames; what fails is named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pisa.data.clip_io import read_clip
+from pisa.launch import annotate_main
+from pisa.launch.annotate import annotate_clip
+from pisa.launch.outcome import IncompleteError
+from pisa.perception.base import ObjectPoints
+from pisa.types import PisaError
+from tests.launch.conftest import CLIPS, SIZE, compose, falling, write_real
+
+
+class SameColour:
+    """An object is all that has the colour of its first positive point."""
+
+    def segment_points(self, video: Tensor, objects: Sequence[ObjectPoints]) -> Tensor:
+        found = []
+        for entry in objects:
+            x, y = (round(value) for value in entry.positive[0])
+            colour = video[:, 0, y, x]
+            found.append(0.3 - (video - colour[:, None, None, None]).abs().amax(dim=0))
+        return torch.stack(found)
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    for which, clip in enumerate(CLIPS):
+        write_real(tmp_path / "real" / clip, which, masks=False)
+    return tmp_path / "real"
+
+
+def annotate(folder: Path) -> None:
+    cfg = compose(f"path={folder}", "device=cpu", name="annotate")
+    cfg.perception.tracker = {"_target_": "tests.launch.test_annotate.SameColour"}
+    annotate_main(cfg)
+
+
+def test_masks_are_written_and_read(clips: Path, capsys) -> None:
+    annotate(clips)
+    truth = falling(1, 48)[1]
+    clip = read_clip(clips / CLIPS[1])
+    assert clip.dropping_index == 0  # the higher of the two points
+    for index, expected in ((0, truth[:, 1]), (1, truth[:, 0])):
+        mask = clip.masks[index].numpy()
+        assert (mask & expected).sum() / (mask | expected).sum() > 0.9  # frames are JPEG
+    assert "annotated 3 clips; 0 had masks already" in capsys.readouterr().out
+    assert not list(clips.rglob("*.part"))
+
+
+def test_finished_clips_are_left_alone(clips: Path) -> None:
+    annotate_clip(clips / CLIPS[0], SameColour())
+    before = (clips / CLIPS[0] / "mask.npz").stat().st_mtime_ns
+    annotate(clips)
+    assert (clips / CLIPS[0] / "mask.npz").stat().st_mtime_ns == before
+    assert (clips / CLIPS[2] / "mask.npz").is_file()
+
+
+def test_the_tracker_may_see_smaller_frames(clips: Path) -> None:
+    annotate_clip(clips / CLIPS[0], SameColour(), size=(32, 32))
+    with np.load(clips / CLIPS[0] / "mask.npz") as stored:
+        masks = stored["mask"]
+    assert masks.shape == (48, 2, SIZE, SIZE) and masks.dtype == bool
+    expected = falling(0, 48)[1][:, 1]
+    assert (masks[:, 0] & expected).sum() / (masks[:, 0] | expected).sum() > 0.8
+
+
+def test_one_bad_clip_does_not_stop_the_others(clips: Path, capsys) -> None:
+    (clips / CLIPS[0] / "clip_info.json").write_text(json.dumps({"caption": "no points"}))
+    with pytest.raises(IncompleteError, match="1 of 3 clips") as caught:
+        annotate(clips)
+    assert caught.value.exit_code == 3
+    assert f"failed: {CLIPS[0]}" in capsys.readouterr().err
+    assert (clips / CLIPS[2] / "mask.npz").is_file()
+    assert not (clips / CLIPS[0] / "mask.npz").exists()
+
+
+@pytest.mark.parametrize("points", [[], [{"positive": []}], [{"negative": [[1, 1]]}], [[1, 2]], 7])
+def test_wrong_points(clips: Path, points: object) -> None:
+    info = clips / CLIPS[0] / "clip_info.json"
+    info.write_text(json.dumps({"points": points}))
+    with pytest.raises(PisaError, match=r"clip_info\.json"):
+        annotate_clip(clips / CLIPS[0], SameColour())
+
+
+def test_the_embedded_tracker_takes_no_points(clips: Path) -> None:
+    with pytest.raises(PisaError, match=r"takes no points; use perception=pretrained"):
+        annotate_main(compose(f"path={clips}", "perception=embedded", name="annotate"))
+
+
+def test_where_there_is_nothing(tmp_path: Path) -> None:
+    with pytest.raises(PisaError, match="path=DIR is needed"):
+        annotate_main(compose(name="annotate"))
+    with pytest.raises(PisaError, match="holds no clip"):
+        annotate_main(compose(f"path={tmp_path}", name="annotate"))

@@ -1,0 +1,201 @@
+"""A folder of videos becomes scores, and what cannot be scored is never averaged away."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pisa.launch import evaluate_main
+from pisa.launch.outcome import EXIT_INCOMPLETE, IncompleteError
+from pisa.perception.embedded_segmentation import EmbeddedTracker
+from pisa.types import PisaError
+from tests.launch.conftest import CLIPS, Bench, compose, falling, write_mp4, write_videos
+
+
+def score(bench: Bench, videos: Path, out: Path, *overrides: str) -> dict[str, Any]:
+    cfg = compose(
+        "source=videos", f"source.path={videos}", *bench.overrides(out), "benchmark=sim_seen"
+    )
+    for override in overrides:
+        key, _, value = override.partition("=")
+        _set(cfg, key, value)
+    try:
+        evaluate_main(cfg)
+    finally:
+        written = out / "metrics.json"
+        metrics = json.loads(written.read_text()) if written.is_file() else {}
+    return metrics
+
+
+def _set(cfg: Any, key: str, value: str) -> None:
+    from omegaconf import OmegaConf
+
+    OmegaConf.update(cfg, key, OmegaConf.create(f"x: {value}").x)
+
+
+def read(out: Path) -> dict[str, Any]:
+    return json.loads((out / "metrics.json").read_text())
+
+
+def test_good_videos_score_like_the_truth(bench: Bench, tmp_path: Path, capsys) -> None:
+    metrics = score(bench, write_videos(tmp_path / "v"), tmp_path / "out", "name=kling")
+    assert metrics["status"] == "complete" and not metrics["failures"]
+    assert set(metrics["summary"]) == {"truth", "frozen", "kling"}
+    kling = metrics["summary"]["kling"]["sim_seen"]
+    assert set(kling) == {"l2", "chamfer", "iou", "time_error"}
+    assert all(cell["n"] == 3 for cell in kling.values())
+    assert kling["iou"]["mean"] > 0.8 and kling["l2"]["mean"] < 0.02
+    assert metrics["summary"]["frozen"]["sim_seen"]["l2"]["mean"] > 0.05
+    rows = [row for row in metrics["per_clip"] if row["model"] == "kling"]
+    assert [row["clip"] for row in rows] == list(CLIPS)
+    assert {row["num_frames_compared"] for row in rows} == {12}
+    assert "kling" in (tmp_path / "out" / "report.html").read_text()
+    assert "3 of 3 expected" in capsys.readouterr().out
+
+
+def test_a_broken_and_a_missing_video(bench: Bench, tmp_path: Path, capsys) -> None:
+    videos = write_videos(tmp_path / "v")
+    (videos / f"{CLIPS[0]}.mp4").write_bytes(b"not a video")
+    shutil.rmtree(videos / CLIPS[2])
+    (videos / "stranger.mp4").touch()
+    with pytest.raises(IncompleteError, match=f"2 failures, in {CLIPS[0]}, {CLIPS[2]}") as caught:
+        score(bench, videos, tmp_path / "out")
+    assert caught.value.exit_code == EXIT_INCOMPLETE == 3
+    metrics = read(tmp_path / "out")
+    assert metrics["status"] == "incomplete" and metrics["extra_videos"] == ["stranger.mp4"]
+    assert [failure["clip"] for failure in metrics["failures"]] == [CLIPS[0], CLIPS[2]]
+    assert all(c["n"] == 1 for c in metrics["summary"]["videos"]["sim_seen"].values())
+    printed = capsys.readouterr()
+    lines = [line for line in printed.err.splitlines() if line.startswith("failed: ")]
+    assert len(lines) == 2 and all(
+        clip in line for clip, line in zip(CLIPS[::2], lines, strict=True)
+    )
+    assert "extra: stranger.mp4" in printed.out and f"missing: {CLIPS[2]}" in printed.out
+    assert "n = 1" in printed.out and "incomplete: 2 failures" in printed.out
+    assert "…" not in printed.out  # no count is cut off
+
+
+def test_allow_missing_marks_everything_partial(bench: Bench, tmp_path: Path, capsys) -> None:
+    videos = write_videos(tmp_path / "v")
+    (videos / f"{CLIPS[0]}.mp4").unlink()
+    metrics = score(bench, videos, tmp_path / "out", "allow_missing=true")
+    assert metrics["status"] == "partial" and len(metrics["failures"]) == 1
+    assert "partial: 1 failure" in capsys.readouterr().out
+    assert "Partial: 1 failure" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_nothing_scored_is_never_a_success(bench: Bench, tmp_path: Path) -> None:
+    videos = tmp_path / "v"
+    videos.mkdir()
+    for clip in CLIPS:
+        (videos / f"{clip}.gif").touch()
+    with pytest.raises(IncompleteError, match="over what is left: nothing"):
+        score(bench, videos, tmp_path / "out", "allow_missing=true")
+    assert len(read(tmp_path / "out")["failures"]) == 3
+
+
+def test_samples_become_seeds_and_clips_count_once(bench: Bench, tmp_path: Path) -> None:
+    videos = write_videos(tmp_path / "v", "_s0")
+    for which, clip in enumerate(CLIPS):
+        write_mp4(videos / f"{clip}_s1.mp4", falling(which)[0][:1].repeat(12, axis=0), 16)
+    metrics = score(bench, videos, tmp_path / "out")
+    rows = [row for row in metrics["per_clip"] if row["model"] == "videos"]
+    assert [row["seed"] for row in rows] == [0, 1] * 3
+    cell = metrics["summary"]["videos"]["sim_seen"]["l2"]
+    assert cell["n"] == 3
+    assert cell["mean"] == pytest.approx(sum(row["l2"] for row in rows) / 6)
+
+
+def test_masks_are_made_once(bench: Bench, tmp_path: Path, monkeypatch) -> None:
+    videos = write_videos(tmp_path / "v")
+    cache = f"source.mask_cache={tmp_path / 'cache'}"
+    first = score(bench, videos, tmp_path / "a", cache)
+    assert len(list((tmp_path / "cache").rglob("*.npz"))) == 9  # truth, frozen, videos
+
+    def no_tracking(*args: object) -> None:
+        raise AssertionError("tracked again")
+
+    monkeypatch.setattr(EmbeddedTracker, "segment", no_tracking)
+    again = score(bench, videos, tmp_path / "b", cache)
+    assert again["summary"] == first["summary"]
+    with pytest.raises(AssertionError, match="tracked again"):
+        write_mp4(videos / f"{CLIPS[0]}.mp4", falling(0)[0][::-1], 16)
+        score(bench, videos, tmp_path / "c", cache)
+
+
+def test_other_rates_and_lengths_align_in_time(bench: Bench, tmp_path: Path) -> None:
+    videos = tmp_path / "v"
+    videos.mkdir()
+    write_mp4(videos / f"{CLIPS[0]}.mp4", falling(0)[0][::2], 8)
+    longer = falling(1, 30)[0]
+    write_mp4(videos / f"{CLIPS[1]}.mp4", longer, 16)
+    write_mp4(videos / f"{CLIPS[2]}.mp4", falling(2)[0][:5], 16)
+    rows = score(bench, videos, tmp_path / "out", "source.references=[]")["per_clip"]
+    assert [row["num_frames_compared"] for row in rows] == [6, 12, 5]
+    assert all(row["iou"] > 0.7 for row in rows)
+
+
+def test_real_clips_at_120_hz(bench: Bench, tmp_path: Path, capsys) -> None:
+    videos = tmp_path / "v"
+    videos.mkdir()
+    for which, clip in enumerate(CLIPS):
+        write_mp4(videos / f"{clip}.mp4", falling(which, 48)[0][::5], 24)
+    metrics = score(bench, videos, tmp_path / "out", "benchmark=real", "source.size=[64,64]")
+    cells = metrics["summary"]["videos"]["real"]
+    assert set(cells) == {"l2", "chamfer", "iou"}  # no drop height, so no time error
+    assert cells["iou"]["mean"] > 0.7
+    rows = [row for row in metrics["per_clip"] if row["model"] == "videos"]
+    assert {(r["num_frames_gt"], r["num_frames_compared"]) for r in rows} == {(48, 10)}
+    assert "knows simulated clips only" in capsys.readouterr().out
+
+
+def test_benchmark_is_converted_to_another_size(bench: Bench, tmp_path: Path) -> None:
+    metrics = score(
+        bench, write_videos(tmp_path / "v"), tmp_path / "out", "source.size=[128,128]",
+        "source.references=[]", "protocol=strict", "evaluation.num_clips=2",
+    )  # fmt: skip
+    assert metrics["protocol"] == "strict"
+    assert [row["clip"] for row in metrics["per_clip"]] == list(CLIPS[:2])
+    assert all(row["l2"] < 0.05 for row in metrics["per_clip"])
+
+
+def test_a_broken_benchmark_clip_fails_its_samples_only(tmp_path: Path, bench: Bench) -> None:
+    shutil.copytree(bench.root, tmp_path / "data")
+    own = Bench(tmp_path / "data")
+    (own.root / "real" / CLIPS[1] / "00003.jpg").write_bytes(b"")
+    videos = write_videos(tmp_path / "v")
+    with pytest.raises(IncompleteError):
+        score(own, videos, tmp_path / "out", "benchmark=real", "source.size=[64,64]")
+    (failure,) = read(tmp_path / "out")["failures"]
+    assert failure["clip"] == CLIPS[1] and "00003.jpg" in failure["reason"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("source.path=null", r"source\.path=DIR is needed"),
+        ("source.path=nowhere", "cannot read the videos"),
+        ("benchmark=null", "benchmark must be one of real, sim_seen, sim_unseen"),
+        ("benchmark=sim", "not 'sim'"),
+        ("protocol=lenient", "no protocol 'lenient'"),
+        ("source.fit=squeeze", "valid: refuse, stretch, crop"),
+        ("source.device=gpu9", "no device 'gpu9'"),
+        ("source.references=[best]", "no reference named 'best'"),
+        ("source.size=[4]", "must be .HEIGHT, WIDTH."),
+        ("name=truth", "name=truth is taken"),
+        ("data_dir=nowhere benchmark=real", r"real\.zip.*clip_info\.json.*annotate\.py"),
+    ],
+)
+def test_mistakes_are_one_error_before_any_work(
+    bench: Bench, tmp_path: Path, override: str, message: str, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    videos = write_videos(tmp_path / "v")
+    with pytest.raises(PisaError, match=message) as caught:
+        score(bench, videos, tmp_path / "out", *override.split())
+    assert not isinstance(caught.value, IncompleteError)
+    assert not (tmp_path / "out" / "metrics.json").exists()
