@@ -16,12 +16,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pisa.models.tiny_codec import TinyCodec
+from pisa.models.tiny_codec import STRIDE, TinyCodec
 from pisa.models.tiny_denoiser import TinyDenoiser
 from pisa.models.tiny_text import WordHashEncoder
 from pisa.types import Condition, PisaError
 
-COMPRESSION = 8
 MIN_LEVEL = 0.1  # the velocity (x - x_0) / s is bounded below this noise level
 
 
@@ -70,13 +69,13 @@ class TinyVideoModel(nn.Module):
         return self.codec.decode(latents)
 
     def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
-        if height % COMPRESSION or width % COMPRESSION:
-            raise PisaError(f"the tiny model needs sizes divisible by 8, not {height}x{width}")
+        if height % STRIDE or width % STRIDE:
+            raise PisaError(f"the tiny model needs sizes divisible by 4, not {height}x{width}")
         return (
             self.codec.latent_channels,
             num_frames,
-            height // COMPRESSION,
-            width // COMPRESSION,
+            height // STRIDE,
+            width // STRIDE,
         )
 
     def encode_captions(self, captions: Sequence[str]) -> Condition:

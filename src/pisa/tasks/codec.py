@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
-from einops import rearrange
-from jaxtyping import Float
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pisa.models.tiny_codec import TinyCodec
@@ -16,10 +18,12 @@ SCALE_BATCHES = 12
 
 
 class CodecTask(pl.LightningModule):
-    """Reconstruction with object pixels and edges weighted up.
+    """Reconstruction of frames and of pairs of frames, object pixels and edges weighted up.
 
-    Latents get Gaussian noise of ``latent_noise`` times their standard deviation before decoding,
-    so that the decoder forgives the small errors of a sampled latent.
+    The reference of a pair is any frame of its clip, so the codec sees motion both ways in time.
+    On object pixels the displacement is pulled towards that of the object's centroid with
+    ``flow_weight``. Latents get Gaussian noise of ``latent_noise`` times their scale before
+    decoding, so that the decoder forgives the small errors of a sampled latent.
     """
 
     def __init__(
@@ -28,7 +32,8 @@ class CodecTask(pl.LightningModule):
         lr: float = 2e-3,
         object_weight: float = 6.0,
         edge_weight: float = 0.05,
-        latent_noise: float = 0.03,
+        flow_weight: float = 0.1,
+        latent_noise: float = 0.05,
         frames_per_clip: int = 4,
         total_steps: int = 1500,
     ) -> None:
@@ -36,19 +41,39 @@ class CodecTask(pl.LightningModule):
         self.save_hyperparameters(ignore=["codec"])
         self.codec = codec
 
+    def on_train_start(self) -> None:
+        if self.global_step == 0:
+            clips = torch.cat([*self._sample_clips()])
+            self.codec.still.fit_patches(rearrange(clips, "b c t h w -> (b t) c h w"))
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         generator = torch.Generator().manual_seed(self.global_step)
-        pick = torch.randperm(batch.video.shape[2], generator=generator)
-        pick = pick[: self.hparams["frames_per_clip"]]
+        order = torch.randperm(batch.video.shape[2], generator=generator)
+        pick, origin = order[: self.hparams["frames_per_clip"]], order[-1:]
         frames = rearrange(batch.video[:, :, pick], "b c t h w -> (b t) c h w")
-        objects = rearrange(batch.masks.any(dim=1)[:, pick], "b t h w -> (b t) 1 h w")
-        z = self.codec.encode_frames(frames)
-        noise = torch.randn(z.shape, generator=generator).to(z)
-        spread = z.detach().std(dim=(0, 2, 3), keepdim=True)
-        decoded = self.codec.decode_frames(z + self.hparams["latent_noise"] * spread * noise)
-        loss = self._loss(decoded, frames, objects) + 1e-4 * z.square().mean()
-        self.log("train/loss", loss, prog_bar=True)
+        first = batch.video[:, :, origin[0]]
+        union = batch.masks.any(dim=1)
+        here = rearrange(union[:, pick], "b t h w -> (b t) 1 h w")
+        there = repeat(union[:, origin], "b 1 h w -> (b t) 1 h w", t=len(pick))
+        picture = self.codec.still.decode(self._noisy(self.codec.still.encode(first), generator))
+        z = self.codec.motion.encode(frames, first)
+        held = repeat(picture.detach().float(), "b c h w -> (b t) c h w", t=len(pick))
+        decoded = self.codec.motion.decode(self._noisy(z, generator), held)
+        still_loss = self._loss(picture, first, union[:, origin])
+        motion_loss = self._loss(decoded, frames, here | there)
+        truth, known = centroid_flow(batch.masks, pick, int(origin))
+        error = F.smooth_l1_loss(self.codec.motion.flow(z)[0], truth, reduction="none")
+        flow_loss = (error.mean(dim=1) * known).sum() / known.sum().clamp(min=1)
+        loss = still_loss + motion_loss + self.hparams["flow_weight"] * flow_loss
+        loss = loss + 1e-4 * z.square().mean()
+        parts = {"still_loss": still_loss, "motion_loss": motion_loss, "flow_loss": flow_loss}
+        self.log_dict({f"train/{k}": v.detach() for k, v in parts.items()})
+        self.log("train/loss", loss.detach(), prog_bar=True)
         return loss
+
+    def _noisy(self, z: Float[Tensor, "n c i j"], generator: torch.Generator) -> Tensor:
+        scale = self.hparams["latent_noise"] * z.detach().float().std(dim=(0, 2, 3), keepdim=True)
+        return z + scale * torch.randn(z.shape, generator=generator).to(z)
 
     def _loss(
         self,
@@ -80,10 +105,12 @@ class CodecTask(pl.LightningModule):
 
     def on_train_end(self) -> None:
         """Set the latents' scale from training clips."""
+        self.codec.fit_scale(torch.cat([*self._sample_clips()]))
+
+    def _sample_clips(self) -> Iterator[Float[Tensor, "b 3 t h w"]]:
         loader = self.trainer.train_dataloader
         assert loader is not None
-        batches = [batch.video for batch, _ in zip(loader, range(SCALE_BATCHES), strict=False)]
-        self.codec.fit_scale(torch.cat(batches))
+        return (batch.video for batch, _ in zip(loader, range(SCALE_BATCHES), strict=False))
 
     def configure_optimizers(self):
         optimizer = torch.optim.AdamW(self.codec.parameters(), self.hparams["lr"], weight_decay=0)
@@ -97,3 +124,31 @@ class CodecTask(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+
+def centroid_flow(
+    masks: Bool[Tensor, "b n t h w"], frames: Int[Tensor, " k"], origin: int
+) -> tuple[Float[Tensor, "v 2 h w"], Float[Tensor, "v h w"]]:
+    """Displacement (x, y) of each object's centroid from ``frames`` back to ``origin``, in pixels.
+
+    Painted on the object's pixels; rows are (clip, frame). The second result is 1 on pixels of
+    objects that both frames show.
+    """
+    height, width = masks.shape[-2:]
+    y = torch.arange(height, device=masks.device).float()
+    x = torch.arange(width, device=masks.device).float()
+    solid = masks.float()
+    area = solid.sum(dim=(-2, -1))
+    centre = (
+        torch.stack(
+            [(solid.sum(dim=-2) * x).sum(dim=-1), (solid.sum(dim=-1) * y).sum(dim=-1)], dim=-1
+        )
+        / area.clamp(min=1)[..., None]
+    )
+    shift = centre[:, :, [origin]] - centre[:, :, frames]  # [b n k 2]
+    both = ((area[:, :, frames] > 0) & (area[:, :, [origin]] > 0)).float()
+    painted = solid[:, :, frames] * both[..., None, None]
+    flow = (painted[:, :, :, None] * shift[..., None, None]).sum(dim=1)
+    return rearrange(flow, "b k c h w -> (b k) c h w"), rearrange(
+        painted.sum(dim=1).clamp(max=1), "b k h w -> (b k) h w"
+    )

@@ -23,8 +23,8 @@ class RectifiedFlowLoss:
     """Squared velocity error over un-conditioned latent frames, as Open-Sora v1.2 trains.
 
     Latent frame 0 is given clean and carries no loss. ``object_weight`` multiplies the error at
-    latent positions that objects cover (deviation; 1 is the paper). A caption is replaced by the
-    null prompt with probability ``caption_dropout``.
+    latent positions that objects cover now or in frame 0 (deviation; 1 is the paper). A caption is
+    replaced by the null prompt with probability ``caption_dropout``.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class RectifiedFlowLoss:
         if self.object_weight == 1.0:
             return torch.ones(len(batch), 1, frames, height, width, device=latents.device)
         covered = object_coverage(batch.masks, (frames, height, width))
+        covered = covered | covered[:, :, :1]  # where an object was must be emptied
         return 1.0 + (self.object_weight - 1.0) * covered.float()
 
 
