@@ -77,7 +77,7 @@ def test_evaluate_model_yields_rows_videos_and_masks():
         evaluate_model(true_video, batches, TRACKER, model="truth", split="sim_seen", seed=3)
     )
     assert [r.row["clip"] for r in results] == ["clip_0", "clip_1", "clip_2"]
-    assert list(results[0].row) == ["model", "split", "clip", "seed", *METRICS]
+    assert list(results[0].row) == ["model", "split", "clip", "seed", *METRICS, "num_objects"]
     assert results[0].row["model"] == "truth" and results[0].row["seed"] == 3
     assert results[0].video.dtype == torch.uint8 and results[0].video.shape == (3, 6, 16, 16)
     assert torch.equal(results[2].mask, batches[1].masks[0, -1])

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.ndimage import distance_transform_edt
 from scipy.spatial import KDTree
 
 from pisa.metrics.chamfer import chamfer_px
@@ -49,6 +50,16 @@ def test_equals_kd_trees_on_discs(dx: int, dy: int) -> None:
     a = (x - 30) ** 2 + (y - 30) ** 2 <= 25**2
     b = (x - 30 - dx) ** 2 + (y - 30 - dy) ** 2 <= 25**2
     assert chamfer_px(a, b) == pytest.approx(_by_kd_trees(a, b), rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("size", [150, 400])  # squared distances fit 16 bits, and don't
+@pytest.mark.parametrize("gap", [0, 60])
+def test_equals_a_distance_transform_on_large_masks(size: int, gap: int) -> None:
+    y, x = np.mgrid[:size, :size]
+    a = (x - 40) ** 2 + (y - 30 - gap) ** 2 <= 29**2
+    b = ((x - size + 40) ** 2 + (y - 50) ** 2 <= 35**2) | ((y == size - 1) & (x > gap))
+    far = distance_transform_edt(~b)[a].mean() + distance_transform_edt(~a)[b].mean()
+    assert chamfer_px(a, b) == pytest.approx(far, rel=1e-12)
 
 
 def test_two_pixels_are_twice_their_distance_apart() -> None:

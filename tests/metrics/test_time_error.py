@@ -109,3 +109,16 @@ def test_bad_numbers_are_refused(fps_hz: float, height_m: float) -> None:
 def test_an_empty_clip_is_refused() -> None:
     with pytest.raises(PisaError, match="no frames"):
         time_error(np.zeros((0, 4, 4), dtype=bool), FPS_HZ, HEIGHT_M)
+
+
+def test_a_glancing_contact_is_the_impact_not_the_later_landing() -> None:
+    fall = [TOP_PX + 0.6 * t**2 for t in range(7)]  # 6 px and more per frame, then off a pile
+    y_px = [*fall, 32.5, 35, 39, 45, 52, 60, 60, 60]
+    drop_s = 6.5 / FPS_HZ  # the contact lies between frames 6 and 7
+    assert time_error(_masks(y_px), FPS_HZ, GRAVITY_M_S2 / 2 * drop_s**2) == 0.0
+
+
+@pytest.mark.parametrize("contact", [6.1, 6.5, 6.9])
+def test_a_contact_anywhere_between_two_frames_costs_nothing(contact: float) -> None:
+    y_px = [TOP_PX + 1.2 * min(t, contact) ** 2 for t in range(12)]
+    assert time_error(_masks(y_px), FPS_HZ, GRAVITY_M_S2 / 2 * (contact / FPS_HZ) ** 2) == 0.0

@@ -149,6 +149,7 @@ def evaluate_model(
         videos = to_uint8(generated)
         for i, name in enumerate(batch.names):
             row = {"model": model, "split": split, "clip": name, "seed": seed} | scores[i]
+            row["num_objects"] = int(batch.first_masks[i].any(dim=(-2, -1)).sum())
             yield ClipResult(row, videos[i].cpu(), tracked[i].cpu())
 
 
@@ -174,6 +175,8 @@ def _score_clip(
     truth, generated = true_mask.cpu().numpy(), tracked.cpu().numpy()
     scores = evaluate_pair(truth, generated, fps_hz, fps_hz, protocol=protocol)
     kept = {metric: float(scores[metric]) for metric in ("l2", "chamfer", "iou")}
+    if "miss_rate" in scores:
+        kept["miss_rate"] = float(scores["miss_rate"])
     if math.isnan(drop_height_m):
         return kept | {"time_error": math.nan}
     return kept | {"time_error": float(time_error(generated, fps_hz, drop_height_m))}

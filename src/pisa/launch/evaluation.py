@@ -22,6 +22,7 @@ from pisa.callbacks.evaluation import (
 from pisa.data.manifest import data_sha256
 from pisa.launch.datasets import DataSets
 from pisa.launch.stages import build_data, build_model
+from pisa.reports.breakdown import with_details, write_csv
 from pisa.reports.curves import read_csv_logger
 from pisa.reports.html import write_report
 from pisa.reports.metrics_json import build_metrics, provenance, write_metrics
@@ -60,7 +61,9 @@ class Evaluation:
             protocol=self.settings.protocol,
             provenance=self._provenance(),
         )
+        metrics = with_details(metrics)
         write_metrics(self.folder / "metrics.json", metrics)
+        write_csv(self.folder, metrics)
         report = write_report(
             self.folder / "report.html",
             metrics,

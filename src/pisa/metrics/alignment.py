@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,16 @@ class AlignedPair:
     gt_index: Int[np.ndarray, " k"]
     num_frames_gt: int
     num_frames_gen: int
+
+    @cached_property
+    def gt_centroid_px(self) -> Float[np.ndarray, "k 2"]:
+        """(x, y) per frame; NaN where the mask is empty."""
+        return centroids(self.gt)
+
+    @cached_property
+    def gen_centroid_px(self) -> Float[np.ndarray, "k 2"]:
+        """(x, y) per frame; NaN where the mask is empty."""
+        return centroids(self.gen)
 
 
 def floor_frame(i: int, gt_fps_hz: float, gen_fps_hz: float) -> int:
@@ -93,8 +104,8 @@ def summarise(
         "per_frame": {
             **per_frame,
             "gt_index": pair.gt_index,
-            "gt_centroid_px": centroids(pair.gt),
-            "gen_centroid_px": centroids(pair.gen),
+            "gt_centroid_px": pair.gt_centroid_px,
+            "gen_centroid_px": pair.gen_centroid_px,
         },
     }
 

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float
 
 from pisa.metrics.alignment import align, mean_of_defined, nearest_frame, summarise
 from pisa.metrics.chamfer import chamfer_px
-from pisa.ops.masks import AnnotatedPoints, MaskError, Masks, centroids, iou, to_binary
+from pisa.ops.masks import AnnotatedPoints, MaskError, Masks, iou, to_binary
 
 
 def score(
@@ -45,7 +45,7 @@ def score(
         raise MaskError("there are no frames to compare")
     frames = list(zip(pair.gt, pair.gen, strict=True))
     per_frame = {
-        "l2": euclidean_l2(pair.gt, pair.gen),
+        "l2": euclidean_l2(pair.gt_centroid_px, pair.gen_centroid_px) / diagonal_px(pair.gt[0]),
         "chamfer": np.array([chamfer_px(a, b) for a, b in frames]) / diagonal_px(pair.gt[0]),
         "iou": np.array([iou(a, b) for a, b in frames]),
     }
@@ -58,7 +58,7 @@ def diagonal_px(mask: Bool[np.ndarray, "h w"]) -> float:
 
 
 def euclidean_l2(
-    gt: Bool[np.ndarray, "k h w"], gen: Bool[np.ndarray, "k h w"]
+    gt_px: Float[np.ndarray, "k 2"], gen_px: Float[np.ndarray, "k 2"]
 ) -> Float[np.ndarray, " k"]:
-    """Paper Eq. 6 per frame, over the image diagonal; NaN where a mask is empty."""
-    return np.linalg.norm(centroids(gen) - centroids(gt), axis=1) / diagonal_px(gt[0])
+    """Distance of the centroids per frame in px (paper Eq. 6); NaN where a mask is empty."""
+    return np.linalg.norm(gen_px - gt_px, axis=1)

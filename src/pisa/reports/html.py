@@ -8,9 +8,10 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from pisa.reports.breakdown import breakdown, paired_list
 from pisa.reports.curves import Curve, draw_charts
 from pisa.reports.files import write_atomic
-from pisa.reports.metrics_json import paired_summary, validate_metrics
+from pisa.reports.metrics_json import validate_metrics
 from pisa.reports.names import (
     METRICS,
     TRUTH,
@@ -28,8 +29,6 @@ from pisa.reports.published import PublishedRow
 from pisa.reports.table import Cell, result_table, status_notice
 
 _TEMPLATES = Path(__file__).with_name("templates")
-_REFERENCES = ("psft", "base")  # what the other models are compared with
-_NOT_COMPARED = (TRUTH, "frozen")
 
 
 def write_report(
@@ -63,6 +62,7 @@ def write_report(
             empty=Cell(),
             notice=status_notice(metrics),
             pairs=_pairs(metrics),
+            breakdown=_breakdown_tables(metrics),
             charts=draw_charts(curves or {}),
             panels=_worst_first(panels, sort_by),
             sort_by=sort_by,
@@ -95,20 +95,17 @@ def _environment() -> Environment:
 
 
 def _pairs(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every model against PSFT and base, on the clips both have; one entry per pair and split."""
-    scored = {row["model"] for row in metrics["per_clip"]}
-    models = [m for m in order_models(metrics["summary"]) if m not in _NOT_COMPARED]
-    later = {"base": ("base",), "psft": ("base", "psft")}
-    pairs = [
-        (model, reference)
-        for model in models
-        for reference in _REFERENCES
-        if {model, reference} <= scored and model not in later[reference]
-    ]
+    """``paired_list`` with a verdict in each cell."""
+    return [{**pair, "cells": _verdicts(pair["cells"])} for pair in paired_list(metrics)]
+
+
+def _breakdown_tables(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One table per group and value (a scene, a number of objects)."""
+    groups = metrics.get("breakdown") or breakdown(metrics["per_clip"])
     return [
-        {"a": a, "b": b, "split": split, "cells": _verdicts(cells)}
-        for a, b in pairs
-        for split, cells in paired_summary(metrics, a, b).items()
+        {"group": group.replace("_", " "), "value": value, "table": result_table({"summary": part})}
+        for group, values in groups.items()
+        for value, part in values.items()
     ]
 
 

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-METRICS = ("l2", "chamfer", "iou", "time_error")
+METRICS = ("l2", "chamfer", "iou", "time_error", "miss_rate")
 SPLITS = ("real", "sim_seen", "sim_unseen")  # the column order of the paper's Table 1
 HIGHER_IS_BETTER = frozenset({"iou"})
-LOWER_IS_BETTER = frozenset({"l2", "chamfer", "time_error"})
+LOWER_IS_BETTER = frozenset({"l2", "chamfer", "time_error", "miss_rate"})
 TRUTH = "truth"
 _FIRST_MODELS = (TRUTH, "frozen", "base", "psft")
 
-_METRIC_LABELS = {"l2": "L2", "chamfer": "CD", "iou": "IoU", "time_error": "Time error"}
+_METRIC_LABELS = {
+    "l2": "L2",
+    "chamfer": "CD",
+    "iou": "IoU",
+    "time_error": "Time error",
+    "miss_rate": "Missed",
+}
 _SPLIT_LABELS = {"real": "Real", "sim_seen": "Sim (seen)", "sim_unseen": "Sim (unseen)"}
 _MODEL_LABELS = {
     TRUTH: "Ground truth",

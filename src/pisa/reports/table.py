@@ -118,6 +118,8 @@ def print_table(
         console.print(table)
         console.width = width
     console.print(Text("mean and 95 % bootstrap interval over clips; bold: best of our models"))
+    for pair in metrics.get("paired", ()):
+        console.print(Text(_pair_line(pair)))
     if notice := status_notice(metrics):
         console.print(Text(notice, style="bold"))
 
@@ -129,6 +131,18 @@ def status_notice(metrics: Mapping[str, Any]) -> str:
         return ""
     count = len(metrics["failures"])
     return f"{status}: {count} failure{'' if count == 1 else 's'}; the means lack those samples"
+
+
+def _pair_line(pair: Mapping[str, Any]) -> str:
+    """One paired difference: first model minus second on the same clips."""
+    name = f"{model_label(pair['a'])} minus {model_label(pair['b'])}, {split_label(pair['split'])}"
+    parts = []
+    for metric, cell in pair["cells"].items():
+        text = f"{metric_label(metric)} {cell['mean']:+.3f}"
+        if cell["n"] > 1:
+            text += f" [{cell['ci95'][0]:+.3f}, {cell['ci95'][1]:+.3f}]"
+        parts.append(f"{text} (n = {cell['n']})")
+    return f"{name}: " + ", ".join(parts)
 
 
 def plain_table(metrics: Mapping[str, Any], published: Sequence[PublishedRow] = ()) -> str:

@@ -1,0 +1,88 @@
+"""Paired differences and per-group means for metrics.json, and the same numbers as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pisa.reports.files import write_atomic
+from pisa.reports.metrics_json import paired_summary, summarise
+from pisa.reports.names import METRICS, TRUTH, order_models
+
+GROUPS = ("scene", "num_objects")  # keys a row may carry
+_REFERENCES = ("psft", "base")  # what the other models are compared with
+_NOT_COMPARED = (TRUTH, "frozen")
+_SUMMARY_COLUMNS = ("model", "split", "group", "value", "metric", "mean", "low", "high", "n")
+
+
+def paired_list(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every model against PSFT and base on the clips both have: ``[{"a", "b", "split", "cells"}]``.
+
+    ``cells[metric]`` is ``{"mean", "ci95", "n", "a_better"}`` of ``a - b``. Without either of the
+    two references, every later model is compared with the first.
+    """
+    models = [m for m in order_models(metrics["summary"]) if m not in _NOT_COMPARED]
+    references = [m for m in _REFERENCES if m in models] or models[:1]
+    return [
+        {"a": a, "b": b, "split": split, "cells": cells}
+        for a in models
+        for b in references
+        if models.index(a) > models.index(b)
+        for split, cells in paired_summary(metrics, a, b).items()
+    ]
+
+
+def breakdown(
+    per_clip: Sequence[Mapping[str, Any]], names: Sequence[str] = METRICS, *, seed: int = 0
+) -> dict[str, dict[str, Any]]:
+    """``{group: {value: summary}}`` for the groups that some row carries; values are text."""
+    result: dict[str, dict[str, Any]] = {}
+    for group in GROUPS:
+        values = {row[group] for row in per_clip if row.get(group) is not None}
+        for value in sorted(values, key=lambda v: (isinstance(v, str), v)):
+            rows = [row for row in per_clip if row.get(group) == value]
+            result.setdefault(group, {})[str(value)] = summarise(rows, names, seed=seed)
+    return result
+
+
+def with_details(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with the extra keys ``paired`` and ``breakdown``."""
+    seed = int(metrics["provenance"].get("seed") or 0)
+    return {
+        **metrics,
+        "paired": paired_list(metrics),
+        "breakdown": breakdown(metrics["per_clip"], seed=seed),
+    }
+
+
+def write_csv(folder: Path, metrics: Mapping[str, Any]) -> None:
+    """``per_clip.csv`` (the rows as they are) and ``summary.csv`` (means, also per group)."""
+    rows = metrics["per_clip"]
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    _write(folder / "per_clip.csv", columns, rows)
+    lines = _lines(metrics["summary"], "", "")
+    for group, values in metrics.get("breakdown", {}).items():
+        for value, summary in values.items():
+            lines += _lines(summary, group, value)
+    _write(folder / "summary.csv", _SUMMARY_COLUMNS, lines)
+
+
+def _lines(summary: Mapping[str, Any], group: str, value: str) -> list[dict[str, Any]]:
+    return [
+        {"model": model, "split": split, "group": group, "value": value, "metric": metric}
+        | {"mean": c["mean"], "low": c["ci95"][0], "high": c["ci95"][1], "n": c["n"]}
+        for model, splits in summary.items()
+        for split, cells in splits.items()
+        for metric, c in cells.items()
+    ]
+
+
+def _write(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(path, buffer.getvalue().encode("utf-8"))

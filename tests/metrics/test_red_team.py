@@ -1,0 +1,55 @@
+"""``strict`` ranks every attack at every strength below the untouched clip, monotonically."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pisa.metrics.red_team import ATTACKS, EXTRA_ATTACKS, losses
+from pisa.ops.masks import MaskError
+
+STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+ALL = ATTACKS | EXTRA_ATTACKS
+
+
+def _clip(bounce: float) -> np.ndarray:
+    """``[T, 2, H, W]``: a disc at rest on the right, and one that falls, bounces and rests."""
+    rows, columns = np.mgrid[:64, :64]
+
+    def disc(x: float, y: float) -> np.ndarray:
+        return (columns - x) ** 2 + (rows - y) ** 2 <= 5**2
+
+    heights, y, speed = [], 12.0, 0.0
+    for _ in range(32):
+        heights.append(y)
+        speed += 0.5
+        y += speed
+        if y > 48:
+            y, speed = 48.0, -bounce * speed
+    return np.stack([np.stack([disc(54, 48), disc(20, h)]) for h in heights])
+
+
+@pytest.mark.parametrize("bounce", [0.0, 0.3])
+@pytest.mark.parametrize("name", ALL)
+def test_strict_ranks_every_attack_below_the_truth_and_monotonically(
+    name: str, bounce: float
+) -> None:
+    masks = _clip(bounce)
+    scores = [losses(masks, ALL[name](masks, s), 16, "strict") for s in STRENGTHS]
+    table = np.array([list(score.values()) for score in scores])
+    np.testing.assert_allclose(table[0], 0.0, atol=1e-12)
+    steps = np.diff(table, axis=0)
+    assert (steps[:, 1:] > 0).all()  # Chamfer and IoU
+    assert (steps[:, 0] >= -0.003).all()  # growth doesn't move the centroid but by the frame's edge
+
+
+def test_official_and_paper_do_not_see_vanishing_in_l2_and_chamfer() -> None:
+    masks = _clip(0.3)
+    for protocol in ("official", "paper"):
+        score = losses(masks, ALL["vanish"](masks, 1.0), 16, protocol)
+        assert (score["l2"], score["chamfer"]) == (0.0, 0.0)
+
+
+def test_swap_needs_a_second_object() -> None:
+    with pytest.raises(MaskError, match="two objects"):
+        ATTACKS["swap"](_clip(0.0)[:, 1:], 0.5)

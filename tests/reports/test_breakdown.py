@@ -1,0 +1,58 @@
+"""Paired differences, per-group means and CSV files."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+from rich.console import Console
+
+from pisa.reports.breakdown import with_details, write_csv
+from pisa.reports.html import write_report
+from pisa.reports.metrics_json import build_metrics, read_metrics, write_metrics
+from pisa.reports.table import print_table
+
+
+@pytest.fixture
+def document(rows, provenance_part):
+    numbered = [row | {"num_objects": 1 + (row["clip"] == "clip_0")} for row in rows]
+    document = build_metrics(numbered, [], protocol="strict", provenance=provenance_part)
+    return with_details(document)
+
+
+def test_the_extra_keys_survive_the_file(document, tmp_path):
+    write_metrics(tmp_path / "metrics.json", document)
+    assert read_metrics(tmp_path / "metrics.json") == document
+    (pair,) = document["paired"]
+    assert (pair["a"], pair["b"], pair["split"]) == ("psft", "base", "sim_seen")
+    assert pair["cells"]["l2"]["mean"] == pytest.approx(-0.2)
+
+
+def test_groups_hold_their_own_clips_only(document):
+    parts = document["breakdown"]["num_objects"]
+    counts = {value: part["psft"]["sim_seen"]["l2"]["n"] for value, part in parts.items()}
+    assert counts == {"1": 3, "2": 1}
+    (clip,) = [r for r in document["per_clip"] if r["clip"] == "clip_0" and r["model"] == "psft"]
+    assert parts["2"]["psft"]["sim_seen"]["l2"]["mean"] == pytest.approx(clip["l2"])
+
+
+def test_csv_files_hold_every_row_and_mean(document, tmp_path):
+    write_csv(tmp_path, document)
+    with (tmp_path / "per_clip.csv").open() as stream:
+        assert len(list(csv.DictReader(stream))) == len(document["per_clip"])
+    with (tmp_path / "summary.csv").open() as stream:
+        lines = list(csv.DictReader(stream))
+    whole = {(r["model"], r["metric"]): r for r in lines if not r["group"]}
+    cell = document["summary"]["base"]["sim_seen"]["iou"]
+    assert float(whole["base", "iou"]["mean"]) == cell["mean"]
+    assert int(whole["base", "iou"]["n"]) == cell["n"]
+    assert {r["value"] for r in lines if r["group"] == "num_objects"} == {"1", "2"}
+
+
+def test_the_terminal_and_the_report_show_them(document, tmp_path):
+    out = io.StringIO()
+    print_table(document, Console(file=out, width=200))
+    assert "PSFT minus Base, Sim (seen): L2 -0.200" in out.getvalue()
+    page = write_report(tmp_path / "report.html", document, title="x").read_text()
+    assert "num objects: 2" in page and "PSFT minus Base" in page
