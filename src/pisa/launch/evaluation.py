@@ -21,13 +21,11 @@ from pisa.callbacks.evaluation import (
 )
 from pisa.data.manifest import data_sha256
 from pisa.launch.datasets import DataSets
+from pisa.launch.outcome import write_results
 from pisa.launch.stages import build_data, build_model
-from pisa.reports.breakdown import with_details, write_csv
 from pisa.reports.curves import read_csv_logger
-from pisa.reports.html import write_report
-from pisa.reports.metrics_json import build_metrics, provenance, write_metrics
+from pisa.reports.metrics_json import build_metrics, provenance
 from pisa.reports.published import published_table_1
-from pisa.reports.table import print_table
 
 CURVES = ("train/loss", "val/loss", "val/reward", "train/gradient_norm")
 
@@ -61,12 +59,9 @@ class Evaluation:
             protocol=self.settings.protocol,
             provenance=self._provenance(),
         )
-        metrics = with_details(metrics)
-        write_metrics(self.folder / "metrics.json", metrics)
-        write_csv(self.folder, metrics)
-        report = write_report(
-            self.folder / "report.html",
+        return write_results(
             metrics,
+            self.folder,
             title=f"PisaBench: {self.cfg.name}",
             videos=self._videos(results),
             curves=self._curves(weights),
@@ -74,9 +69,6 @@ class Evaluation:
             published=published_table_1() if self.settings.show_published else (),
             fps_hz=self._fps_hz(),
         )
-        print_table(metrics)
-        print(f"report: {report}")
-        return metrics
 
     def _score_all(self, weights: Mapping[str, Path | None]) -> Iterator[ClipResult]:
         loaders = dict(zip(self.data.splits, self.data.test_dataloader(), strict=True))

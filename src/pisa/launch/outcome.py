@@ -13,6 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from pisa.reports.breakdown import with_details, write_csv
 from pisa.reports.html import write_report
 from pisa.reports.metrics_json import provenance, write_metrics
 from pisa.reports.table import print_table
@@ -46,7 +47,7 @@ def provenance_of(cfg: DictConfig, data_sha256: str) -> dict[str, Any]:
 
 
 def publish(
-    metrics: dict[str, Any],
+    metrics: Mapping[str, Any],
     folder: Path,
     *,
     model: str,
@@ -59,16 +60,28 @@ def publish(
     failed and ``allow_missing`` is off, or when nothing of ``model`` was scored at all.
     """
     failures = metrics["failures"]
-    metrics["status"] = status_of(failures, allow_missing)
-    write_metrics(folder / "metrics.json", metrics)
-    page = write_report(folder / "report.html", metrics, **report)
-    print_table(metrics)
-    print(f"report: {page}")
+    metrics = write_results(
+        {**metrics, "status": status_of(failures, allow_missing)}, folder, **report
+    )
     for failure in failures:
         print(f"failed: {describe(failure)}", file=sys.stderr)
     scored = sum(row["model"] == model for row in metrics["per_clip"])
     if failures and not (allow_missing and scored):
         raise IncompleteError(_summary(failures, scored))
+
+
+def write_results(metrics: Mapping[str, Any], folder: Path, **report: Any) -> dict[str, Any]:
+    """Write metrics.json, the CSV files and report.html; print the table.
+
+    ``report`` goes to ``write_report``. Returns the document with paired differences and breakdown.
+    """
+    detailed = with_details(metrics)
+    write_metrics(folder / "metrics.json", detailed)
+    write_csv(folder, detailed)
+    page = write_report(folder / "report.html", detailed, **report)
+    print_table(detailed)
+    print(f"report: {page}")
+    return detailed
 
 
 def status_of(failures: Sequence[Mapping[str, Any]], allow_missing: bool) -> str:
