@@ -5,7 +5,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from pisa.models.tiny_codec import TinyCodec
-from pisa.tasks.codec import CodecTask
+from pisa.tasks.codec import CodecTask, centroid_flow
 from pisa.types import Clip, collate
 
 
@@ -24,9 +24,11 @@ def clips(count: int) -> list[Clip]:
 
 def test_the_loss_falls_and_latents_have_unit_scale():
     torch.manual_seed(0)
-    task = CodecTask(TinyCodec(latent_channels=4, width=8), lr=5e-3, total_steps=40)
+    codec = TinyCodec(latent_channels=4, motion_channels=3, width=8)
+    task = CodecTask(codec, lr=5e-3, total_steps=40, frames_per_clip=2)
     losses = []
     task.log = lambda name, value, **_: losses.append(float(value))
+    task.log_dict = lambda values, **_: None
     trainer = pl.Trainer(
         max_steps=40,
         accelerator="cpu",
@@ -40,3 +42,18 @@ def test_the_loss_falls_and_latents_have_unit_scale():
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
     latents = task.codec.encode(collate(clips(8)).video)
     assert 0.5 < float(latents[:, :, 0].detach().std()) < 2.0
+
+
+def test_centroid_flow_points_back_to_the_reference_frame():
+    batch = collate(clips(2))
+    flow, known = centroid_flow(batch.masks, torch.tensor([3, 1]), 0)
+    assert flow.shape == (4, 2, 16, 16) and known.shape == (4, 16, 16)
+    on_object = flow[0, :, batch.masks[0, 0, 3]]
+    assert torch.allclose(on_object, torch.tensor([0.0, -6.0])[:, None].expand_as(on_object))
+    assert (known[0] == batch.masks[0, 0, 3]).all()
+
+
+def test_centroid_flow_knows_nothing_of_an_object_that_one_frame_hides():
+    masks = collate(clips(1)).masks
+    masks[:, :, 0] = False
+    assert centroid_flow(masks, torch.tensor([2]), 0)[1].sum() == 0
