@@ -8,6 +8,8 @@ where the object jumps. ``docs/red_team.md`` has the measured precision and reca
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Bool
 from scipy import ndimage
@@ -107,7 +109,7 @@ def _num_pieces(mask: Bool[np.ndarray, "h w"]) -> int:
     return int(np.count_nonzero(areas >= _PIECE * areas.max())) if count else 0
 
 
-def _jumps(centre: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+def _jumps(centre: np.ndarray, size: Sequence[int]) -> np.ndarray:
     """Per step: farther than any fall of the benchmark moves in one frame."""
     step = np.linalg.norm(np.diff(centre, axis=0), axis=1)
-    return np.nan_to_num(step) > _JUMP * float(np.hypot(*size))
+    return np.nan_to_num(step) > _JUMP * float(np.hypot(size[0], size[1]))

@@ -29,11 +29,14 @@ class WandbLogger(LightningWandbLogger):
         super().__init__(
             save_dir=save_dir, project=project, name=name, offline=self.is_offline, **options
         )
-        self._told = False
+        self._finished = False
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
         super().finalize(status)
-        if self.is_offline and self._experiment is not None and not self._told:
-            self._told = True
+        if self._experiment is None or self._finished:
+            return
+        self._finished = True
+        if self.is_offline:
             print(f"To upload this run: wandb sync {Path(self._experiment.dir).parent}")
+        self._experiment.finish()  # the next stage begins a run of its own

@@ -107,13 +107,14 @@ class StillCodec(nn.Module):
         _, variance, axes = torch.linalg.svd(torch.cov((patches - mean).T))
         channels = self.patch_in.out_channels
         axes, scale = axes[:channels], variance[:channels].sqrt()[:, None]
-        self.patch_in.weight.copy_(rearrange(axes / scale, "z (c p q) -> z c p q", **layout))
-        self.patch_in.bias.copy_(-(axes / scale) @ mean)
-        self.patch_out.weight.copy_(rearrange(axes * scale, "z (c p q) -> z c p q", **layout))
-        self.patch_out.bias.copy_(mean.view(3, -1).mean(dim=1))
-        for last in (self.encoder[-1], self.decoder[-2]):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+        there, back = self.patch_in, self.patch_out
+        assert there.bias is not None and back.bias is not None
+        there.weight.copy_(rearrange(axes / scale, "z (c p q) -> z c p q", **layout))
+        there.bias.copy_(-(axes / scale) @ mean)
+        back.weight.copy_(rearrange(axes * scale, "z (c p q) -> z c p q", **layout))
+        back.bias.copy_(mean.view(3, -1).mean(dim=1))
+        for parameter in (*self.encoder[-1].parameters(), *self.decoder[-2].parameters()):
+            nn.init.zeros_(parameter)
 
 
 class MotionCodec(nn.Module):
@@ -151,8 +152,9 @@ class MotionCodec(nn.Module):
             nn.Conv2d(w // 2, 6, 3, padding=1),
         )
         nn.init.zeros_(self.refine.weight)
+        last = list(self.compose.parameters())[-1]  # begins by leaving frames as they are
         with torch.no_grad():
-            self.compose[-1].bias.copy_(torch.tensor([0.0, 2.0, 0.0, 0.0, 0.0, 0.0]))
+            last.copy_(torch.tensor([0.0, 2.0, 0.0, 0.0, 0.0, 0.0]))
 
     def encode(
         self, frames: Float[Tensor, "n 3 h w"], reference: Float[Tensor, "b 3 h w"]
@@ -258,7 +260,8 @@ class TinyCodec(nn.Module):
     @torch.no_grad()
     def fit_scale(self, video: Float[Tensor, "b 3 t h w"]) -> None:
         """Set the scale buffers from sample clips."""
-        self.mean.fill_(0.0), self.std.fill_(1.0), self.motion_std.fill_(1.0)
+        for scale, value in ((self.mean, 0.0), (self.std, 1.0), (self.motion_std, 1.0)):
+            scale.fill_(value)
         latents = self.encode(video).float()
         picture, motion = latents[:, :, 0], latents[:, : self.motion_channels, 1:]
         self.mean.copy_(picture.mean(dim=(0, 2, 3)).view_as(self.mean))
