@@ -180,11 +180,16 @@ def test_wandb_is_offline_without_a_key_and_names_the_sync_command(tmp_path, mon
 
     class Run:
         dir = str(tmp_path / "wandb" / "offline-run-1" / "files")
+        finished = 0
 
-    logger._experiment = Run()
+        def finish(self):
+            self.finished += 1
+
+    run = logger._experiment = Run()
     logger.finalize("success")
     logger.finalize("success")
     expected = f"To upload this run: wandb sync {tmp_path / 'wandb' / 'offline-run-1'}\n"
     assert capsys.readouterr().out == expected
+    assert run.finished == 1  # so that the next stage logs to a run of its own
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
     assert not WandbLogger(tmp_path).is_offline
