@@ -6,10 +6,10 @@ from pathlib import Path
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pisa.data.clip_io import write_clip
 from pisa.data.manifest import Manifest, is_complete, write_manifest
+from pisa.launch.progress import clip_progress
 from pisa.simulation.produce import DataSetSpec, produce
 from pisa.types import PisaError
 
@@ -59,20 +59,10 @@ class DataSets:
         except OSError as error:
             raise PisaError(f"cannot write {clips}: {error.strerror}") from error
         present = sum((clips / spec.clip_name(i)).is_dir() for i in range(spec.num_clips))
-        with _progress() as progress:
+        with clip_progress() as progress:
             task = progress.add_task(f"simulating {name}", total=spec.num_clips, completed=present)
             for _ in produce(spec, clips, write_clip, num_workers=self.num_workers):
                 progress.advance(task)
         names = [spec.clip_name(i) for i in range(spec.num_clips)]
         seeds = {n: spec.first_seed + i for i, n in enumerate(names)}
         write_manifest(folder, Manifest(tuple(names), config_sha256=spec.digest(), seeds=seeds))
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("clips"),
-        TimeRemainingColumn(),
-    )

@@ -9,7 +9,6 @@ from typing import Any
 from einops import rearrange
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pisa.callbacks.evaluation import (
     ClipResult,
@@ -22,6 +21,7 @@ from pisa.callbacks.evaluation import (
 from pisa.data.manifest import data_sha256
 from pisa.launch.datasets import DataSets
 from pisa.launch.outcome import write_results
+from pisa.launch.progress import clip_progress
 from pisa.launch.stages import build_data, build_model
 from pisa.reports.curves import read_csv_logger
 from pisa.reports.metrics_json import build_metrics, provenance
@@ -75,7 +75,7 @@ class Evaluation:
         chosen = {split: loaders[split] for split in self.settings.splits}
         sets = dict(zip(self.data.splits, self.data.test_sets, strict=True))
         clips = sum(len(sets[split]) for split in chosen)
-        with _progress() as progress:
+        with clip_progress() as progress:
             for name in ("truth", "frozen", *weights):
                 source = self._source(name, weights)
                 task = progress.add_task(f"scoring {name}", total=clips)
@@ -144,13 +144,3 @@ class Evaluation:
 
     def _fps_hz(self) -> float:
         return float(self.data.test_sets[0][0].fps_hz)
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("clips"),
-        TimeRemainingColumn(),
-    )

@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
 from pisa.data.errors import reason
@@ -19,6 +18,7 @@ from pisa.data.video_files import Footage, Limits, parse_fit, read_footage
 from pisa.data.video_match import Matches, Sample, match_videos
 from pisa.launch.benchmark import benchmark_clips, benchmark_size
 from pisa.launch.outcome import provenance_of, publish
+from pisa.launch.progress import clip_progress
 from pisa.launch.sample_score import REFERENCES, SHOWN_FPS_HZ, SampleScorer
 from pisa.launch.video_run import VideoRun
 from pisa.metrics.pair import parse_protocol
@@ -76,7 +76,7 @@ def score_videos(
     scorer = SampleScorer(tracker, protocol, split, place)
     clip_size = benchmark_size(split, size)
     run = VideoRun(scorer, model, read, clip_size, references, shown_clips)
-    with _progress() as progress:
+    with clip_progress() as progress:
         task = progress.add_task(f"scoring {model}", total=len(clips))
         for name, samples in groupby(matches.samples, key=lambda sample: sample.clip):
             run.score_clip(clips[name], list(samples))
@@ -163,13 +163,3 @@ def _videos_sha256(samples: Sequence[Sample]) -> str:
             except OSError:
                 digest.update(b"unreadable")
     return digest.hexdigest()
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("clips"),
-        TimeRemainingColumn(),
-    )

@@ -2,8 +2,8 @@
 
 A convolutional autoencoder keeps frame 0. A later frame is kept as what has moved where since
 frame 0, and decoded by warping: colours then come from the picture, and a denoiser need only learn
-motion. (With an autoencoder of single frames in its place objects dissolved into noise on their
-way after the same training, see docs/results.md.)
+motion. (With autoencoders of single frames objects dissolved into noise on their way, in shorter
+trials: see docs/results.md.)
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ LOUD_SHARE = 0.1  # of latent positions: those that set the scale of motion late
 class _ChannelNorm(nn.Module):
     """Layer norm over the channels of each position.
 
-    A norm over positions (GroupNorm) would carry a moving object into the latents of the whole
-    background.
+    Unlike GroupNorm it mixes no positions: a moving object leaves far latents as they are.
     """
 
     def __init__(self, channels: int) -> None:
