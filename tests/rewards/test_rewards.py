@@ -22,6 +22,7 @@ REWARDS = {
     "flow": FlowReward(DifferenceFlow()),
     "flow_moving": FlowReward(DifferenceFlow(), region="moving"),
     "depth": DepthReward(GreenDepth()),
+    "depth_changed": DepthReward(GreenDepth(), region="changed"),
     "depth_squared": DepthReward(GreenDepth(), power=2),
     "mix": WeightedReward(
         {"flow": FlowReward(DifferenceFlow()), "depth": DepthReward(GreenDepth())},
@@ -138,6 +139,18 @@ def test_depth_power_two_squares_in_grey_levels() -> None:
     squared = DepthReward(FirstChannel(), power=2)(generated, clip).item()
     assert linear == pytest.approx(-51 / 4, rel=1e-4)
     assert squared == pytest.approx(-(51**2) / 4, rel=1e-4)
+
+
+def test_depth_region_counts_only_what_has_changed() -> None:
+    video = torch.zeros(1, 3, 2, 1, 4)
+    video[0, 1, :, 0] = torch.tensor([0.0, 0.5, 0.5, 1.0])
+    clip = Batch(("a",), video, torch.ones(1, 1, 2, 1, 4).bool(), ("",), 16.0, torch.ones(1))
+    generated = video.clone()
+    generated[0, 1, 1, 0, 1] = 0.7  # one pixel of frame 1
+    everywhere = DepthReward(GreenDepth(), scale=1.0)(generated, clip).item()
+    changed = DepthReward(GreenDepth(), scale=1.0, region="changed")(generated, clip).item()
+    assert everywhere == pytest.approx(-0.2 / 8, rel=1e-4)
+    assert changed == pytest.approx(-0.2, rel=1e-4)
 
 
 def test_a_constant_depth_frame_stays_finite() -> None:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from pisa.perception.base import DepthEstimator
 from pisa.types import Batch
 
+CHANGED = 0.05  # of the frame's depth range
+
 
 class DepthReward(nn.Module):
     """``-mean |D_gen - D_gt| ** power`` of normalised inverse depth; 0 is the maximum.
@@ -20,23 +22,34 @@ class DepthReward(nn.Module):
             own minimum and maximum.
         power: 1 as in the paper's Eq. 17, 2 as in its release.
         scale: 255 in the release.
+        region: mean over ``all`` pixels (paper), or over those whose depth has changed since frame
+            0 by more than a twentieth of the range in either clip (deviation: small objects are
+            not averaged away).
     """
 
     def __init__(
-        self, depth_estimator: DepthEstimator, power: Literal[1, 2] = 1, scale: float = 255.0
+        self,
+        depth_estimator: DepthEstimator,
+        power: Literal[1, 2] = 1,
+        scale: float = 255.0,
+        region: Literal["all", "changed"] = "all",
     ) -> None:
         super().__init__()
         self.name = "depth"
         self.depth_estimator = depth_estimator
         self.power = power
         self.scale = scale
+        self.region = region
 
     def forward(self, generated: Float[Tensor, "b 3 t h w"], batch: Batch) -> Float[Tensor, " b"]:
         with torch.no_grad():
             truth = normalised_per_frame(self.depth_estimator.depth(batch.video))
         depth = normalised_per_frame(self.depth_estimator.depth(generated))
-        difference = self.scale * (depth - truth).abs()
-        return -difference.pow(self.power).flatten(1).mean(dim=1)
+        difference = (self.scale * (depth - truth).abs()).pow(self.power).flatten(1)
+        if self.region == "all":
+            return -difference.mean(dim=1)
+        weight = (_changed(depth.detach()) | _changed(truth)).to(difference).flatten(1)
+        return -(weight * difference).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
 
 
 def normalised_per_frame(
@@ -45,3 +58,7 @@ def normalised_per_frame(
     """Each frame scaled to [0, 1] by its minimum and maximum; a constant frame becomes 0."""
     low, high = depth.amin(dim=(-2, -1), keepdim=True), depth.amax(dim=(-2, -1), keepdim=True)
     return (depth - low) / (high - low + eps)
+
+
+def _changed(depth: Float[Tensor, "b t h w"]) -> Tensor:
+    return (depth - depth[:, :1]).abs() > CHANGED
