@@ -26,6 +26,16 @@ def test_a_data_set_resumes_with_the_clips_that_are_missing(tmp_path: Path):
     assert list(produce(SPEC, tmp_path, write_clip, num_workers=1)) == []
 
 
+def test_workers_make_the_same_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    here, there = tmp_path / "here", tmp_path / "there"
+    list(produce(SPEC, here, write_clip, num_workers=2))
+    monkeypatch.setattr("pisa.simulation.produce.MIN_CLIPS_FOR_WORKERS", 1)
+    assert sorted(produce(SPEC, there, write_clip, num_workers=2)) == ["000000", "000001", "000002"]
+    files = [path.relative_to(here) for path in here.rglob("*") if path.is_file()]
+    assert len(files) > 3
+    assert all((here / file).read_bytes() == (there / file).read_bytes() for file in files)
+
+
 def test_the_digest_changes_with_every_setting():
     others = [
         replace(SPEC, num_clips=4),

@@ -51,8 +51,8 @@ class ClipDataset(Dataset[Clip]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         mirrored, which = divmod(index, len(self.paths))
-        clip = _unpack(self._packed(which))
-        return flip_horizontally(clip) if mirrored else clip
+        packed = self._packed(which)
+        return _unpack(flip_horizontally(packed) if mirrored else packed)  # bytes flip faster
 
     def _packed(self, which: int) -> Clip:
         if self._cache is not None and which in self._cache:

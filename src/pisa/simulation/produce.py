@@ -19,6 +19,8 @@ from pisa.types import Clip, PisaError
 
 WriteClip = Callable[..., None]  # (folder, clip, *, extra)
 
+MIN_CLIPS_FOR_WORKERS = 100  # a worker takes longer to start than so few clips take to make
+
 
 @dataclass(frozen=True)
 class DataSetSpec:
@@ -52,7 +54,9 @@ def produce(
     missing = [i for i in range(spec.num_clips) if not (clips_folder / spec.clip_name(i)).is_dir()]
     if num_workers < 1:
         raise PisaError("num_workers must be at least 1")
-    if not missing:
+    if len(missing) < MIN_CLIPS_FOR_WORKERS or num_workers == 1:
+        for index in missing:
+            yield _make(spec, index, clips_folder, write)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
