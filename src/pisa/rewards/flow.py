@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+from torchvision.transforms.functional import gaussian_blur
 
 from pisa.perception.base import FlowEstimator
 from pisa.types import Batch
@@ -21,26 +24,42 @@ class FlowReward(nn.Module):
         flow_estimator: frozen teacher.
         region: mean over ``all`` pixels (paper), or over those that move by more than 0.5 px in
             either clip (deviation: small objects are not averaged away).
+        blur_px: standard deviation of a Gaussian that blurs both flows first (deviation; 0 is the
+            paper). Where an object and its true place do not overlap, the sharp difference only
+            says that both are wrong; the blurred one compares how much moves thereabouts.
     """
 
     def __init__(
-        self, flow_estimator: FlowEstimator, region: Literal["all", "moving"] = "all"
+        self,
+        flow_estimator: FlowEstimator,
+        region: Literal["all", "moving"] = "all",
+        blur_px: float = 0.0,
     ) -> None:
         super().__init__()
         self.name = "flow"
         self.flow_estimator = flow_estimator
         self.region = region
+        self.blur_px = blur_px
 
     def forward(self, generated: Float[Tensor, "b 3 t h w"], batch: Batch) -> Float[Tensor, " b"]:
         with torch.no_grad():
-            truth = self.flow_estimator.flow(batch.video)
-        flow = self.flow_estimator.flow(generated)
+            truth = self._flow(batch.video)
+        flow = self._flow(generated)
         difference = (flow - truth).abs().mean(dim=1)
         if self.region == "all":
             return -difference.flatten(1).mean(dim=1)
         weight = (_moves(flow.detach()) | _moves(truth)).to(difference).flatten(1)
         total = (weight * difference.flatten(1)).sum(dim=1)
         return -total / weight.sum(dim=1).clamp(min=1)
+
+    def _flow(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b 2 u h w"]:
+        flow = self.flow_estimator.flow(video)
+        if self.blur_px == 0:
+            return flow
+        images = rearrange(flow, "b c u h w -> (b u) c h w")
+        side = 2 * min(math.ceil(3 * self.blur_px), min(images.shape[-2:]) - 1) + 1
+        blurred = gaussian_blur(images, [side, side], [self.blur_px, self.blur_px])
+        return rearrange(blurred, "(b u) c h w -> b c u h w", b=flow.shape[0])
 
 
 def _moves(flow: Float[Tensor, "b 2 u h w"]) -> Tensor:
