@@ -38,9 +38,7 @@ def test_strict_ranks_every_attack_below_the_truth_and_monotonically(
     scores = [losses(masks, ALL[name](masks, s), 16, "strict") for s in STRENGTHS]
     table = np.array([list(score.values()) for score in scores])
     np.testing.assert_allclose(table[0], 0.0, atol=1e-12)
-    steps = np.diff(table, axis=0)
-    assert (steps[:, 1:] > 0).all()  # Chamfer and IoU
-    assert (steps[:, 0] >= -0.003).all()  # growth doesn't move the centroid but by the frame's edge
+    assert (np.diff(table, axis=0) > 0).all()
 
 
 def test_official_and_paper_do_not_see_vanishing_in_l2_and_chamfer() -> None:
@@ -48,6 +46,12 @@ def test_official_and_paper_do_not_see_vanishing_in_l2_and_chamfer() -> None:
     for protocol in ("official", "paper"):
         score = losses(masks, ALL["vanish"](masks, 1.0), 16, protocol)
         assert (score["l2"], score["chamfer"]) == (0.0, 0.0)
+
+
+def test_official_and_paper_do_not_see_a_video_that_ends_early() -> None:
+    masks = _clip(0.3)
+    for protocol in ("official", "paper"):
+        assert set(losses(masks, ALL["truncate"](masks, 1.0), 16, protocol).values()) == {0.0}
 
 
 def test_swap_needs_a_second_object() -> None:

@@ -107,10 +107,59 @@ def deform(masks: Clip, strength: float) -> Track:
     return track
 
 
+def truncate(masks: Clip, strength: float) -> Track:
+    """The video ends early; at strength 1 after its first frame."""
+    return masks[: len(masks) - round(strength * (len(masks) - 1)), -1]
+
+
+def late(masks: Clip, strength: float) -> Track:
+    """The object starts to fall late; at strength 1 by half the clip."""
+    delay = round(strength * len(masks) / 2)
+    return masks[np.maximum(np.arange(len(masks)) - delay, 0), -1]
+
+
+def flicker(masks: Clip, strength: float) -> Track:
+    """The object is gone in ``strength`` of the frames, evenly spread (never in frame 0)."""
+    track = masks[:, -1].copy()
+    gone = np.diff(np.floor(strength * np.arange(len(track)))) > 0
+    track[1:][gone] = False
+    return track
+
+
+def specks(masks: Clip, strength: float) -> Track:
+    """Up to eight specks around the frame, each a twentieth of the object: below what counts."""
+    track = masks[:, -1].copy()
+    height, width = track.shape[1:]
+    places = [(i, j) for i in (1, 5, 3) for j in (1, 5, 3) if (i, j) != (3, 3)]
+    for t in range(1, len(track)):
+        side = max(1, round(float(np.sqrt(np.count_nonzero(track[t]) / 20))))
+        for i, j in places[: round(strength * len(places))]:
+            top, left = height * i // 6, width * j // 6
+            track[t, top : top + side, left : left + side] = True
+    return track
+
+
+def bridge(masks: Clip, strength: float) -> Track:
+    """Copies move out to both sides, tied to the object by a line: one piece, the same centroid."""
+    track = masks[:, -1].copy()
+    for t in range(1, len(track)):
+        box = bounding_box(track[t])
+        if box is None:
+            continue
+        left, right = box[1].start, box[1].stop
+        far = round(strength * min(left, masks.shape[-1] - right))
+        track[t] |= shift(track[t], -far, 0) | shift(track[t], far, 0)
+        if far > 0:
+            track[t, (box[0].start + box[0].stop) // 2, left - far : right + far] = True
+    return track
+
+
 ATTACKS: dict[str, Attack] = {
     f.__name__: f for f in (vanish, freeze, duplicate, teleport, swap, grow, hover, time_warp)
 }
-EXTRA_ATTACKS: dict[str, Attack] = {f.__name__: f for f in (rise, slide, deform)}
+EXTRA_ATTACKS: dict[str, Attack] = {
+    f.__name__: f for f in (rise, slide, deform, truncate, late, flicker, specks, bridge)
+}
 
 
 def losses(masks: Clip, track: Track, fps_hz: float, protocol: str) -> dict[str, float]:

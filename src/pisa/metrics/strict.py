@@ -1,24 +1,31 @@
-"""Protocol ``strict``: as ``paper``, but an object can't escape by vanishing or multiplying.
+"""Protocol ``strict``: as ``paper``, but nothing escapes by vanishing, multiplying or stopping.
 
 Per compared frame:
 
 * **Missing.** If exactly one of the two masks is empty, the frame gets the worst case: l2 1 (the
   image diagonal), Chamfer 2 (the diagonal in both directions, which no pair of masks exceeds) and
   IoU 0. If both are empty they agree: 0, 0 and 1.
-* **Split or duplicated.** l2 is the area-weighted mean over the generated pieces (8-connected) of
-  the distance to the ground-truth centroid (to the nearest piece's centroid where the ground truth
-  is itself in pieces), and never less than the distance of the whole centroids. Two copies left and
-  right of the truth don't cancel out. For masks in one piece this is Eq. 6.
-* **More pieces than the truth.** Counting pieces of at least a tenth of the largest, the frame is
-  scored by its worst piece or by the whole, whichever is worse, in each metric: a copy at the right
-  place doesn't make up for one at a wrong place.
+* **Spread.** l2 is the 2-Wasserstein distance of two Gaussians with the masks' centroids and
+  covariances A and B: ``l2^2 = |c_gen - c_gt|^2 + tr(A + B - 2 (A^1/2 B A^1/2)^1/2)``. For masks of
+  one shape it is Eq. 6, for others it is more: concentric growth, and copies left and right of the
+  truth whose common centroid is right, cost l2 too. No two masks exceed the diagonal (it is a lower
+  bound of the true Wasserstein distance; Gelbrich 1990).
+* **More pieces than the truth.** Counting 8-connected pieces of at least a tenth of the largest,
+  the frame is scored by its worst piece or by the whole, whichever is worse, in each metric: a copy
+  at the right place doesn't make up for one at a wrong place.
 
-A frozen, teleporting or hovering object is charged by the distances as they are. Concentric growth
-shows in Chamfer and IoU only: l2 measures position.
+Per clip:
+
+* **Too short, too few.** Frames that a generated clip owes and lacks get the worst case as well. It
+  owes its own rate, and at least ``MIN_FPS_HZ``, for as long as the truth lasts, up to
+  ``DURATION_S``; frames after that are compared where both clips have them.
+
+A frozen, teleporting or hovering object is charged by the distances as they are.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -28,10 +35,14 @@ from scipy import ndimage
 from pisa.metrics.alignment import AlignedPair, align, nearest_frame, summarise
 from pisa.metrics.chamfer import chamfer_px
 from pisa.metrics.paper import diagonal_px
-from pisa.ops.masks import AnnotatedPoints, MaskError, Masks, centroid, iou, to_binary
+from pisa.ops.masks import AnnotatedPoints, MaskError, Masks, bounding_box, iou, to_binary
 
-_WORST = (1.0, 2.0, 0.0)  # l2, Chamfer, IoU
-_AGREED = (0.0, 0.0, 1.0)
+DURATION_S = 2.0  # of the paper's simulated clips and of what its own model makes (section 4.1)
+MIN_FPS_HZ = 8.0  # the lowest rate of a model in paper Table 4
+
+WORST = {"l2": 1.0, "chamfer": 2.0, "iou": 0.0}
+_AGREED = {"l2": 0.0, "chamfer": 0.0, "iou": 1.0}
+_ROUNDING = 1e-6  # of frame counts, in the clip's favour
 _MIN_PIECE = 0.1  # of the largest piece's area
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
@@ -43,12 +54,14 @@ def score(
     gen_fps: float,
     points: AnnotatedPoints | None = None,
 ) -> dict[str, Any]:
-    """Keys as in ``evaluate_pair``, and three more.
+    """Keys as in ``evaluate_pair``, and four more.
 
-    ``miss_rate``: share of the compared frames with the object in the ground truth in which it is
-    missing. ``spurious_rate``: share of those without it in which it appears (0 if there are none).
-    ``split_rate``: share of all compared frames with more pieces than the ground truth.
-    Raises ``MaskError`` if the ground truth shows the object in no compared frame.
+    ``num_frames_uncovered``: frames owed and absent, which ``per_frame`` doesn't hold.
+    ``miss_rate``: share of the frames with the object in the ground truth in which it is missing;
+    uncovered frames count as such. ``spurious_rate``: share of the compared frames without it in
+    which it appears (0 if there are none). ``split_rate``: share of the compared frames with more
+    pieces than the ground truth. Raises ``MaskError`` if the ground truth shows the object in no
+    compared frame.
     """
     pair = align(
         gt_masks,
@@ -61,67 +74,115 @@ def score(
     )
     if not pair.gt.any():
         raise MaskError("the ground truth shows the dropping object in no compared frame")
-    frames = [_frame_scores(a, b) for a, b in zip(pair.gt, pair.gen, strict=True)]
-    names = ("l2", "chamfer", "iou")
-    per_frame = {name: np.array([f[i] for f in frames]) for i, name in enumerate(names)}
-    return summarise(pair, per_frame, lambda values: float(values.mean())) | _rates(pair)
+    due = num_frames_due(pair.num_frames_gt, gt_fps, gen_fps)
+    uncovered = max(0, due - len(pair.gt_index))
+    pieces = [_extra_pieces(a, b) for a, b in zip(pair.gt, pair.gen, strict=True)]
+    frames = [_frame_scores(*f) for f in zip(pair.gt, pair.gen, pieces, strict=True)]
+    per_frame = {name: np.array([frame[name] for frame in frames]) for name in WORST}
+    result = summarise(pair, per_frame, lambda values: float(values.mean()))
+    share = uncovered / (uncovered + len(frames))
+    result |= {name: (1 - share) * result[name] + share * worst for name, worst in WORST.items()}
+    result["num_frames_uncovered"] = uncovered
+    result["split_rate"] = float(np.mean([len(extra) > 0 for extra in pieces]))
+    return result | _rates(pair, uncovered)
 
 
-def _rates(pair: AlignedPair) -> dict[str, float]:
+def num_frames_due(num_frames_gt: int, gt_fps_hz: float, gen_fps_hz: float) -> int:
+    """How many frames a generated clip owes.
+
+    Those that end before the truth and before ``DURATION_S``, and are nearest to one of its frames
+    (at a higher rate than the truth's, the last ones are not).
+    """
+    rate_hz = max(gen_fps_hz, MIN_FPS_HZ)
+    shown = min(num_frames_gt / gt_fps_hz, DURATION_S) * rate_hz
+    paired = (num_frames_gt - 0.5) / gt_fps_hz * rate_hz
+    return min(int(shown + _ROUNDING), math.ceil(paired - _ROUNDING))
+
+
+def _rates(pair: AlignedPair, uncovered: int) -> dict[str, float]:
     in_gt, in_gen = (np.asarray(m.any(axis=(1, 2))) for m in (pair.gt, pair.gen))
-    split = [_is_split(a, b) for a, b in zip(pair.gt, pair.gen, strict=True)]
+    misses = np.count_nonzero(in_gt & ~in_gen) + uncovered
     return {
-        "miss_rate": float((~in_gen[in_gt]).mean()),
+        "miss_rate": float(misses / (np.count_nonzero(in_gt) + uncovered)),
         "spurious_rate": float(in_gen[~in_gt].mean()) if (~in_gt).any() else 0.0,
-        "split_rate": float(np.mean(split)),
     }
 
 
 def _frame_scores(
-    gt: Bool[np.ndarray, "h w"], gen: Bool[np.ndarray, "h w"]
-) -> tuple[float, float, float]:
-    """l2, Chamfer and IoU of one frame."""
+    gt: Bool[np.ndarray, "h w"],
+    gen: Bool[np.ndarray, "h w"],
+    extra_pieces: list[Bool[np.ndarray, "h w"]],
+) -> dict[str, float]:
+    """l2, Chamfer and IoU of one frame: the worst over the whole mask and its extra pieces."""
     if not gt.any() or not gen.any():
-        return _WORST if gt.any() or gen.any() else _AGREED
-    l2_px = [_l2_px(gt, gen)]
-    distance_px, overlap = [chamfer_px(gt, gen)], [iou(gt, gen)]
-    if _is_split(gt, gen):
-        for piece in _large_pieces(gen):
-            l2_px.append(_l2_px(gt, piece))
-            distance_px.append(chamfer_px(gt, piece))
-            overlap.append(iou(gt, piece))
+        return WORST if gt.any() or gen.any() else _AGREED
+    candidates = [gen, *extra_pieces]
     diagonal = diagonal_px(gt)
-    return max(l2_px) / diagonal, max(distance_px) / diagonal, min(overlap)
+    return {
+        "l2": max(spread_l2_px(gt, mask) for mask in candidates) / diagonal,
+        "chamfer": max(chamfer_px(gt, mask) for mask in candidates) / diagonal,
+        "iou": min(iou(gt, mask) for mask in candidates),
+    }
 
 
-def _l2_px(gt: Bool[np.ndarray, "h w"], gen: Bool[np.ndarray, "h w"]) -> float:
-    """Distance of the generated pieces to the ground truth (see above)."""
-    whole = float(np.linalg.norm(centroid(gen) - centroid(gt)))
-    gen_pieces, gt_pieces = _pieces(gen), _pieces(gt)
-    if len(gen_pieces) == len(gt_pieces) == 1:
-        return whole
-    anchors = np.array([centroid(piece) for piece in gt_pieces])
-    nearest = [_nearest_px(centroid(piece), anchors) for piece in gen_pieces]
-    areas = [np.count_nonzero(piece) for piece in gen_pieces]
-    return max(whole, float(np.average(nearest, weights=areas)))
+def spread_l2_px(first: Bool[np.ndarray, "h w"], second: Bool[np.ndarray, "h w"]) -> float:
+    """Distance of two masks' centroids and covariances in px (see above); neither is empty."""
+    (first_mean, a), (second_mean, b) = _moments(first), _moments(second)
+    squared = float(((first_mean - second_mean) ** 2).sum())
+    if not np.array_equal(a, b):  # equal ones would leave a rounding error
+        determinants = max(0.0, _determinant(a)) * max(0.0, _determinant(b))
+        # the trace of the square root of a 2 x 2 matrix, by Cayley and Hamilton
+        shared = np.sqrt(np.trace(a @ b) + 2 * np.sqrt(determinants))
+        squared += max(0.0, float(np.trace(a) + np.trace(b) - 2 * shared))
+    return float(np.sqrt(squared))
 
 
-def _nearest_px(point: Float[np.ndarray, " 2"], anchors: Float[np.ndarray, "a 2"]) -> float:
-    return float(np.linalg.norm(anchors - point, axis=1).min())
+def _determinant(matrix: Float[np.ndarray, "2 2"]) -> float:
+    return float(matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0])
 
 
-def _is_split(gt: Bool[np.ndarray, "h w"], gen: Bool[np.ndarray, "h w"]) -> bool:
-    return bool(gt.any()) and len(_large_pieces(gen)) > len(_large_pieces(gt))
+def _moments(
+    mask: Bool[np.ndarray, "h w"],
+) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarray, "2 2"]]:
+    """Centroid (x, y) and covariance of the pixel centres in px.
+
+    The covariance is taken relative to the bounding box, so that moving a mask leaves it as it is
+    to the last bit.
+    """
+    box = bounding_box(mask)
+    assert box is not None
+    crop = mask[box].astype(np.float64)
+    y, x = (np.arange(side, dtype=np.float64) for side in crop.shape)
+    rows, columns = crop.sum(axis=1), crop.sum(axis=0)
+    area = rows.sum()
+    mean = np.array([columns @ x, rows @ y]) / area
+    xy = y @ crop @ x
+    second = np.array([[columns @ x**2, xy], [xy, rows @ y**2]]) / area
+    corner = np.array([box[1].start, box[0].start])
+    return corner + mean, second - np.outer(mean, mean)
 
 
-def _pieces(mask: Bool[np.ndarray, "h w"]) -> list[Bool[np.ndarray, "h w"]]:
-    """The 8-connected components."""
-    labels, num_pieces = ndimage.label(mask, structure=_EIGHT_NEIGHBOURS)
-    return [labels == i for i in range(1, num_pieces + 1)]
+def _extra_pieces(
+    gt: Bool[np.ndarray, "h w"], gen: Bool[np.ndarray, "h w"]
+) -> list[Bool[np.ndarray, "h w"]]:
+    """The generated mask's large pieces if the truth is seen and has fewer, else none."""
+    pieces = _large_pieces(gen)
+    seen = len(pieces) > 1 and gt.any()
+    return pieces if seen and len(pieces) > len(_large_pieces(gt)) else []
 
 
 def _large_pieces(mask: Bool[np.ndarray, "h w"]) -> list[Bool[np.ndarray, "h w"]]:
-    """Components of at least ``_MIN_PIECE`` of the largest one's area."""
-    pieces = _pieces(mask)
-    areas = [np.count_nonzero(piece) for piece in pieces]
-    return [p for p, a in zip(pieces, areas, strict=True) if a >= _MIN_PIECE * max(areas)]
+    """8-connected components of at least ``_MIN_PIECE`` of the largest one's area."""
+    box = bounding_box(mask)
+    if box is None:
+        return []
+    labels, num_pieces = ndimage.label(mask[box], structure=_EIGHT_NEIGHBOURS)
+    if num_pieces == 1:
+        return [mask]
+    areas = np.bincount(labels.reshape(-1))[1:]
+    pieces = []
+    for i in np.flatnonzero(areas >= _MIN_PIECE * areas.max()) + 1:
+        piece = np.zeros_like(mask)
+        piece[box] = labels == i
+        pieces.append(piece)
+    return pieces
