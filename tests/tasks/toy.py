@@ -146,6 +146,7 @@ def make_trainer(tmp_path: Path, steps: int, *callbacks: pl.Callback, **options:
     """A quiet CPU trainer that logs to CSV under ``tmp_path``; validates every 5 steps."""
     defaults: dict[str, Any] = {
         "accelerator": "cpu",
+        "default_root_dir": tmp_path,
         "max_steps": steps,
         "logger": CSVLogger(tmp_path, flush_logs_every_n_steps=1),
         "log_every_n_steps": 1,

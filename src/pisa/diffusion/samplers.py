@@ -8,6 +8,7 @@ by activation checkpointing.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from pisa.diffusion.path import blend_clean
+from pisa.diffusion.replay import Replay, Step, replay_chain
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
 """``(x [B, C, F, h, w], s [B]) -> u [B, C, F, h, w]``."""
@@ -29,6 +31,7 @@ def sample_euler(
     clean_frames: Bool[Tensor, "b f"] | None = None,
     checkpoint_steps: bool = False,
     grad_steps: Collection[int] | None = None,
+    replay: Replay | None = None,
     on_step: Callable[[int, Tensor], None] | None = None,
 ) -> Float[Tensor, "b c f h w"]:
     """Euler steps along ``noise_levels`` (descending, n - 1 steps).
@@ -39,7 +42,9 @@ def sample_euler(
         checkpoint_steps: keep only each step's input and recompute the velocity in backward.
         grad_steps: steps (0 is the noisiest) whose velocity carries gradient; None is all (the
             paper's ORO). In the others the velocity is a constant, so the gradient of earlier
-            steps passes them unchanged.
+            steps passes them unchanged (``replay`` can do otherwise).
+        replay: run without gradient and compute the steps of ``grad_steps`` again in backward, one
+            at a time; gradient reaches ``x`` and ``replay.parameters`` only.
         on_step: called with (step, x) after every step.
 
     Raises:
@@ -48,16 +53,26 @@ def sample_euler(
     if (clean is None) != (clean_frames is None):
         raise ValueError("clean and clean_frames go together")
     num_steps = noise_levels.shape[0] - 1
-    if grad_steps is not None and any(not 0 <= step < num_steps for step in grad_steps):
-        raise ValueError(f"grad_steps {sorted(grad_steps)} out of range for {num_steps} steps")
+    chosen = frozenset(range(num_steps) if grad_steps is None else grad_steps)
+    if any(not 0 <= step < num_steps for step in chosen):
+        raise ValueError(f"grad_steps {sorted(chosen)} out of range for {num_steps} steps")
     levels = noise_levels.to(device=x.device, dtype=torch.float32)
     widths = noise_levels.diff().tolist()
+
+    def euler_step(step: int, velocity: Velocity) -> Step:
+        def advance(x: Tensor) -> Tensor:
+            x = x + widths[step] * velocity(x, levels[step].expand(x.shape[0])).to(x.dtype)
+            return _put_back(x, clean, clean_frames)
+
+        return advance
+
     x = _put_back(x, clean, clean_frames)
-    for step, width in enumerate(widths):
-        s = levels[step].expand(x.shape[0])
-        with_grad = grad_steps is None or step in grad_steps
-        x = x + width * _evaluate(velocity, x, s, with_grad, checkpoint_steps).to(x.dtype)
-        x = _put_back(x, clean, clean_frames)
+    if replay is not None and torch.is_grad_enabled():
+        steps = [euler_step(step, velocity) for step in range(num_steps)]
+        return replay_chain(steps, x, chosen, replay, on_step)
+    with_grad = partial(_recomputed, velocity) if checkpoint_steps else velocity
+    for step in range(num_steps):
+        x = euler_step(step, with_grad if step in chosen else partial(_constant, velocity))(x)
         if on_step is not None:
             on_step(step, x)
     return x
@@ -132,14 +147,14 @@ def sample_rflow_official(
     return z
 
 
-def _evaluate(
-    velocity: Velocity, x: Tensor, s: Tensor, with_grad: bool, checkpoint_steps: bool
-) -> Tensor:
-    if not with_grad:
-        with torch.no_grad():
-            return velocity(x, s)
-    if checkpoint_steps and torch.is_grad_enabled():
-        return checkpoint(velocity, x, s, use_reentrant=False)
+def _recomputed(velocity: Velocity, x: Tensor, s: Tensor) -> Tensor:
+    if not torch.is_grad_enabled():
+        return velocity(x, s)
+    return checkpoint(velocity, x, s, use_reentrant=False)
+
+
+@torch.no_grad()
+def _constant(velocity: Velocity, x: Tensor, s: Tensor) -> Tensor:
     return velocity(x, s)
 
 

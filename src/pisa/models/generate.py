@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pisa.diffusion.noise_levels import inference_noise_levels
+from pisa.diffusion.replay import Replay
 from pisa.diffusion.samplers import Velocity, guided_velocity, sample_euler
 from pisa.models.base import VideoModel
 from pisa.types import Condition
@@ -17,7 +18,7 @@ from pisa.types import Condition
 def generate(
     model: VideoModel,
     first_frame: Float[Tensor, "b 3 h w"],
-    captions: Sequence[str],
+    captions: Sequence[str] | Condition,
     *,
     num_frames: int,
     fps_hz: float,
@@ -27,6 +28,7 @@ def generate(
     noise: Float[Tensor, "b c f i j"] | None = None,
     checkpoint_steps: bool = False,
     grad_steps: Collection[int] | None = None,
+    replay: Replay | None = None,
     decode_chunk: int | None = None,
 ) -> Float[Tensor, "b 3 t h w"]:
     """Clips that continue ``first_frame``, nominally in [-1, 1], not clamped.
@@ -34,19 +36,25 @@ def generate(
     Carries gradient to the denoiser; callers that want none wrap it in ``torch.no_grad``.
 
     Args:
+        captions: or what ``encode_captions`` makes of them, to run the text encoder only once.
         guidance: classifier-free guidance scale; 1 runs the denoiser once per step.
         generator: source of the initial noise, drawn on the generator's device.
         noise: the initial noise itself, instead of ``generator``.
         checkpoint_steps: recompute each step in backward (memory of one step, one more forward).
-        grad_steps: see ``sample_euler``.
+        grad_steps, replay: see ``sample_euler``.
         decode_chunk: clips per ``decode`` call; None decodes all at once.
 
     Raises:
-        ValueError: not one caption per clip, or noise of a wrong shape.
+        ValueError: not one caption per clip, noise of a wrong shape, or a replay with trainable text.
     """
     batch_size, _, height, width = first_frame.shape
-    if len(captions) != batch_size:
-        raise ValueError(f"{batch_size} first frames but {len(captions)} captions")
+    prompt = captions if isinstance(captions, Condition) else model.encode_captions(captions)
+    if len(prompt.embedding) != batch_size:
+        raise ValueError(f"{batch_size} first frames but {len(prompt.embedding)} captions")
+    if replay is not None and prompt.embedding.requires_grad:
+        raise ValueError(
+            "replay gives no gradient to the text encoder; checkpoint the steps instead"
+        )
     shape = (batch_size, *model.latent_shape(num_frames, height, width))
     if noise is None:
         noise = draw_noise(shape, generator, first_frame)
@@ -55,13 +63,14 @@ def generate(
     clean_frames = torch.zeros(shape[0], shape[2], dtype=torch.bool, device=first_frame.device)
     clean_frames[:, 0] = True
     latents = sample_euler(
-        guided_velocity(_velocity_both(model, captions, clean_frames, fps_hz, guidance), guidance),
+        guided_velocity(_velocity_both(model, prompt, clean_frames, fps_hz, guidance), guidance),
         noise,
         inference_noise_levels(num_steps, model.noise_schedule_shift(num_frames, height, width)),
         clean=model.encode_first_frame(first_frame),
         clean_frames=clean_frames,
         checkpoint_steps=checkpoint_steps,
         grad_steps=grad_steps,
+        replay=replay,
     )
     chunks = latents.split(decode_chunk or batch_size)
     return torch.cat([model.decode(chunk, num_frames) for chunk in chunks])
@@ -77,17 +86,21 @@ def draw_noise(
 
 def _velocity_both(
     model: VideoModel,
-    captions: Sequence[str],
+    prompt: Condition,
     clean_frames: Tensor,
     fps_hz: float,
     guidance: float,
 ) -> Velocity:
-    prompt = model.encode_captions(captions)
     if guidance == 1.0:
         return lambda x, s: model.velocity(x, s, prompt, clean_frames, fps_hz=fps_hz)
-    both = _stack(prompt, model.null_condition(len(captions)))
     twice = clean_frames.repeat(2, 1)
-    return lambda x, s: model.velocity(x, s, both, twice, fps_hz=fps_hz)
+
+    def velocity(x: Tensor, s: Tensor) -> Tensor:
+        # Made anew in each step: the null prompt may be trained, and replay differentiates steps.
+        both = _stack(prompt, model.null_condition(len(prompt.mask)))
+        return model.velocity(x, s, both, twice, fps_hz=fps_hz)
+
+    return velocity
 
 
 def _stack(prompt: Condition, null: Condition) -> Condition:

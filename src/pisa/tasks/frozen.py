@@ -40,10 +40,6 @@ class CaptionEncoder:
         self._caption = caption
         self._constant: Condition | None = None
 
-    def captions(self, captions: Sequence[str]) -> list[str]:
-        """The captions in use: the constant one for every clip, or the clips' own."""
-        return list(captions) if self._caption is None else [self._caption] * len(captions)
-
     @torch.no_grad()
     def __call__(self, captions: Sequence[str], device: torch.device) -> Condition:
         if self._caption is None:

@@ -38,6 +38,27 @@ class LastSteps:
         return sorted(last_k(num_steps, min(self.k, num_steps)))
 
 
+class FirstSteps:
+    """The first ``k`` steps, those at high noise that decide the motion (deviation)."""
+
+    def __init__(self, k: int) -> None:
+        self.k = _positive(k)
+
+    def __call__(self, num_steps: int, generator: torch.Generator) -> list[int]:
+        return list(range(min(self.k, num_steps)))
+
+
+class SpreadSteps:
+    """``k`` steps evenly over the chain, the first among them (deviation)."""
+
+    def __init__(self, k: int) -> None:
+        self.k = _positive(k)
+
+    def __call__(self, num_steps: int, generator: torch.Generator) -> list[int]:
+        k = min(self.k, num_steps)
+        return [i * num_steps // k for i in range(k)]
+
+
 class RandomSteps:
     """``k`` steps drawn without replacement for every batch (deviation, as in AlignProp)."""
 

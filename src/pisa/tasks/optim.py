@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -58,10 +58,16 @@ class GradientGuard:
     A step with a non-finite gradient is skipped as a whole: every ``grad`` is set to None, which
     AdamW takes as "leave this parameter and its moments alone". Gradients are already reduced
     over ranks when the guard sees them, so all ranks skip together.
+
+    Args:
+        on_nonfinite: called in such a step; returns a sentence for the error that ends the run.
     """
 
-    def __init__(self, max_nonfinite: int = 10) -> None:
+    def __init__(
+        self, max_nonfinite: int = 10, on_nonfinite: Callable[[], str] | None = None
+    ) -> None:
         self.max_nonfinite = max_nonfinite
+        self._on_nonfinite = on_nonfinite
         self.steps = 0
         self.clipped = 0
         self.nonfinite = 0
@@ -96,10 +102,11 @@ class GradientGuard:
 
     def _count_nonfinite(self) -> None:
         self.nonfinite += 1
+        note = "" if self._on_nonfinite is None else f". {self._on_nonfinite()}"
         if self.nonfinite > self.max_nonfinite:
             raise PisaError(
                 f"{self.nonfinite} of {self.steps} steps had a non-finite loss or gradient "
-                f"(allowed: {self.max_nonfinite}); lower the learning rate or look at the reward"
+                f"(allowed: {self.max_nonfinite}); lower the learning rate or look at the reward{note}"
             )
 
 

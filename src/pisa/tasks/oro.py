@@ -6,7 +6,9 @@ the caption dropout of train mode on), and decoded clips reach the reward in [-1
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -16,15 +18,18 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from pisa.diffusion.noise_levels import logit_normal_noise_level
+from pisa.diffusion.replay import OtherSteps, Replay
 from pisa.models.base import VideoModel
 from pisa.models.generate import generate
 from pisa.tasks.frozen import CaptionEncoder, Unregistered
 from pisa.tasks.gradient_window import FullGradient, GradientWindow
 from pisa.tasks.latents import LatentEncoder
+from pisa.tasks.offenders import GeneratedClips, save_offenders
 from pisa.tasks.optim import GradientGuard
 from pisa.tasks.rectified_flow import RectifiedFlowLoss
 from pisa.tasks.reward_terms import RewardTerms, reward_name
 from pisa.tasks.seeding import clip_noise
+from pisa.tasks.step_gradients import StepGradients, step_gradients
 from pisa.tasks.training import ValidationMeans, configure_adamw, guard_gradients, step_generator
 from pisa.tasks.weights import check_same_network
 from pisa.types import Batch, PisaError
@@ -47,10 +52,14 @@ class ORO(pl.LightningModule):
         caption: one prompt for every clip; None takes each clip's own.
         gradient_window: steps that carry gradient (paper: all).
         checkpoint_steps: recompute every denoising step in the backward pass to save memory.
+        replay: sample without gradient and recompute the steps of the window in the backward pass
+            (``pisa.diffusion.replay``); ``checkpoint_steps`` has then no effect.
+        other_steps: with ``replay``, what the other steps do to the gradient of earlier ones.
         decode_chunk: clips decoded at a time; None is all.
         psft_weight: weight of the stage 1 loss added as a regulariser (deviation; paper: 0).
         max_nonfinite: steps with a non-finite reward or gradient that are skipped before the
-            run ends.
+            run ends; what they generated is kept in the folder ``nonfinite`` of the trainer's
+            root directory.
     The rest: see ``PSFT``.
     """
 
@@ -65,6 +74,8 @@ class ORO(pl.LightningModule):
         caption: str | None = "a video of an object dropping",
         gradient_window: GradientWindow | None = None,
         checkpoint_steps: bool = True,
+        replay: bool = False,
+        other_steps: OtherSteps = "constant",
         decode_chunk: int | None = None,
         psft_weight: float = 0.0,
         weight_decay: float = 0.0,
@@ -84,7 +95,8 @@ class ORO(pl.LightningModule):
         self._regulariser = RectifiedFlowLoss(model, logit_normal_noise_level)
         self._window = gradient_window or FullGradient()
         self._terms = RewardTerms(reward)
-        self._guard = GradientGuard(max_nonfinite)
+        self._guard = GradientGuard(max_nonfinite, self._save_offenders)
+        self._recent: list[GeneratedClips] = []  # since the last optimiser step
         self._validation = ValidationMeans()
 
     @property
@@ -95,6 +107,15 @@ class ORO(pl.LightningModule):
     def reward(self) -> nn.Module:
         return self._reward.part
 
+    @property
+    def reward_terms(self) -> RewardTerms:
+        return self._terms
+
+    @property
+    def clipped_fraction(self) -> float:
+        """Part of the steps so far whose gradient was clipped."""
+        return self._guard.clipped_fraction
+
     def on_fit_start(self) -> None:
         self._to_device()
         self.denoiser.train()
@@ -103,12 +124,11 @@ class ORO(pl.LightningModule):
         self._to_device()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        generator = step_generator(self, self.hparams["seed"], batch_idx)
-        batch = first_frames(batch, self.hparams["num_frames"])
-        noise = torch.randn(len(batch), *self._latent_shape(batch), generator=generator)
+        batch, noise, generator = self._start(batch, batch_idx)
         window = self._window(self.hparams["num_steps"], generator)
-        generated = self._generate(batch, noise, window)
+        generated = self._generate(batch, noise, window, self._replay())
         reward = self._rewards(generated, batch)
+        self._remember(batch, generated, reward, window, batch_idx)
         if not reward.requires_grad:
             raise PisaError(
                 f"reward {reward_name(self.reward)} passes no gradient to the generated clip"
@@ -119,14 +139,35 @@ class ORO(pl.LightningModule):
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch))
         return loss if torch.isfinite(loss) else loss * float("nan")  # every gradient is then NaN
 
+    def step_gradients(self, batch: Batch, batch_idx: int) -> StepGradients:
+        """What every denoising step contributes to the gradient of -mean(reward) for this batch.
+
+        Of all steps, whatever the window, from the noise that ``training_step`` takes for the same
+        arguments; leaves ``.grad`` alone.
+        """
+        batch, noise, _ = self._start(batch, batch_idx)
+        steps = range(self.hparams["num_steps"])
+
+        def loss(replay: Replay) -> Tensor:
+            return -self._rewards(self._generate(batch, noise, steps, replay), batch).mean()
+
+        trained = [p for p in self.denoiser.parameters() if p.requires_grad]
+        return step_gradients(loss, trained)
+
     @torch.no_grad()
-    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Reward of clips generated from noise that belongs to the clip, so that epochs compare."""
+    def validation_step(
+        self, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> dict[str, Tensor]:
+        """Reward of clips generated from noise that belongs to the clip, so that epochs compare.
+
+        Returns the clips and their rewards, for callbacks.
+        """
         batch = first_frames(batch, self.hparams["num_frames"])
         noise = clip_noise(batch.names, self.hparams["seed"], self._latent_shape(batch))
         generated = self._generate(batch, noise, [])
         reward = self._rewards(generated, batch)
         self._validation.add(self._reward_values("val", reward), len(batch))
+        return {"generated": generated, "reward": reward}
 
     def on_validation_epoch_end(self) -> None:
         self._validation.log(self)
@@ -141,6 +182,7 @@ class ORO(pl.LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         guard_gradients(self, self._guard, optimizer, gradient_clip_val, gradient_clip_algorithm)
+        self._recent.clear()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["gradient_guard"] = self._guard.state_dict()
@@ -149,13 +191,29 @@ class ORO(pl.LightningModule):
         check_same_network(self.state_dict(), checkpoint["state_dict"], "the checkpoint")
         self._guard.load_state_dict(checkpoint["gradient_guard"])
 
+    def _start(self, batch: Batch, batch_idx: int) -> tuple[Batch, Tensor, torch.Generator]:
+        """The clips, the initial noise, and the generator for further draws of a training step."""
+        generator = step_generator(self, self.hparams["seed"], batch_idx)
+        batch = first_frames(batch, self.hparams["num_frames"])
+        noise = torch.randn(len(batch), *self._latent_shape(batch), generator=generator)
+        return batch, noise, generator
+
+    def _replay(self) -> Replay | None:
+        if not self.hparams["replay"]:
+            return None
+        return Replay(tuple(self.denoiser.parameters()), self.hparams["other_steps"])
+
     def _generate(
-        self, batch: Batch, noise: Tensor, grad_steps: list[int]
+        self,
+        batch: Batch,
+        noise: Tensor,
+        grad_steps: Sequence[int],
+        replay: Replay | None = None,
     ) -> Float[Tensor, "b 3 t h w"]:
         return generate(
             self.model,
             batch.first_frame,
-            self._conditions.captions(batch.captions),
+            self._conditions(batch.captions, batch.video.device),
             num_frames=batch.video.shape[2],
             fps_hz=batch.fps_hz,
             num_steps=self.hparams["num_steps"],
@@ -163,6 +221,7 @@ class ORO(pl.LightningModule):
             noise=noise.to(batch.video),
             checkpoint_steps=self.hparams["checkpoint_steps"],
             grad_steps=grad_steps,
+            replay=replay,
             decode_chunk=self.hparams["decode_chunk"],
         )
 
@@ -176,6 +235,34 @@ class ORO(pl.LightningModule):
                 f"[{len(batch)}], but returned {list(reward.shape)}"
             )
         return reward
+
+    def _remember(
+        self,
+        batch: Batch,
+        generated: Tensor,
+        reward: Tensor,
+        window: Sequence[int],
+        batch_idx: int,
+    ) -> None:
+        self._recent.append(
+            GeneratedClips(
+                batch.names,
+                batch.first_frame,
+                generated.detach(),
+                reward.detach(),
+                reward_name(self.reward),
+                tuple(window),
+                self.hparams["seed"],
+                self.global_step,
+                batch_idx % self.trainer.accumulate_grad_batches,
+                self.global_rank,
+            )
+        )
+
+    def _save_offenders(self) -> str:
+        folder = Path(self.trainer.default_root_dir) / "nonfinite"
+        save_offenders(folder, self._recent)
+        return f"What was generated is in {folder}"
 
     def _regularised(self, loss: Tensor, batch: Batch, generator: torch.Generator) -> Tensor:
         weight = self.hparams["psft_weight"]

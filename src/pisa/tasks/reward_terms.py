@@ -13,11 +13,13 @@ class RewardTerms:
     """Remembers the batch mean of every part of a reward at its last call, by name.
 
     A plain reward has one part, itself. The parts of a ``WeightedReward`` are kept without weight.
+    ``names`` are those of the reward and of all that it is made of.
     """
 
     def __init__(self, reward: nn.Module) -> None:
         parts = dict(reward.rewards) if isinstance(reward, WeightedReward) else {"": reward}
         self.means: dict[str, Tensor] = {}
+        self.names = {str(part.name) for part in reward.modules() if hasattr(part, "name")}
         for key, part in parts.items():
             part.register_forward_hook(partial(self._remember, key or reward_name(part)))
 

@@ -1,0 +1,71 @@
+"""What was generated in a step whose reward or gradient was not finite, kept on disk to look at."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxtyping import Float
+from torch import Tensor
+
+from pisa.tasks.weights import write_tensors
+from pisa.types import PisaError
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class GeneratedClips:
+    """One micro-batch of ORO, without gradient."""
+
+    names: tuple[str, ...]
+    first_frame: Float[Tensor, "b 3 h w"]
+    video: Float[Tensor, "b 3 t h w"]  # in [-1, 1], not clamped
+    reward: Float[Tensor, " b"]
+    reward_name: str
+    grad_steps: tuple[int, ...]
+    seed: int
+    step: int  # with seed, micro_batch and rank it fixes the noise
+    micro_batch: int
+    rank: int
+
+
+def save_offenders(folder: Path, clips: Sequence[GeneratedClips]) -> list[Path]:
+    """One folder ``step_S_rank_R_part_M`` per micro-batch: ``clips.safetensors``, ``clips.json``.
+
+    Which clip of a batch is to blame shows in its reward; where all are finite it is the gradient
+    that was not, and any of them may be. Non-finite numbers are strings in the JSON.
+
+    Raises:
+        PisaError: the folder cannot be written.
+    """
+    return [_save(folder, part) for part in clips]
+
+
+def _save(folder: Path, clips: GeneratedClips) -> Path:
+    place = folder / f"step_{clips.step:06d}_rank_{clips.rank}_part_{clips.micro_batch}"
+    tensors = {"first_frame": clips.first_frame, "video": clips.video, "reward": clips.reward}
+    write_tensors(
+        place / "clips.safetensors", {k: v.cpu().contiguous() for k, v in tensors.items()}
+    )
+    text = {
+        "schema": SCHEMA,
+        "clips": [
+            {"name": name, "reward": value if math.isfinite(value) else str(value)}
+            for name, value in zip(clips.names, clips.reward.tolist(), strict=True)
+        ],
+        "reward": clips.reward_name,
+        "grad_steps": list(clips.grad_steps),
+        "seed": clips.seed,
+        "step": clips.step,
+        "micro_batch": clips.micro_batch,
+        "rank": clips.rank,
+    }
+    try:
+        (place / "clips.json").write_text(json.dumps(text, indent=1, allow_nan=False))
+    except OSError as error:
+        raise PisaError(f"cannot write {place}: {error.strerror}") from error
+    return place

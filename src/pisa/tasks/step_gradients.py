@@ -1,0 +1,76 @@
+"""What each denoising step contributes to the gradient of a loss at the end of the chain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pisa.diffusion.replay import Replay
+
+Gradient = Sequence[Tensor | None]
+"""Of each parameter; None where the loss does not depend on it."""
+
+
+@dataclass(frozen=True)
+class StepGradients:
+    """The terms ``g_k`` of ``dL/dw = sum_k g_k``, one per denoising step (0 is the noisiest)."""
+
+    norms: list[float]
+    cosines: list[float]  # of g_k to the full gradient
+    full: Gradient
+
+    @property
+    def shares(self) -> list[float]:
+        """``<g_k, g> / <g, g>``, which sum to 1: how much of the full gradient comes from step k."""
+        total = norm(self.full)
+        return [
+            n * c / total if total else 0.0 for n, c in zip(self.norms, self.cosines, strict=True)
+        ]
+
+
+def step_gradients(
+    loss_of: Callable[[Replay], Tensor], parameters: Sequence[Tensor]
+) -> StepGradients:
+    """Exact terms by two replays of the chain; ``.grad`` is not touched.
+
+    ``loss_of`` samples with the given replay, all steps active, and returns the loss. Memory: the
+    full gradient, one step's terms, and the graph from the last latents to the loss.
+    """
+    norms: dict[int, float] = {}
+    dots: dict[int, float] = {}
+    full: Gradient = ()
+
+    def observe(step: int, own: Gradient) -> None:
+        if full:
+            dots[step] = dot(own, full)
+        else:
+            norms[step] = norm(own)
+
+    loss = loss_of(Replay(parameters, on_gradient=observe))
+    full = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    torch.autograd.grad(loss, parameters, allow_unused=True)
+    steps, total = sorted(norms), norm(full)
+    cosines = [_ratio(dots[step], norms[step] * total) for step in steps]
+    return StepGradients([norms[step] for step in steps], cosines, full)
+
+
+def cosine(a: Gradient, b: Gradient) -> float:
+    """Of two gradients as long vectors; 0 where one of them is zero."""
+    return _ratio(dot(a, b), norm(a) * norm(b))
+
+
+def dot(a: Gradient, b: Gradient) -> float:
+    """Scalar product in float64; a parameter without gradient counts as zero."""
+    pairs = [(x, y) for x, y in zip(a, b, strict=True) if x is not None and y is not None]
+    return sum((x.double() * y.double()).sum().item() for x, y in pairs)
+
+
+def norm(a: Gradient) -> float:
+    return dot(a, a) ** 0.5
+
+
+def _ratio(above: float, below: float) -> float:
+    return above / below if below else 0.0
