@@ -65,8 +65,8 @@ class HackDetector:
         self.suspicious = self.suspicious + 1 if risen and fallen else 0
         if self.suspicious >= self.patience and self.reason is None:
             self.reason = (
-                f"from step {best.step} to {verdict.step} the reward rose from {best.reward:.4g} to "
-                f"{verdict.reward:.4g} while the judge fell from {best.judge:.4g} to "
+                f"from step {best.step} to {verdict.step} the reward rose from {best.reward:.4g} "
+                f"to {verdict.reward:.4g} while the judge fell from {best.judge:.4g} to "
                 f"{verdict.judge:.4g}, {self.suspicious} validations in a row"
             )
         return False

@@ -12,7 +12,7 @@ contribute ``df_k/dw``; ``other_steps`` says what a step that is not active does
 * ``constant``: it adds a constant, ``a_k = a_{k+1}``. It is not computed again, and the sum is what
   a chain whose other velocities are constants gives. Cheap, and biased: the active steps see the
   loss as if the rest of the chain would not react.
-* ``frozen``: its weights are constants, ``a_k = a_{k+1} df_k/dx``. Each active step then contributes
+* ``frozen``: its weights are constants, ``a_k = a_{k+1} df_k/dx``. Each active step then gives
   exactly its term of the full gradient; steps before the first active one cost nothing.
 
 To autograd the chain is one node with ``x`` and the parameters as inputs, so that ``backward``,

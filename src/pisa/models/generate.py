@@ -45,7 +45,7 @@ def generate(
         decode_chunk: clips per ``decode`` call; None decodes all at once.
 
     Raises:
-        ValueError: not one caption per clip, noise of a wrong shape, or a replay with trainable text.
+        ValueError: not one caption per clip, noise of a wrong shape, or replay of trained text.
     """
     batch_size, _, height, width = first_frame.shape
     prompt = captions if isinstance(captions, Condition) else model.encode_captions(captions)

@@ -106,7 +106,8 @@ class GradientGuard:
         if self.nonfinite > self.max_nonfinite:
             raise PisaError(
                 f"{self.nonfinite} of {self.steps} steps had a non-finite loss or gradient "
-                f"(allowed: {self.max_nonfinite}); lower the learning rate or look at the reward{note}"
+                f"(allowed: {self.max_nonfinite}); lower the learning rate or look at the reward"
+                + note
             )
 
 

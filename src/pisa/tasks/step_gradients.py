@@ -24,11 +24,10 @@ class StepGradients:
 
     @property
     def shares(self) -> list[float]:
-        """``<g_k, g> / <g, g>``, which sum to 1: how much of the full gradient comes from step k."""
+        """``<g_k, g> / <g, g>``: how much of the full gradient each step makes; they sum to 1."""
         total = norm(self.full)
-        return [
-            n * c / total if total else 0.0 for n, c in zip(self.norms, self.cosines, strict=True)
-        ]
+        terms = zip(self.norms, self.cosines, strict=True)
+        return [_ratio(length * direction, total) for length, direction in terms]
 
 
 def step_gradients(
