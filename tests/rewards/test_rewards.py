@@ -21,6 +21,7 @@ REWARDS = {
     "segmentation_all": SegmentationReward(ColourTracker(), objects="all"),
     "flow": FlowReward(DifferenceFlow()),
     "flow_moving": FlowReward(DifferenceFlow(), region="moving"),
+    "flow_objects": FlowReward(DifferenceFlow(), region="objects"),
     "depth": DepthReward(GreenDepth()),
     "depth_changed": DepthReward(GreenDepth(), region="changed"),
     "depth_squared": DepthReward(GreenDepth(), power=2),
@@ -125,6 +126,19 @@ def test_flow_is_the_mean_absolute_difference(batch: Batch) -> None:
     assert reward(generated, batch)[0].item() == pytest.approx(-0.25, abs=1e-6)
 
 
+def test_flow_by_object_counts_objects_alike_and_nothing_else(batch: Batch) -> None:
+    """Clip 1 has two objects of 9 px in each frame; clip 0 has one and a padding mask."""
+    generated = batch.video.clone()
+    generated[:, 0, 1:, :, :3] += 0.5  # dx = 1 in the columns of object 0, in 1 of 2 flow steps
+    reward = FlowReward(DifferenceFlow(), region="objects")(generated, batch)
+    assert reward[0].item() == 0  # its only object is elsewhere
+    assert reward[1].item() == pytest.approx(-0.5 * (1 / 2 * 1 / 2), abs=1e-6)
+    bigger = replace(batch, masks=batch.masks.clone())
+    bigger.masks[1, 0, :, :, :3] = True
+    again = FlowReward(DifferenceFlow(), region="objects")(generated, bigger)
+    assert again[1].item() == pytest.approx(reward[1].item(), rel=1e-5)
+
+
 def test_depth_power_two_squares_in_grey_levels() -> None:
     class FirstChannel(nn.Module):
         def depth(self, video):
@@ -168,6 +182,20 @@ def test_weighted_sum_and_its_components(batch: Batch) -> None:
     assert torch.allclose(mix(generated, batch), expected)
     assert set(mix.components(generated, batch)) == {"flow", "depth"}
     assert mix.name == "flow+depth"
+
+
+def test_a_reward_of_weight_zero_is_not_computed(batch: Batch) -> None:
+    class Breaks(nn.Module):
+        name = "breaks"
+
+        def forward(self, generated, batch):
+            raise AssertionError("computed")
+
+    mix = WeightedReward({"flow": REWARDS["flow"], "x": Breaks()}, {"flow": 2.0, "x": 0.0})
+    generated = noisy(batch)
+    assert torch.equal(mix(generated, batch), 2 * REWARDS["flow"](generated, batch))
+    with pytest.raises(PisaError, match="are 0"):
+        WeightedReward({"x": Breaks()}, {"x": 0.0})
 
 
 def test_mix_refuses_other_names() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pisa.diffusion.noise_levels import inference_noise_levels
@@ -63,7 +63,7 @@ def generate(
     clean_frames = torch.zeros(shape[0], shape[2], dtype=torch.bool, device=first_frame.device)
     clean_frames[:, 0] = True
     latents = sample_euler(
-        guided_velocity(_velocity_both(model, prompt, clean_frames, fps_hz, guidance), guidance),
+        model_velocity(model, prompt, clean_frames, fps_hz, guidance),
         noise,
         inference_noise_levels(num_steps, model.noise_schedule_shift(num_frames, height, width)),
         clean=model.encode_first_frame(first_frame),
@@ -84,23 +84,24 @@ def draw_noise(
     return torch.randn(tuple(shape), generator=generator, device=device).to(like.device)
 
 
-def _velocity_both(
+def model_velocity(
     model: VideoModel,
     prompt: Condition,
-    clean_frames: Tensor,
+    clean_frames: Bool[Tensor, "b f"],
     fps_hz: float,
     guidance: float,
 ) -> Velocity:
+    """The model's velocity under classifier-free guidance, as a function of x and s alone."""
     if guidance == 1.0:
         return lambda x, s: model.velocity(x, s, prompt, clean_frames, fps_hz=fps_hz)
     twice = clean_frames.repeat(2, 1)
 
-    def velocity(x: Tensor, s: Tensor) -> Tensor:
+    def velocity_both(x: Tensor, s: Tensor) -> Tensor:
         # Made anew in each step: the null prompt may be trained, and replay differentiates steps.
         both = _stack(prompt, model.null_condition(len(prompt.mask)))
         return model.velocity(x, s, both, twice, fps_hz=fps_hz)
 
-    return velocity
+    return guided_velocity(velocity_both, guidance)
 
 
 def _stack(prompt: Condition, null: Condition) -> Condition:

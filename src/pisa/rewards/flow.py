@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
@@ -22,8 +22,10 @@ class FlowReward(nn.Module):
 
     Args:
         flow_estimator: frozen teacher.
-        region: mean over ``all`` pixels (paper), or over those that move by more than 0.5 px in
-            either clip (deviation: small objects are not averaged away).
+        region: mean over ``all`` pixels (paper); over those ``moving`` by more than 0.5 px in
+            either clip; or over the true pixels of each of the ``objects``, which then count
+            alike whatever their size. The latter two are deviations: small objects are not
+            averaged away.
         blur_px: standard deviation of a Gaussian that blurs both flows first (deviation; 0 is the
             paper). Where an object and its true place do not overlap, the sharp difference only
             says that both are wrong; the blurred one compares how much moves thereabouts.
@@ -32,7 +34,7 @@ class FlowReward(nn.Module):
     def __init__(
         self,
         flow_estimator: FlowEstimator,
-        region: Literal["all", "moving"] = "all",
+        region: Literal["all", "moving", "objects"] = "all",
         blur_px: float = 0.0,
     ) -> None:
         super().__init__()
@@ -48,6 +50,8 @@ class FlowReward(nn.Module):
         difference = (flow - truth).abs().mean(dim=1)
         if self.region == "all":
             return -difference.flatten(1).mean(dim=1)
+        if self.region == "objects":
+            return -object_means(difference, batch.masks[:, :, :-1])
         weight = (_moves(flow.detach()) | _moves(truth)).to(difference).flatten(1)
         total = (weight * difference.flatten(1)).sum(dim=1)
         return -total / weight.sum(dim=1).clamp(min=1)
@@ -60,6 +64,17 @@ class FlowReward(nn.Module):
         side = 2 * min(math.ceil(3 * self.blur_px), min(images.shape[-2:]) - 1) + 1
         blurred = gaussian_blur(images, [side, side], [self.blur_px, self.blur_px])
         return rearrange(blurred, "(b u) c h w -> b c u h w", b=flow.shape[0])
+
+
+def object_means(
+    values: Float[Tensor, "b u h w"], masks: Bool[Tensor, "b n u h w"]
+) -> Float[Tensor, " b"]:
+    """Mean over the objects that are seen of the mean of ``values`` over each object's pixels."""
+    weight = masks.to(values).flatten(2)
+    size = weight.sum(dim=2)
+    means = (weight * values.flatten(1)[:, None]).sum(dim=2) / size.clamp(min=1)
+    seen = (size > 0).to(values)
+    return (means * seen).sum(dim=1) / seen.sum(dim=1).clamp(min=1)
 
 
 def _moves(flow: Float[Tensor, "b 2 u h w"]) -> Tensor:

@@ -12,19 +12,23 @@ from pisa.types import Batch, PisaError
 
 
 class WeightedReward(nn.Module):
-    """``sum_k weight_k reward_k``.
+    """``sum_k weight_k reward_k``; a reward of weight 0 is not computed.
 
     Raises:
-        PisaError: rewards and weights have different names, or there are none.
+        PisaError: rewards and weights have different names, or no weight differs from 0.
     """
 
-    def __init__(self, rewards: Mapping[str, nn.Module], weights: Mapping[str, float]) -> None:
+    def __init__(
+        self, rewards: Mapping[str, nn.Module], weights: Mapping[str, float | int]
+    ) -> None:
         super().__init__()
         if not rewards or set(rewards) != set(weights):
             raise PisaError(
                 f"rewards {sorted(rewards)} and weights {sorted(weights)} must have the same names"
             )
-        self.name = "+".join(rewards)
+        if not any(weights.values()):
+            raise PisaError(f"all weights of the rewards {sorted(rewards)} are 0")
+        self.name = "+".join(name for name in rewards if weights[name])
         self.rewards = nn.ModuleDict(rewards)
         self.weights = {name: float(weights[name]) for name in rewards}
 
@@ -36,4 +40,5 @@ class WeightedReward(nn.Module):
         self, generated: Float[Tensor, "b 3 t h w"], batch: Batch
     ) -> dict[str, Float[Tensor, " b"]]:
         """Each reward by name, without its weight."""
-        return {name: reward(generated, batch) for name, reward in self.rewards.items()}
+        used = {name: reward for name, reward in self.rewards.items() if self.weights[name]}
+        return {name: reward(generated, batch) for name, reward in used.items()}

@@ -1,0 +1,59 @@
+"""Callbacks that are off by default: their YAMLs join the default ones and build what they name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hydra
+import pytest
+from hydra.utils import instantiate
+
+from pisa.callbacks.hack_watch import HackWatch
+from pisa.callbacks.microscope import GradientMicroscope
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def compose(*overrides: str, experiment: str = "oro_flow"):
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return hydra.compose("train", [f"experiment={experiment}", "run_dir=RUN", *overrides])
+
+
+@pytest.mark.parametrize(
+    ("name", "judge"),
+    [("hack_watch", "segmentation"), ("hack_watch_flow", "flow"), ("hack_watch_metric", "l2")],
+)
+def test_hack_watch(name, judge):
+    callbacks = compose(f"callbacks=[default,{name}]").callbacks
+    watch = instantiate(callbacks.hack_watch)
+    assert isinstance(watch, HackWatch) and watch.judge.name == judge
+    assert str(watch.folder) == "RUN/hack_watch" and watch.export == Path(callbacks.export.path)
+
+
+def test_microscope_is_off_unless_asked_for():
+    assert "microscope" not in compose().callbacks
+    callbacks = compose("callbacks=[default,microscope]").callbacks
+    assert isinstance(instantiate(callbacks.microscope), GradientMicroscope)
+    assert set(callbacks) == set(compose().callbacks) | {"microscope"}
+
+
+def test_replay_is_set_from_the_command_line():
+    cfg = compose(
+        "oro.task.replay=true",
+        "oro.task.other_steps=frozen",
+        "oro.task.gradient_window._target_=pisa.tasks.gradient_window.FirstSteps",
+        "+oro.task.gradient_window.k=2",
+    )
+    window = instantiate(cfg.oro.task.gradient_window)
+    assert window(4, None) == [0, 1] and cfg.oro.task.replay
+
+
+def test_a_mix_is_weighted_and_extended_from_the_command_line():
+    mix = ["reward@oro.reward=mix", "oro.reward.weights={flow:1,segmentation:0.25}"]
+    mix += ["oro.reward.rewards.flow.region=moving"]
+    reward = instantiate(compose(*mix, experiment="oro_seg").oro.reward)
+    assert reward.weights == {"flow": 1.0, "segmentation": 0.25}
+    assert reward.rewards["flow"].region == "moving"
+    more = ["+reward@oro.reward.rewards.depth=depth", "+oro.reward.weights.depth=0.01"]
+    reward = instantiate(compose(*mix, *more, experiment="oro_seg").oro.reward)
+    assert reward.name == "flow+segmentation+depth" and reward.weights["depth"] == 0.01
