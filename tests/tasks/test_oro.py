@@ -7,7 +7,13 @@ import torch
 from torch import nn
 
 from pisa.rewards.mix import WeightedReward
-from pisa.tasks.gradient_window import FullGradient, LastSteps, RandomSteps
+from pisa.tasks.gradient_window import (
+    FirstSteps,
+    FullGradient,
+    LastSteps,
+    RandomSteps,
+    SpreadSteps,
+)
 from pisa.tasks.oro import ORO, first_frames
 from pisa.tasks.seeding import generator_of
 from pisa.types import PisaError
@@ -75,6 +81,9 @@ def test_gradient_windows():
     assert FullGradient()(4, generator) == [0, 1, 2, 3]
     assert LastSteps(2)(4, generator) == [2, 3]
     assert LastSteps(9)(4, generator) == [0, 1, 2, 3]
+    assert FirstSteps(2)(4, generator) == [0, 1]
+    assert SpreadSteps(4)(10, generator) == [0, 2, 5, 7]
+    assert SpreadSteps(9)(3, generator) == [0, 1, 2]
     drawn = [tuple(RandomSteps(2)(4, generator)) for _ in range(50)]
     assert {len(set(steps)) for steps in drawn} == {2}
     assert {step for steps in drawn for step in steps} == {0, 1, 2, 3}
@@ -183,3 +192,25 @@ def test_validation_is_one_mean_over_all_loaders(tmp_path):
     assert len(rewards) == 6
     assert logged["val/reward"] == pytest.approx(torch.stack(rewards).mean().item())
     assert not [key for key in logged if "dataloader_idx" in key]
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_replay_trains_as_the_plain_backward_pass_does(tmp_path, precision):
+    def run(**options):
+        task = ORO(toy_model(), Similarity(), lr=1e-2, num_steps=3, guidance=2.0, **options)
+        fit(tmp_path, task, 3, precision=precision, accumulate_grad_batches=2)
+        return task.state_dict()
+
+    start, plain, replayed = toy_model().denoiser.state_dict(), run(), run(replay=True)
+    for key, value in plain.items():
+        moved = (value - start[key.removeprefix("denoiser.")]).norm()
+        difference = (replayed[key] - value).norm()
+        assert difference < (1e-3 if precision == "32-true" else 0.1) * moved, key
+
+
+def test_a_constant_caption_is_encoded_once(tmp_path):
+    model = toy_model()
+    calls, encode = [], model.encode_captions
+    model.encode_captions = lambda captions: calls.append(captions) or encode(captions)
+    fit(tmp_path, ORO(model, Similarity(), num_steps=2), 3)
+    assert calls == [["a video of an object dropping"]]
