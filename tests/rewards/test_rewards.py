@@ -126,6 +126,22 @@ def test_flow_is_the_mean_absolute_difference(batch: Batch) -> None:
     assert reward(generated, batch)[0].item() == pytest.approx(-0.25, abs=1e-6)
 
 
+def test_the_true_flow_is_computed_once_per_clip_and_kept_for_the_last_clips(batch: Batch) -> None:
+    class Counting(DifferenceFlow):
+        clips = 0
+
+        def flow(self, video):
+            self.clips += 0 if video.requires_grad else len(video)
+            return super().flow(video)
+
+    teacher, generated = Counting(), noisy(batch).requires_grad_()
+    cached, plain = FlowReward(teacher, cache_clips=3), FlowReward(DifferenceFlow())
+    mirrored = replace(batch, video=batch.video.flip(-1), masks=batch.masks.flip(-1))
+    for clips, computed in ((batch, 2), (batch, 2), (mirrored, 4), (mirrored, 4), (batch, 5)):
+        assert torch.equal(cached(generated, clips), plain(generated, clips))
+        assert teacher.clips == computed
+
+
 def test_flow_by_object_counts_objects_alike_and_nothing_else(batch: Batch) -> None:
     """Clip 1 has two objects of 9 px in each frame; clip 0 has one and a padding mask."""
     generated = batch.video.clone()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
 from pisa.perception.base import FlowEstimator
+from pisa.rewards.truth_cache import TruthCache
 from pisa.types import Batch
 
 MOVING_PX = 0.5
@@ -29,6 +29,7 @@ class FlowReward(nn.Module):
         blur_px: standard deviation of a Gaussian that blurs both flows first (deviation; 0 is the
             paper). Where an object and its true place do not overlap, the sharp difference only
             says that both are wrong; the blurred one compares how much moves thereabouts.
+        cache_clips: true clips whose flow is kept for when they come again; 0 keeps none.
     """
 
     def __init__(
@@ -36,16 +37,17 @@ class FlowReward(nn.Module):
         flow_estimator: FlowEstimator,
         region: Literal["all", "moving", "objects"] = "all",
         blur_px: float = 0.0,
+        cache_clips: int = 0,
     ) -> None:
         super().__init__()
         self.name = "flow"
         self.flow_estimator = flow_estimator
         self.region = region
         self.blur_px = blur_px
+        self._truth = TruthCache(lambda video: self._flow(video), cache_clips)
 
     def forward(self, generated: Float[Tensor, "b 3 t h w"], batch: Batch) -> Float[Tensor, " b"]:
-        with torch.no_grad():
-            truth = self._flow(batch.video)
+        truth = self._truth(batch)
         flow = self._flow(generated)
         difference = (flow - truth).abs().mean(dim=1)
         if self.region == "all":
