@@ -124,6 +124,12 @@ def collate(clips: Sequence[Clip]) -> Batch:
     """Stack clips of equal size and length; pads masks so that the dropping object comes last."""
     if not clips:
         raise ValueError("cannot collate zero clips")
+    for clip in clips[1:]:
+        if (clip.video.shape, clip.fps_hz) != (clips[0].video.shape, clips[0].fps_hz):
+            raise PisaError(
+                f"clips of one data set must agree: {clips[0].name} is {_kind(clips[0])}, "
+                f"{clip.name} is {_kind(clip)}"
+            )
     num_objects = max(clip.masks.shape[0] for clip in clips)
     depth = [clip.depth_m for clip in clips if clip.depth_m is not None]
     flow = [clip.flow_px for clip in clips if clip.flow_px is not None]
@@ -138,6 +144,11 @@ def collate(clips: Sequence[Clip]) -> Batch:
         depth_m=torch.stack(depth) if len(depth) == len(clips) else None,
         flow_px=torch.stack(flow) if len(flow) == len(clips) else None,
     )
+
+
+def _kind(clip: Clip) -> str:
+    frames, height, width = clip.video.shape[1:]
+    return f"{frames} frames of {height}x{width} at {clip.fps_hz:g} Hz"
 
 
 def _dropping_last(clip: Clip, num_objects: int) -> Bool[Tensor, "n t h w"]:

@@ -1,20 +1,65 @@
-"""Weights for others to use: the denoiser as one safetensors file at the end of a run."""
+"""Checkpoints to resume from, and weights for others to use at the end of a run."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Checkpoint
 
+from pisa.callbacks.csv_logger import CSVLogger
 from pisa.callbacks.ema import averaged_weights
+from pisa.models.lora import merged_state
 from pisa.tasks.training import denoiser_of
-from pisa.tasks.weights import save_denoiser
+from pisa.tasks.weights import save_adapter, save_denoiser
+
+
+class StepCheckpoint(Checkpoint):
+    """Writes ``folder/step_XXXXXX.ckpt`` after every ``every_n_steps`` optimiser steps.
+
+    Lightning's ``ModelCheckpoint`` isn't used: it saves before the step's metrics are logged and
+    before its validation, which a run resumed from there leaves out. This one saves when all that
+    is done, so that a run killed at any moment and resumed repeats weights and logs bit for bit.
+    The newest file is kept, all of them with ``keep_all``.
+    """
+
+    def __init__(self, folder: Path | str, every_n_steps: int, keep_all: bool = False) -> None:
+        if every_n_steps < 1:
+            raise ValueError(f"every_n_steps must be at least 1, got {every_n_steps}")
+        self.folder = Path(folder)
+        self.every_n_steps = every_n_steps
+        self.keep_all = keep_all
+        self._last_step = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._last_step = trainer.global_step
+        for logger in trainer.loggers:
+            if isinstance(logger, CSVLogger):
+                logger.drop_from(trainer.global_step)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        step = trainer.global_step
+        if step == self._last_step or step % self.every_n_steps:
+            return
+        self._last_step = step
+        path = self.folder / f"step_{step:06d}.ckpt"
+        save_between_steps(trainer, path)
+        if trainer.is_global_zero and not self.keep_all:
+            for other in self.folder.glob("*.ckpt"):
+                if other.name != path.name:
+                    other.unlink(missing_ok=True)
 
 
 class ExportWeights(pl.Callback):
     """Writes the denoiser to ``path`` when a fit ends: the average where the EMA callback is on.
 
-    Checkpoints to resume from are Lightning's ``ModelCheckpoint``.
+    LoRA adapters are merged into it under the base model's names; ``adapter/`` beside it then
+    holds them alone, as peft reads them.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -22,5 +67,43 @@ class ExportWeights(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metadata = {"task": type(pl_module).__name__, "step": str(trainer.global_step)}
+        denoiser, write = denoiser_of(pl_module), trainer.is_global_zero
         with averaged_weights(trainer):
-            save_denoiser(self.path, denoiser_of(pl_module), metadata, write=trainer.is_global_zero)
+            save_adapter(self.path.parent / "adapter", denoiser, write=write)
+            save_denoiser(self.path, merged_state(denoiser), metadata, write=write)
+        trainer.strategy.barrier()  # the next stage reads the file on every rank
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint that was written last; None where there is none."""
+    found = [path for path in folder.glob("*.ckpt") if path.exists()]
+    return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
+def save_between_steps(trainer: pl.Trainer, path: Path) -> None:
+    """A checkpoint from ``on_train_batch_start``: all of the past step, nothing of the next."""
+    with _as_before_the_batch(trainer):
+        trainer.save_checkpoint(path)
+
+
+@contextmanager
+def _as_before_the_batch(trainer: pl.Trainer) -> Iterator[None]:
+    """Lightning's counters as a resume expects them from a checkpoint saved after validation.
+
+    At ``on_train_batch_start`` the coming batch is counted as ready already. And a resume whose
+    first act is to skip a validation that is done counts a step for it.
+    """
+    loop = trainer.fit_loop.epoch_loop  # type: ignore[attr-defined]
+    fetcher = trainer.fit_loop._data_fetcher  # type: ignore[attr-defined]
+    assert fetcher is not None
+    ready = loop.batch_progress.total, loop.batch_progress.current
+    for progress in ready:
+        progress.ready -= 1
+    validated = int(loop._should_check_val_fx(fetcher))
+    loop._batches_that_stepped -= validated
+    try:
+        yield
+    finally:
+        loop._batches_that_stepped += validated
+        for progress in ready:
+            progress.ready += 1

@@ -14,6 +14,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
+from pisa.tasks.sharding import laid_out_like, whole_tensor
 from pisa.tasks.training import denoiser_of
 from pisa.tasks.weights import EMA_KEY, check_same_network
 
@@ -22,7 +23,8 @@ class EMA(pl.Callback):
     """Averages after every optimiser step: ``e = decay e + (1 - decay) w`` (release: 0.99).
 
     Validation, test and prediction see the average; so does ``averaged_weights``. Checkpoints hold
-    both: the average lies under ``ema_denoiser``, by parameter name.
+    both: the average lies under ``ema_denoiser``, by parameter name. Where the weights are sharded
+    (``ShardedStrategy``) so is the average; checkpoints hold it whole.
     """
 
     def __init__(self, decay: float = 0.99) -> None:
@@ -33,12 +35,13 @@ class EMA(pl.Callback):
         self._live: dict[str, Tensor] | None = None  # weights put aside while the average is in
         self._step = 0
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """After a restore, which a sharding strategy does later than ``on_fit_start``."""
         weights = _trainable(pl_module)
         average = self._average or weights
         check_same_network(weights, average, "the average in the checkpoint")
         self._average = {
-            name: average[name].detach().to(weight.device, torch.float32, copy=True)
+            name: laid_out_like(average[name].detach().to(torch.float32, copy=True), weight)
             for name, weight in weights.items()
         }
         self._step = trainer.global_step
@@ -96,8 +99,10 @@ class EMA(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        if self._average is not None:
-            checkpoint[EMA_KEY] = dict(self._average)
+        if self._average is None:
+            return
+        gathered = {name: whole_tensor(value).cpu() for name, value in self._average.items()}
+        checkpoint[EMA_KEY] = gathered if trainer.is_global_zero else {}
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

@@ -9,14 +9,16 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
 
+from pisa.callbacks.checkpoints import save_between_steps
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopOnSignal(Checkpoint):
-    """Saves ``path`` at the end of the running step and raises ``KeyboardInterrupt``.
+    """Saves ``path`` once the running step is done and raises ``KeyboardInterrupt``.
 
-    A second signal does not wait. As a ``Checkpoint`` it runs after all other callbacks, so the
-    average weights belong to the step.
+    Done means logged and, where it is due, validated; a second signal does not wait. As a
+    ``Checkpoint`` it runs after all other callbacks. A run in its last step just ends.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -27,19 +29,15 @@ class StopOnSignal(Checkpoint):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._before = {number: signal.signal(number, self._ask) for number in SIGNALS}
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        if not self._asked:
+        asked = trainer.strategy.reduce_boolean_decision(self._asked, all=False)
+        if not asked or batch_idx % trainer.accumulate_grad_batches:
             return
-        if self.path.is_symlink():  # Lightning's `save_last: link`
+        if self.path.is_symlink():
             self.path.unlink()
-        trainer.save_checkpoint(self.path)
+        save_between_steps(trainer, self.path)
         raise KeyboardInterrupt
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

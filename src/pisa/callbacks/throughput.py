@@ -51,7 +51,7 @@ class Throughput(pl.Callback):
         if pl_module.device.type == "cuda":
             values["memory/peak_gpu_gib"] = torch.cuda.max_memory_allocated() / GIB
         for logger in trainer.loggers:
-            logger.log_metrics(values, step=trainer.global_step)
+            logger.log_metrics(values, step=trainer.global_step - 1)  # as the batch's own metrics
         self._restart(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -76,6 +76,28 @@ def prepare_data_set(root: Path, name: str, prepare: PrepareHook | None) -> None
         raise PisaError(f"{root / name}: was to be made, but is not complete")
 
 
+def check_kind(dataset: ClipDataset, size: tuple[int, int] | None, fps_hz: float | None) -> None:
+    """Compare the first clip with what the run is configured for.
+
+    Raises:
+        PisaError: it has another resolution or frame rate.
+    """
+    if size is None and fps_hz is None:
+        return
+    clip = dataset[0]
+    found = tuple(clip.video.shape[-2:])
+    if size is not None and found != tuple(size):
+        raise PisaError(
+            f"{dataset.folder}: clips are {found[0]}x{found[1]}, but this run needs "
+            f"{size[0]}x{size[1]} (data.expect_size); simulate them at that size"
+        )
+    if fps_hz is not None and abs(clip.fps_hz - fps_hz) > 1e-6:
+        raise PisaError(
+            f"{dataset.folder}: clips have {clip.fps_hz:g} frames per second, but this run needs "
+            f"{fps_hz:g} (data.expect_fps_hz); set data.frame_stride or simulate them at that rate"
+        )
+
+
 def _rank(trainer: Trainer | None) -> tuple[int, int]:
     return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
 

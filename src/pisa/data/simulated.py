@@ -9,7 +9,13 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
 from pisa.data.dataset import ClipDataset
-from pisa.data.loaders import PrepareHook, eval_loader, prepare_data_set, train_loader
+from pisa.data.loaders import (
+    PrepareHook,
+    check_kind,
+    eval_loader,
+    prepare_data_set,
+    train_loader,
+)
 from pisa.types import Clip
 
 
@@ -19,7 +25,8 @@ class SimulatedDataModule(LightningDataModule):
     ``prepare(folder, name)`` makes a data set that is not there. It is asked for the training set
     only when a fit needs it. ``depth`` and ``flow`` add simulator truth to every batch;
     ``horizontal_flip`` concerns training only. ``num_train_clips`` uses the first so many (paper:
-    5000 for PSFT, 1000 for ORO), ``num_eval_clips`` likewise for each test set.
+    5000 for PSFT, 1000 for ORO), ``num_eval_clips`` likewise for each test set. Data sets whose
+    first clip has not ``expect_size`` (height, width) and ``expect_fps_hz`` are refused.
     """
 
     splits = ("sim_seen", "sim_unseen")  # names of the evaluation loaders, in order
@@ -43,6 +50,8 @@ class SimulatedDataModule(LightningDataModule):
         eval_batch_size: int | None = None,
         num_train_clips: int | None = None,
         num_eval_clips: int | None = None,
+        expect_size: tuple[int, int] | None = None,
+        expect_fps_hz: float | None = None,
     ) -> None:
         super().__init__()
         self.root = Path(root)
@@ -53,6 +62,7 @@ class SimulatedDataModule(LightningDataModule):
         self.depth, self.flow, self.cache = depth, flow, cache
         self.horizontal_flip = horizontal_flip
         self.num_train_clips, self.num_eval_clips = num_train_clips, num_eval_clips
+        self.expect_size, self.expect_fps_hz = expect_size, expect_fps_hz
         self.train_set: ClipDataset | None = None
         self.test_sets: list[ClipDataset] = []
 
@@ -84,7 +94,7 @@ class SimulatedDataModule(LightningDataModule):
         return self.val_dataloader()
 
     def _dataset(self, name: str, num_clips: int | None, flip: bool = False) -> ClipDataset:
-        return ClipDataset(
+        dataset = ClipDataset(
             self.root / name,
             num_frames=self.num_frames,
             frame_stride=self.frame_stride,
@@ -94,6 +104,8 @@ class SimulatedDataModule(LightningDataModule):
             horizontal_flip=flip,
             num_clips=num_clips,
         )
+        check_kind(dataset, self.expect_size, self.expect_fps_hz)
+        return dataset
 
     def _fitting(self) -> bool:
         return self.trainer is None or self.trainer.state.fn in (None, TrainerFn.FITTING)

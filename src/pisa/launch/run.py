@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from hydra.utils import instantiate
 from lightning.pytorch import seed_everything
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pisa.launch.datasets import DataSets
@@ -20,7 +21,15 @@ from pisa.types import PisaError
 
 # What decides the result of a stage; anything else may change between two runs of one experiment.
 RESULT_KEYS = ("seed", "prior", "simulation", "model", "perception", "data", "trainer")
-IRRELEVANT = ("num_workers", "enable_progress_bar", "val_check_interval", "root")
+IRRELEVANT = (
+    "num_workers",
+    "enable_progress_bar",
+    "val_check_interval",
+    "root",
+    "latent_cache_dir",
+    "expect_size",
+    "expect_fps_hz",
+)
 
 
 def simulate_main(cfg: DictConfig) -> None:
@@ -39,7 +48,7 @@ def train_main(cfg: DictConfig) -> None:
     for stage in cfg.stages:
         row = cfg.name if stage == cfg.stages[-1] else stage
         sources[row] = _stage_weights(cfg, stage, sources)
-    if cfg.evaluate:
+    if cfg.evaluate and _is_first_process():
         Evaluation(cfg, folder).run(sources)
 
 
@@ -89,6 +98,8 @@ def _with_run_dir(cfg: DictConfig, folder: Path) -> DictConfig:
 
 def _claim(folder: Path, cfg: DictConfig) -> None:
     """Create the output folder and record the configuration, before any work is done."""
+    if not _is_first_process():
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg))
@@ -96,9 +107,15 @@ def _claim(folder: Path, cfg: DictConfig) -> None:
         raise PisaError(f"cannot write {folder}: {error.strerror}") from error
 
 
+def _is_first_process() -> bool:
+    """Whether this is rank 0, also before any process group is there."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
 def _without(value, keys: tuple[str, ...]):
     if isinstance(value, dict):
-        return {k: _without(v, keys) for k, v in value.items() if k not in keys}
+        off = ("lora",) if value.get("lora", ()) is None else ()
+        return {k: _without(v, keys) for k, v in value.items() if k not in (*keys, *off)}
     return value
 
 

@@ -9,12 +9,16 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from hydra.utils import instantiate
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from pisa.callbacks.checkpoints import newest_checkpoint
 from pisa.data import SimulatedDataModule
 from pisa.launch.datasets import DataSets
 from pisa.models.base import VideoModel
+from pisa.models.lora import add_lora
+from pisa.tasks.checkpoint_io import AtomicCheckpointIO
 from pisa.tasks.weights import load_denoiser, write_tensors
 from pisa.types import PisaError
 
@@ -51,16 +55,21 @@ def run_stage(cfg: DictConfig, stage: str, folder: Path, start: Path | None) -> 
         print(f"{stage}: using {weights}")
         return weights
     chosen = cfg[stage]
-    sets = DataSets(cfg)
-    data = build_data(
-        cfg, sets, train=chosen.train, batch_size=chosen.batch_size, **chosen.get("data", {})
-    )
     task = build_task(cfg, stage, start)
     trainer = build_trainer(cfg, chosen.max_steps)
-    last = folder / "checkpoints" / "last.ckpt"
-    print(f"{stage}: {chosen.max_steps} steps of {chosen.batch_size} clips in {folder}")
+    data = build_data(
+        cfg,
+        DataSets(cfg),
+        train=chosen.train,
+        batch_size=clips_per_rank(chosen.batch_size, trainer),
+        **chosen.get("data", {}),
+    )
+    last = newest_checkpoint(folder / "checkpoints")
+    rank_zero_only(print)(
+        f"{stage}: {chosen.max_steps} steps of {chosen.batch_size} clips in {folder}"
+    )
     try:
-        trainer.fit(task, data, ckpt_path=last if last.exists() else None, weights_only=True)
+        trainer.fit(task, data, ckpt_path=last, weights_only=True)
     except SystemExit:  # how Lightning ends after a KeyboardInterrupt
         raise KeyboardInterrupt from None
     if "exports" in chosen:
@@ -78,9 +87,27 @@ def build_task(cfg: DictConfig, stage: str, start: Path | None) -> pl.LightningM
     options: dict[str, Any] = {}
     if "exports" not in cfg[stage]:
         options["model"] = build_model(cfg, start)
+        if cfg[stage].get("lora"):
+            add_lora(options["model"].denoiser, **cfg[stage].lora)
     if "reward" in cfg[stage]:
         options["reward"] = instantiate(cfg[stage].reward)
     return instantiate(cfg[stage].task, **options)
+
+
+def clips_per_rank(batch_size: int, trainer: pl.Trainer) -> int:
+    """Clips of one micro-batch; ``batch_size`` counts those of an optimiser step on all ranks.
+
+    Raises:
+        PisaError: they cannot be dealt out evenly.
+    """
+    ranks, micro_batches = trainer.world_size, trainer.accumulate_grad_batches
+    if batch_size % (ranks * micro_batches):
+        raise PisaError(
+            f"a batch of {batch_size} clips cannot be dealt out to {ranks} processes with "
+            f"trainer.accumulate_grad_batches={micro_batches}: choose a multiple of "
+            f"{ranks * micro_batches}"
+        )
+    return batch_size // (ranks * micro_batches)
 
 
 def part_tensors(part: nn.Module) -> dict[str, Tensor]:
@@ -101,6 +128,7 @@ def build_trainer(cfg: DictConfig, max_steps: int) -> pl.Trainer:
         max_steps=max_steps,
         callbacks=callbacks,
         logger=loggers,
+        plugins=[AtomicCheckpointIO()],
         default_root_dir=cfg.run_dir,
     )
 

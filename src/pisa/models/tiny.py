@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from pisa.models.fingerprint import module_sha256
 from pisa.models.tiny_codec import STRIDE, TinyCodec
 from pisa.models.tiny_denoiser import TinyDenoiser
 from pisa.models.tiny_text import WordHashEncoder
@@ -103,6 +104,9 @@ class TinyVideoModel(nn.Module):
 
     def noise_schedule_shift(self, num_frames: int, height: int, width: int) -> float:
         return self.shift
+
+    def codec_fingerprint(self) -> str:
+        return module_sha256(self.codec, "tiny")
 
     def _load(self, path: Path, parts: Sequence[str]) -> None:
         try:

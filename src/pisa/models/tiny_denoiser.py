@@ -14,6 +14,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from pisa.types import PisaError
+
 
 class _Block(nn.Module):
     """Pre-norm attention and MLP with adaptive modulation (DiT, arXiv:2212.09748)."""
@@ -92,6 +94,14 @@ class TinyDenoiser(nn.Module):
     ) -> Float[Tensor, "b c f h w"]:
         """``x_0`` of clips whose frame 0 is given clean; ``noise_level`` in [0, 1]."""
         frames, height = x.shape[2], x.shape[3] // self.patch
+        if height**2 != self.place.shape[2] or x.shape[3] != x.shape[4]:
+            side = int(self.place.shape[2] ** 0.5) * self.patch
+            raise PisaError(
+                f"the tiny model is made for latents of {side}x{side}, not {x.shape[3]}x"
+                f"{x.shape[4]}: give it clips of the size it was trained on"
+            )
+        if frames > self.time.shape[1]:
+            raise PisaError(f"the tiny model makes {self.time.shape[1]} frames, not {frames}")
         first = x[:, :, :1].expand(-1, -1, frames, -1, -1)
         tokens = rearrange(
             torch.cat([x, first], dim=1),

@@ -44,7 +44,7 @@ class FlowReward(nn.Module):
         self.flow_estimator = flow_estimator
         self.region = region
         self.blur_px = blur_px
-        self._truth = TruthCache(lambda video: self._flow(video), cache_clips)
+        self._truth = TruthCache(self._flow, cache_clips)
 
     def forward(self, generated: Float[Tensor, "b 3 t h w"], batch: Batch) -> Float[Tensor, " b"]:
         truth = self._truth(batch)

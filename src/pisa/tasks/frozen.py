@@ -41,6 +41,17 @@ class CaptionEncoder:
         self._constant: Condition | None = None
 
     @torch.no_grad()
+    def prepare(self) -> None:
+        """Embed the constant caption now if the model keeps embeddings on disk.
+
+        Its text encoder is then loaded by one process and dropped again; the others, and later
+        runs, read the file.
+        """
+        encode = getattr(self._model, "prepare_captions", None)
+        if self._caption is not None and encode is not None:
+            encode([self._caption])
+
+    @torch.no_grad()
     def __call__(self, captions: Sequence[str], device: torch.device) -> Condition:
         if self._caption is None:
             return self._model.encode_captions(list(captions))

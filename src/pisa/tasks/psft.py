@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -11,13 +13,14 @@ from torch import Tensor
 
 from pisa.diffusion.noise_levels import logit_normal_noise_level
 from pisa.models.base import VideoModel
+from pisa.models.lora import has_lora
 from pisa.tasks.frozen import CaptionEncoder, Unregistered
 from pisa.tasks.latents import FirstFrame, LatentEncoder
 from pisa.tasks.optim import GradientGuard
-from pisa.tasks.rectified_flow import NoiseLevelSampler, RectifiedFlowLoss
+from pisa.tasks.rectified_flow import NoiseLevelSampler, RectifiedFlowLoss, Share
 from pisa.tasks.seeding import generator_of
-from pisa.tasks.training import ValidationMeans, configure_adamw, guard_gradients, step_generator
-from pisa.tasks.weights import check_same_network
+from pisa.tasks.training import ValidationMeans, configure_adamw, guard_gradients, share_of
+from pisa.tasks.weights import check_same_network, leave_out_base, put_back_base
 from pisa.types import Batch
 
 
@@ -39,7 +42,8 @@ class PSFT(pl.LightningModule):
         object_weight: weight of latent positions covered by objects (1: paper).
         warmup_steps: optimiser steps of linear warm-up (release: 0).
         decay_steps: optimiser steps of a cosine decay to zero; None keeps the rate constant.
-        latent_cache: keep latents in memory by clip name (deterministic codec only).
+        latent_cache: keep latents in memory by clip name, see ``LatentEncoder``.
+        latent_cache_dir: keep latents on disk in this folder, see ``LatentStore``.
         compile: ``torch.compile`` the denoiser in place.
         seed: of noise, noise levels and caption dropout.
         max_nonfinite: steps with a non-finite gradient that are skipped before the run ends.
@@ -59,26 +63,32 @@ class PSFT(pl.LightningModule):
         warmup_steps: int = 0,
         decay_steps: int | None = None,
         latent_cache: bool = False,
+        latent_cache_dir: Path | str | None = None,
         compile: bool = False,
         seed: int = 0,
         max_nonfinite: int = 10,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["model", "sample_noise_levels"])
+        self.save_hyperparameters(ignore=["model", "sample_noise_levels", "latent_cache_dir"])
         self.denoiser = model.denoiser
         self._model = Unregistered(model)
         self._conditions = CaptionEncoder(model, caption)
-        self._latents = LatentEncoder(model, first_frame, latent_cache)
+        self._latents = LatentEncoder(model, first_frame, latent_cache, latent_cache_dir)
         self._loss = RectifiedFlowLoss(model, sample_noise_levels, caption_dropout, object_weight)
         self._validation_loss = RectifiedFlowLoss(model, sample_noise_levels)
         self._guard = GradientGuard(max_nonfinite)
         self._validation = ValidationMeans()
+        self.strict_loading = not has_lora(self.denoiser)  # their checkpoints hold no base model
         if compile:
             self.denoiser.compile()
 
     @property
     def model(self) -> VideoModel:
         return self._model.part
+
+    def prepare_data(self) -> None:
+        """On one process per node: embed the caption where the model keeps embeddings on disk."""
+        self._conditions.prepare()
 
     def on_fit_start(self) -> None:
         self._model.to(self.device)
@@ -88,15 +98,17 @@ class PSFT(pl.LightningModule):
         self._model.to(self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        generator = step_generator(self, self.hparams["seed"], batch_idx)
-        loss = self._mean_loss(self._loss, batch, generator)
+        """The mean over ranks and accumulated micro-batches is that of the global batch."""
+        share = share_of(self, len(batch), batch_idx)
+        stream = (self.hparams["seed"], "train", self.global_step, 0, 0)
+        loss = self._mean_loss(self._loss, batch, stream, share)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Unweighted loss at noise and levels that belong to the batch, so that epochs compare."""
-        generator = generator_of(self.hparams["seed"], "validation", *batch.names)
-        loss = self._mean_loss(self._validation_loss, batch, generator)
+        stream = (self.hparams["seed"], "validation", *batch.names)
+        loss = self._mean_loss(self._validation_loss, batch, stream)
         self._validation.add({"val/loss": loss}, len(batch))
 
     def on_validation_epoch_end(self) -> None:
@@ -115,13 +127,20 @@ class PSFT(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["gradient_guard"] = self._guard.state_dict()
+        leave_out_base(checkpoint, self.denoiser)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        put_back_base(checkpoint, self.denoiser)
         check_same_network(self.state_dict(), checkpoint["state_dict"], "the checkpoint")
         self._guard.load_state_dict(checkpoint["gradient_guard"])
 
     def _mean_loss(
-        self, loss: RectifiedFlowLoss, batch: Batch, generator: torch.Generator
+        self,
+        loss: RectifiedFlowLoss,
+        batch: Batch,
+        stream: Sequence[int | str],
+        share: Share | None = None,
     ) -> Tensor:
         condition = self._conditions(batch.captions, batch.video.device)
-        return loss(batch, self._latents(batch), condition, generator).mean()
+        latents = self._latents(batch, stream, share.first if share else 0)
+        return loss(batch, latents, condition, generator_of(*stream), share).mean()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from einops import rearrange
@@ -17,6 +18,22 @@ from pisa.types import Batch, Condition
 
 NoiseLevelSampler = Callable[[int, torch.Generator], Tensor]
 """``(batch_size, generator) -> [B]`` noise levels in [0, 1], before the shift."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which rows of the global batch of ``total`` clips a micro-batch is.
+
+    Random numbers are drawn for the global batch and cut, so that a step is the same for any
+    number of ranks and of accumulated micro-batches.
+    """
+
+    first: int
+    size: int
+    total: int
+
+    def cut(self, drawn: Tensor) -> Tensor:
+        return drawn[self.first : self.first + self.size]
 
 
 class RectifiedFlowLoss:
@@ -45,14 +62,18 @@ class RectifiedFlowLoss:
         latents: Float[Tensor, "b c f i j"],
         condition: Condition,
         generator: torch.Generator,
+        share: Share | None = None,
     ) -> Float[Tensor, " b"]:
-        """Loss per clip. All draws come from the CPU ``generator``."""
+        """Loss per clip. All draws come from the CPU ``generator``; see ``Share``."""
         size = len(batch)
+        part = share or Share(0, size, size)
         frames, height, width = batch.video.shape[2:]
         shift = self.model.noise_schedule_shift(frames, height, width)
-        level = shift_noise_level(self.sample_noise_levels(size, generator), shift).to(latents)
-        noise = torch.randn(latents.shape, generator=generator).to(latents)
-        dropped = torch.rand(size, generator=generator) < self.caption_dropout
+        level = part.cut(self.sample_noise_levels(part.total, generator))
+        level = shift_noise_level(level, shift).to(latents)
+        noise = torch.randn(part.total, *latents.shape[1:], generator=generator)
+        noise = part.cut(noise).to(latents)
+        dropped = part.cut(torch.rand(part.total, generator=generator)) < self.caption_dropout
         condition = drop_captions(condition, self.model.null_condition(size), dropped)
         clean = first_frame_clean(latents)
         x = blend_clean(interpolate(latents, noise, level), latents, clean)
@@ -79,11 +100,15 @@ def first_frame_clean(latents: Float[Tensor, "b c f i j"]) -> Bool[Tensor, "b f"
 
 
 def drop_captions(condition: Condition, null: Condition, dropped: Bool[Tensor, " b"]) -> Condition:
-    """``condition`` with the rows of ``dropped`` taken from the null prompt."""
+    """``condition`` with the rows of ``dropped`` taken from the null prompt.
+
+    A null row with an empty mask takes that of the caption it replaces (as Open-Sora trains).
+    """
     if not dropped.any():
         return condition
     rows = dropped.to(condition.embedding.device)
+    null_mask = torch.where(null.mask.any(dim=1, keepdim=True), null.mask, condition.mask)
     return Condition(
         torch.where(rows[:, None, None], null.embedding, condition.embedding),
-        torch.where(rows[:, None], null.mask, condition.mask),
+        torch.where(rows[:, None], null_mask, condition.mask),
     )

@@ -7,7 +7,8 @@ the device afterwards. The same run on another device, or resumed in the middle,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float
@@ -16,8 +17,23 @@ from torch import Tensor
 
 def generator_of(*parts: int | str) -> torch.Generator:
     """A CPU generator seeded by ``parts``, e.g. ``(seed, "train", step, micro_batch, rank)``."""
-    digest = hashlib.sha256(repr(parts).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return torch.Generator().manual_seed(_seed_of(parts))
+
+
+@contextmanager
+def default_generator_of(device: torch.device, *parts: int | str) -> Iterator[None]:
+    """torch's default generators seeded by ``parts`` within the block, and restored after it.
+
+    For code that takes no generator. A GPU draws other numbers than the CPU.
+    """
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(_seed_of(parts))
+        yield
+
+
+def _seed_of(parts: Sequence[int | str]) -> int:
+    digest = hashlib.sha256(repr(tuple(parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def clip_noise(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pisa.models.base import VideoModel
 from pisa.tasks.optim import GradientGuard, adamw, warmup_cosine
+from pisa.tasks.rectified_flow import Share
 from pisa.tasks.seeding import generator_of
 
 
@@ -22,6 +23,13 @@ def step_generator(task: pl.LightningModule, seed: int, batch_idx: int) -> torch
     """
     micro_batch = batch_idx % task.trainer.accumulate_grad_batches
     return generator_of(seed, "train", task.global_step, micro_batch, task.global_rank)
+
+
+def share_of(task: pl.LightningModule, size: int, batch_idx: int) -> Share:
+    """The rows of this micro-batch in the optimiser step's global batch (see ``StepSampler``)."""
+    ranks, micro_batches = task.trainer.world_size, task.trainer.accumulate_grad_batches
+    place = batch_idx % micro_batches * ranks + task.global_rank
+    return Share(place * size, size, size * ranks * micro_batches)
 
 
 def denoiser_of(task: pl.LightningModule) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from pisa.models.lora import adapter_config, adapter_state, frozen_names
 from pisa.types import PisaError
 
 PREFIX = "denoiser."
@@ -20,14 +22,35 @@ EMA_KEY = "ema_denoiser"  # checkpoint entry of the callback pisa.callbacks.ema.
 
 
 def save_denoiser(
-    path: Path, denoiser: nn.Module, metadata: Mapping[str, str], *, write: bool = True
+    path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str], *, write: bool = True
 ) -> Path:
     """Write the denoiser's tensors to ``path`` (.safetensors); replaces the file in one move.
 
     Call it on every rank (sharded tensors are gathered) with ``write`` on one of them.
     """
-    tensors = {name: _whole(tensor) for name, tensor in denoiser.state_dict().items()}
+    tensors = gathered(state, write)
     return write_tensors(path, tensors, metadata) if write else path
+
+
+def save_adapter(folder: Path, denoiser: nn.Module, *, write: bool = True) -> None:
+    """The LoRA adapter alone, as peft reads it; nothing where there is none. On every rank."""
+    config = adapter_config(denoiser)
+    if config is None:
+        return
+    tensors = gathered(adapter_state(denoiser), write)
+    if write:
+        write_tensors(folder / "adapter_model.safetensors", tensors, {"format": "pt"})
+        (folder / "adapter_config.json").write_text(json.dumps(config, indent=1))
+
+
+def gathered(state: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:
+    """Whole tensors on the CPU, gathered one by one; without ``keep`` they are dropped again."""
+    whole = {}
+    for name, tensor in state.items():
+        full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        if keep:
+            whole[name] = full.detach().cpu().contiguous().clone()
+    return whole
 
 
 def write_tensors(
@@ -70,6 +93,22 @@ def load_denoiser(denoiser: nn.Module, path: str | Path) -> dict[str, str]:
     return metadata
 
 
+def leave_out_base(checkpoint: dict[str, Any], denoiser: nn.Module) -> None:
+    """Drop the frozen base weights of a LoRA run from a training checkpoint."""
+    frozen = frozen_names(denoiser)
+    state = checkpoint["state_dict"]
+    checkpoint["state_dict"] = {
+        name: value for name, value in state.items() if name.removeprefix(PREFIX) not in frozen
+    }
+
+
+def put_back_base(checkpoint: dict[str, Any], denoiser: nn.Module) -> None:
+    """The opposite of ``leave_out_base``: the base weights as they are in ``denoiser``."""
+    frozen = frozen_names(denoiser)
+    base = {f"{PREFIX}{n}": v for n, v in denoiser.state_dict().items() if n in frozen}
+    checkpoint["state_dict"] = {**base, **checkpoint["state_dict"]}
+
+
 def check_same_network(
     expected: Mapping[str, Tensor], found: Mapping[str, Tensor], source: str
 ) -> None:
@@ -99,9 +138,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         if key.startswith(PREFIX)
     }
     state |= checkpoint.get(EMA_KEY, {})
+    if any(".lora_A." in name for name in state):
+        raise PisaError(
+            f"{path} holds a LoRA adapter without the base model; give the weights.safetensors of "
+            "that run, where the adapter is merged"
+        )
     return state, {"step": str(checkpoint["global_step"])}
-
-
-def _whole(tensor: Tensor) -> Tensor:
-    whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-    return whole.detach().cpu().contiguous().clone()

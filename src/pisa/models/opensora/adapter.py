@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from pisa.models.opensora.checkpoint import load_checkpoint
+from pisa.models.fingerprint import module_sha256
+from pisa.models.opensora.checkpoint import fill, find_shards
 from pisa.models.opensora.stdit3 import STDiT3
 from pisa.models.opensora.text import T5TextEncoder, TextEncoder
 from pisa.models.opensora.vae import SPATIAL_FACTOR, OpenSoraVAE
@@ -50,7 +51,7 @@ class OpenSoraModel(nn.Module):
     @classmethod
     def from_pretrained(
         cls,
-        denoiser: str | Path = "hpcai-tech/OpenSora-STDiT-v3",
+        denoiser: str | Path | None = "hpcai-tech/OpenSora-STDiT-v3",
         vae: str | Path = "hpcai-tech/OpenSora-VAE-v1.2",
         text: TextEncoder | None = None,
         *,
@@ -61,16 +62,25 @@ class OpenSoraModel(nn.Module):
     ) -> OpenSoraModel:
         """The released model; sources are files, folders or Hugging Face repositories.
 
-        The caption projection is frozen, as in the paper's release.
+        ``denoiser`` None starts it from random weights (paper Section 4.2, effect of pre-training).
+        The caption projection is frozen, as in the paper's release. Captions are dropped by the
+        training loss, so the network itself drops none.
 
         Raises:
             PisaError: weights are missing or do not fit; says what to fetch and where to put it.
         """
-        network = STDiT3(freeze_y_embedder=True, grad_checkpoint=grad_checkpoint)
-        autoencoder = OpenSoraVAE(grad_checkpoint=grad_checkpoint)
+        files = [find_shards(source) for source in (denoiser, vae) if source is not None]
+        with torch.device("cpu" if denoiser is None else "meta"):
+            network = STDiT3(
+                class_dropout_prob=0.0, freeze_y_embedder=True, grad_checkpoint=grad_checkpoint
+            )
+        with torch.device("meta"):
+            autoencoder = OpenSoraVAE(grad_checkpoint=grad_checkpoint)
+        if denoiser is not None:
+            fill(network, files[0])
         return cls(
-            load_checkpoint(network, denoiser).to(dtype),
-            load_checkpoint(autoencoder, vae).to(vae_dtype),
+            network.to(dtype),
+            fill(autoencoder, files[-1]).to(vae_dtype),
             T5TextEncoder() if text is None else text,
             sample_posterior,
         )
@@ -108,6 +118,12 @@ class OpenSoraModel(nn.Module):
         device = self.denoiser.y_embedder.y_embedding.device
         return Condition(condition.embedding.to(device), condition.mask.to(device))
 
+    def prepare_captions(self, captions: Sequence[str]) -> None:
+        """Put the captions' embeddings on disk if the text encoder has a file for them."""
+        prepare = getattr(self.text, "prepare", None)
+        if prepare is not None:
+            prepare(captions)
+
     def null_condition(self, batch_size: int) -> Condition:
         """The learned null prompt, its mask empty: it takes the mask of the prompt it goes with.
 
@@ -140,6 +156,12 @@ class OpenSoraModel(nn.Module):
             width=torch.tensor([float(width)]),
         )
         return -output[:, : x.shape[1]]  # x_0 - noise -> noise - x_0; the second half is unused
+
+    def codec_fingerprint(self) -> str:
+        """Weights of the VAE, and the settings that decide its latents."""
+        vae = self.vae
+        settings = (vae.micro_frame_size, vae.spatial_vae.scaling_factor, self.sample_posterior)
+        return module_sha256(vae, "opensora", *settings)
 
     def noise_schedule_shift(self, num_frames: int, height: int, width: int) -> float:
         """``sqrt(H W / 512^2) sqrt(5 (T // 17))``; 1.118 for 32 frames at 256x256.

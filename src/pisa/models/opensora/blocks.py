@@ -32,6 +32,8 @@ class HeadNorm(nn.Module):
 class RotaryEmbedding(nn.Module):
     """Rotary positions over frames with interleaved pairs (arXiv:2104.09864), in float32."""
 
+    keep_fp32 = True  # where the rest of the network is computed in bfloat16
+
     def __init__(self, head_dim: int, theta: float = 10000.0):
         super().__init__()
         exponent = torch.arange(0, head_dim, 2).float() / head_dim

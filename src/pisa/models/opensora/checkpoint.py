@@ -45,9 +45,18 @@ def load_checkpoint(module: _Module, source: str | Path, file: str | None = None
     Raises:
         PisaError: nothing found, no network, unreadable, or tensors that do not fit.
     """
-    paths = find_shards(source, file)
+    return fill(module, find_shards(source, file))
+
+
+def fill(module: _Module, paths: list[Path]) -> _Module:
+    """Load the files' tensors into ``module``, strictly; parameters on "meta" come alive.
+
+    Raises:
+        PisaError: unreadable, or tensors that do not fit.
+    """
+    hollow = any(tensor.is_meta for tensor in module.state_dict().values())
     try:
-        module.load_state_dict(read_state_dict(paths), strict=True)
+        module.load_state_dict(read_state_dict(paths), strict=True, assign=hollow)
     except RuntimeError as error:
         name = type(module).__name__
         raise PisaError(f"the weights in {paths[0]} do not fit {name}: {_brief(error)}") from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import re
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -92,7 +93,7 @@ class T5TextEncoder:
             PisaError: a caption is not cached and the encoder cannot be loaded.
         """
         texts = [self._text(caption) for caption in captions]
-        missing = list(dict.fromkeys(text for text in texts if text not in self._cache))
+        missing = self._missing(texts)
         if missing:
             self._embed(missing)
         embeddings, masks = zip(*(self._cache[text] for text in texts), strict=True)
@@ -100,16 +101,42 @@ class T5TextEncoder:
             torch.stack(embeddings).to(self.device).float(), torch.stack(masks).to(self.device)
         )
 
+    def prepare(self, captions: Sequence[str]) -> None:
+        """Embed what ``cache_file`` lacks, write it there, and let go of the encoder.
+
+        Does nothing without a ``cache_file``. Other processes read the file when they need it.
+        """
+        missing = self._missing([self._text(caption) for caption in captions])
+        if self.cache_file is None or not missing:
+            return
+        self._embed(missing)
+        self.save_cache()
+        self.encoder = self.tokenizer = None
+
     def save_cache(self) -> None:
-        """Write all embedded captions to ``cache_file``."""
+        """Write all embedded captions to ``cache_file``, which appears whole or not at all."""
         if self.cache_file is None:
             raise ValueError("this encoder has no cache_file")
         tensors: dict[str, Tensor] = {}
         for text, (embedding, mask) in self._cache.items():
             tensors[f"embedding:{text}"] = embedding.contiguous()
             tensors[f"mask:{text}"] = mask.contiguous()
-        self.cache_file.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, self.cache_file)
+        partial = self.cache_file.with_name(f".{uuid.uuid4().hex}.partial")
+        try:
+            self.cache_file.parent.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, partial)
+            partial.replace(self.cache_file)
+        except (OSError, SafetensorError) as error:
+            partial.unlink(missing_ok=True)
+            raise PisaError(f"cannot write the caption cache {self.cache_file}: {error}") from error
+
+    def _missing(self, texts: list[str]) -> list[str]:
+        """The texts that are not cached; looks into the file again, another process may write."""
+        missing = list(dict.fromkeys(text for text in texts if text not in self._cache))
+        if missing and self.cache_file is not None and self.cache_file.is_file():
+            self._cache |= _read_cache(self.cache_file)
+            missing = [text for text in missing if text not in self._cache]
+        return missing
 
     def _text(self, caption: str) -> str:
         text = caption + self.suffix

@@ -1,0 +1,58 @@
+"""Training checkpoints on disk: whole or absent, and never unpickled beyond tensors."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+
+from pisa.types import PisaError
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target and moves; Lightning's own way copies across file systems."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        target = Path(path)
+        partial = target.with_suffix(".partial")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, target)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as the latter
+            partial.unlink(missing_ok=True)
+            raise PisaError(f"cannot write the checkpoint {target}: {error}") from error
+
+    def load_checkpoint(
+        self,
+        path: str | Path,
+        map_location: Callable | None = lambda storage, location: storage,
+        weights_only: bool | None = None,
+    ) -> dict[str, Any]:
+        """Admits tensors and plain containers only, whatever ``weights_only`` says."""
+        try:
+            return torch.load(path, map_location=map_location, weights_only=True)
+        except (
+            OSError,
+            RuntimeError,
+            EOFError,
+            KeyError,
+            pickle.UnpicklingError,
+            zipfile.BadZipFile,
+        ) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise PisaError(
+                f"cannot resume from {path}, which is damaged or no training checkpoint; delete it "
+                f"to start this stage from an older one or anew ({reason})"
+            ) from error
