@@ -14,7 +14,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
-from pisa.tasks.sharding import laid_out_like, whole_tensor
+from pisa.tasks.sharding import laid_out_like, reshard_blocks, whole_tensor
 from pisa.tasks.training import denoiser_of
 from pisa.tasks.weights import EMA_KEY, check_same_network
 
@@ -122,6 +122,7 @@ class EMA(pl.Callback):
     def _take_out(self, pl_module: pl.LightningModule) -> None:
         if self._live is None:
             return
+        reshard_blocks(denoiser_of(pl_module))
         for name, weight in _trainable(pl_module).items():
             weight.copy_(self._live[name])
         self._live = None

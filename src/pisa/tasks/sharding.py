@@ -14,7 +14,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from pisa.tasks.training import denoiser_of
@@ -63,6 +63,15 @@ class ShardedStrategy(ModelParallelStrategy):
         if fitting:
             _optimizers_to_device(self.optimizers, self.root_device)
 
+    def on_validation_start(self) -> None:
+        """Ranks may now run the network as often as they like, or not at all."""
+        assert self.lightning_module is not None
+        gather_blocks(denoiser_of(self.lightning_module))
+
+    def on_validation_end(self) -> None:
+        assert self.lightning_module is not None
+        reshard_blocks(denoiser_of(self.lightning_module))
+
     def load_checkpoint(
         self, checkpoint_path: str | Path, weights_only: bool | None = None
     ) -> dict[str, Any]:
@@ -95,6 +104,22 @@ def shard(denoiser: nn.Module, mesh: DeviceMesh, policy: MixedPrecisionPolicy) -
     for block in blocks_of(denoiser):
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(denoiser, mesh=mesh, mp_policy=policy, ignored_params=whole)
+
+
+def gather_blocks(denoiser: nn.Module) -> None:
+    """Keep the whole network on every rank, in the computing dtype, until ``reshard_blocks``."""
+    for module in denoiser.modules():
+        if isinstance(module, FSDPModule):
+            module.set_reshard_after_forward(False, recurse=False)
+            module.unshard()
+
+
+def reshard_blocks(denoiser: nn.Module) -> None:
+    """Back to shards; ``parameters()`` are those of the optimiser again. Does no harm twice."""
+    for module in denoiser.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+            module.set_reshard_after_forward(module is not denoiser, recurse=False)
 
 
 def blocks_of(denoiser: nn.Module) -> Iterator[nn.Module]:

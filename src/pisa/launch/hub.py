@@ -1,0 +1,147 @@
+"""A trained run as a model on the Hugging Face Hub, or as a folder that looks like one.
+
+`python -m pisa.launch.hub RUN_DIR` writes ``RUN_DIR/model``: the weights under the names of the base
+model (for Open-Sora those of its release), a model card, the configuration and the metrics.
+`python -m pisa.launch.hub RUN_DIR OWNER/NAME` also uploads it; the token is the Hub's own affair
+(`hf auth login` or HF_TOKEN).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, ModelCard, ModelCardData
+from huggingface_hub.errors import HfHubHTTPError
+from omegaconf import OmegaConf
+
+from pisa.launch.stages import WEIGHTS
+from pisa.reports.names import (
+    metric_label,
+    model_label,
+    order_metrics,
+    order_models,
+    order_splits,
+    split_label,
+)
+from pisa.types import PisaError
+
+RELEASE_NAME = "model.safetensors"  # what loaders of the Hub look for first
+EXTRAS = ("metrics.json", "config.yaml")
+
+
+def export_model(run: Path) -> Path:
+    """Write ``run/model``; returns it.
+
+    Raises:
+        PisaError: the run has no weights, or the folder cannot be written.
+    """
+    weights = run / WEIGHTS
+    if not weights.is_file():
+        raise PisaError(f"{run} has no {WEIGHTS}: is it the folder of a finished run?")
+    folder = run / "model"
+    try:
+        folder.mkdir(exist_ok=True)
+        shutil.copyfile(weights, folder / RELEASE_NAME)
+        for name in EXTRAS:
+            if (run / name).is_file():
+                shutil.copyfile(run / name, folder / name)
+        if (run / "adapter").is_dir():
+            shutil.copytree(run / "adapter", folder / "adapter", dirs_exist_ok=True)
+        (folder / "README.md").write_text(str(model_card(run)), encoding="utf-8")
+    except OSError as error:
+        raise PisaError(f"cannot write {folder}: {error.strerror}") from error
+    return folder
+
+
+def push_to_hub(run: Path, repository: str, *, private: bool = True) -> str:
+    """Export the run and upload it; returns the address of the commit.
+
+    Raises:
+        PisaError: no weights, no access, or no network.
+    """
+    folder = export_model(run)
+    api = HfApi()
+    try:
+        api.create_repo(repository, private=private, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repository, folder_path=folder, commit_message=f"Upload {run.name}"
+        )
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise PisaError(f"cannot upload to {repository}: {reason}") from error
+    return str(commit)
+
+
+def model_card(run: Path) -> ModelCard:
+    """What the run is, its scores with counts and intervals, and its configuration."""
+    config = run / "config.yaml"
+    settings = OmegaConf.to_container(OmegaConf.load(config)) if config.is_file() else {}
+    assert isinstance(settings, dict)
+    name = str(settings.get("name", run.name))
+    data = ModelCardData(
+        license="apache-2.0",
+        library_name="pytorch",
+        pipeline_tag="image-to-video",
+        tags=["physics", "post-training", "rectified-flow", name],
+    )
+    parts = [
+        f"---\n{data.to_yaml()}\n---",
+        f"# {name}",
+        "Denoiser of an image-to-video model, post-trained on falling objects. `model.safetensors` "
+        "has the tensor names of the base model; `adapter/`, where it is there, holds the LoRA "
+        "adapter that is merged in it.",
+        "## Scores",
+        *_scores(run / "metrics.json"),
+        "## Configuration",
+        f"```yaml\n{config.read_text(encoding='utf-8').strip()}\n```"
+        if config.is_file()
+        else "Not recorded.",
+    ]
+    return ModelCard("\n\n".join(parts) + "\n")
+
+
+def _scores(path: Path) -> list[str]:
+    if not path.is_file():
+        return ["This run was not scored."]
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    lines = ["| model | test set | metric | mean [95 %] | clips |", "|---|---|---|---|---|"]
+    for model in order_models(metrics["summary"]):
+        splits = metrics["summary"][model]
+        for split in order_splits(splits):
+            for metric in order_metrics(splits[split]):
+                cell = splits[split][metric]
+                where = f"| {model_label(model)} | {split_label(split)} | {metric_label(metric)}"
+                lines.append(f"{where} | {_value(cell)} | {cell['n']} |")
+    commit = metrics["provenance"]["commit"]
+    return [f"Protocol `{metrics['protocol']}`, commit `{commit}`.", "\n".join(lines)]
+
+
+def _value(cell: dict[str, Any]) -> str:
+    if cell["mean"] is None:
+        return "-"
+    low, high = (f"{x:.4f}" if x is not None else "-" for x in cell["ci95"])
+    return f"{cell['mean']:.4f} [{low}, {high}]"
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m pisa.launch.hub")
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument("repository", nargs="?", help="OWNER/NAME to upload to")
+    parser.add_argument("--public", action="store_true")
+    given = parser.parse_args(arguments)
+    try:
+        if given.repository is None:
+            print(export_model(given.run))
+        else:
+            print(push_to_hub(given.run, given.repository, private=not given.public))
+    except PisaError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

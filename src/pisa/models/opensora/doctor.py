@@ -1,0 +1,189 @@
+"""What training Open-Sora v1.2 takes, and what fits this machine.
+
+`python -m pisa.models.opensora.doctor [--clips N] [--gpus N] [--size PX] [--frames N]`
+
+Every number is computed: parameters are counted and the step is run on torch's "meta" device, which
+allocates nothing. Nothing is measured; a GPU takes some GB more for its context, for fragments and
+for workspaces of its kernels.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+import psutil
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from pisa.models.live_bytes import LiveBytes
+from pisa.models.opensora.stdit3 import STDiT3
+from pisa.models.opensora.vae import OpenSoraVAE
+
+GIB = 1024**3
+FLOAT32 = 4
+TOKENS = 300  # of T5
+OVERHEAD_GIB = 4.0  # assumed: CUDA context, NCCL buffers, fragments
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Bytes of one step: kept from forward for backward, and the most alive at once."""
+
+    kept: int
+    peak: int
+
+
+def count(module: nn.Module) -> int:
+    """Parameters, frozen ones included."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def components(denoiser: nn.Module) -> dict[str, int]:
+    """Parameters of STDiT3 by component."""
+    return {name: count(child) for name, child in denoiser.named_children()}
+
+
+def state_bytes(parameters: int, trainable: int) -> dict[str, int]:
+    """Float32 training state by kind, on one GPU without sharding."""
+    return {
+        "master weights": FLOAT32 * parameters,
+        "gradients": FLOAT32 * trainable,
+        "AdamW moments": 2 * FLOAT32 * trainable,
+        "EMA": FLOAT32 * trainable,
+    }
+
+
+def denoiser_activations(
+    network: STDiT3, latent: tuple[int, int, int], clips: int, checkpointing: bool
+) -> Activations:
+    """Of one forward and backward pass of a network on "meta", in its dtype."""
+    network.grad_checkpoint = checkpointing
+    dtype = network.x_embedder.proj.weight.dtype
+    frames, height, width = latent
+    with torch.device("meta"):
+        x = torch.empty(clips, network.in_channels, frames, height, width)
+        caption = torch.empty(clips, 1, TOKENS, _caption_channels(network), dtype=dtype)
+        mask = torch.ones(clips, TOKENS, dtype=torch.bool)
+        clean = torch.zeros(clips, frames, dtype=torch.bool)
+        level = torch.empty(clips)
+        fps = torch.empty(1)
+    side_px = torch.tensor([8.0 * height])
+    with _fused_attention(), LiveBytes() as live:
+        out = network(
+            x,
+            level,
+            caption,
+            mask=mask,
+            x_mask=~clean,
+            fps=fps,
+            height=side_px,
+            width=torch.tensor([8.0 * width]),
+        )
+        kept = live.now
+        out.sum().backward()
+    network.zero_grad(set_to_none=True)
+    return Activations(kept, live.peak)
+
+
+def vae_peak(vae: OpenSoraVAE, video: tuple[int, int, int]) -> int:
+    """The most bytes at once while one clip is encoded without gradient."""
+    frames, height, width = video
+    dtype = vae.scale.dtype
+    with torch.device("meta"), torch.no_grad(), _fused_attention(), LiveBytes() as live:
+        vae.encode(torch.empty(1, 3, frames, height, width, dtype=dtype), sample=True)
+    return live.peak
+
+
+def needed_bytes(state: dict[str, int], activations: Activations, vae: int, shards: int) -> int:
+    """An upper bound of one GPU's memory in a PSFT step.
+
+    Latents are encoded before the step, clip by clip. Gradients grow while activations go, so the
+    two are never there in full together as this sum has it.
+    """
+    return sum(state.values()) // shards + max(activations.peak, vae)
+
+
+def report(size: int, num_frames: int, clips: int, gpus: int) -> str:
+    """The whole table as text."""
+    with torch.device("meta"):
+        network = STDiT3(freeze_y_embedder=True, class_dropout_prob=0.0)
+        vae = OpenSoraVAE()
+    parameters = count(network)
+    trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    state = state_bytes(parameters, trainable)
+    network.to(torch.bfloat16)
+    vae.to(torch.bfloat16)
+    latent = (vae.latent_frames(num_frames), size // 8, size // 8)
+    lines = [
+        f"Open-Sora v1.2, {num_frames} frames of {size}x{size}, latents {latent}.",
+        "All numbers are computed on the meta device, none is measured.",
+        "",
+        f"STDiT3-XL/2: {parameters:,} parameters, {trainable:,} of them trained",
+        *(f"  {name:16}{n:>16,}" for name, n in components(network).items()),
+        f"VAE: {count(vae):,} parameters "
+        f"(spatial {count(vae.spatial_vae):,}, temporal {count(vae.temporal_vae):,})",
+        "",
+        "Training state, float32, one GPU unsharded (AdamW):",
+        *(f"  {name:16}{n / GIB:8.2f} GiB" for name, n in state.items()),
+        f"  {'sum':16}{sum(state.values()) / GIB:8.2f} GiB",
+        "",
+        f"Activations of the denoiser in bfloat16, {clips} clips: kept for backward / at the peak",
+    ]
+    step = {}
+    for checkpointing in (True, False):
+        step[checkpointing] = denoiser_activations(network, latent, clips, checkpointing)
+        kept, peak = step[checkpointing].kept / GIB, step[checkpointing].peak / GIB
+        name = "recomputed by block" if checkpointing else "all kept"
+        lines.append(f"  {name:22}{kept:8.1f} GiB / {peak:.1f} GiB")
+    encode = vae_peak(vae, (num_frames, size, size)) + 2 * count(vae)
+    lines += [f"VAE, weights and encoding of one clip: {encode / GIB:.2f} GiB", ""]
+    lines += _fits(state, step[True], encode, clips, gpus)
+    return "\n".join(lines)
+
+
+def _fits(
+    state: dict[str, int], activations: Activations, vae: int, clips: int, gpus: int
+) -> list[str]:
+    lines = [f"One GPU of {gpus}, {clips} clips at a time, blocks recomputed, at most:"]
+    for name, shards in (("trainer=ddp", 1), ("trainer=fsdp", gpus)):
+        need = needed_bytes(state, activations, vae, shards) / GIB + OVERHEAD_GIB
+        verdicts = [f"{where}: {'fits' if need <= room else 'too much'}" for where, room in _rooms()]
+        lines.append(f"  {name:13}{need:7.1f} GiB; " + "; ".join(verdicts))
+    lines += [
+        f"{OVERHEAD_GIB:g} GiB of that are assumed for the driver and fragments. trainer=ddp computes",
+        "by autocast: its activations between blocks are float32, up to twice those above.",
+    ]
+    return lines
+
+
+def _rooms() -> list[tuple[str, float]]:
+    if torch.cuda.is_available():
+        cards = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+        return [(f"this machine's {c.name}", c.total_memory / GIB) for c in cards[:1]]
+    memory = psutil.virtual_memory().total / GIB
+    return [("80 GiB GPU", 80.0), (f"this machine, no GPU, {memory:.0f} GiB of memory", memory)]
+
+
+def _caption_channels(network: STDiT3) -> int:
+    return network.y_embedder.y_embedding.shape[1]
+
+
+def _fused_attention() -> sdpa_kernel:
+    """Fused attention keeps no matrix of scores; GPUs choose it for these shapes."""
+    return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m pisa.models.opensora.doctor")
+    parser.add_argument("--size", type=int, default=256, help="side of a clip in pixels")
+    parser.add_argument("--frames", type=int, default=32)
+    parser.add_argument("--clips", type=int, default=64, help="per GPU and micro-batch")
+    parser.add_argument("--gpus", type=int, default=2)
+    given = parser.parse_args()
+    print(report(given.size, given.frames, given.clips, given.gpus))
+
+
+if __name__ == "__main__":
+    main()

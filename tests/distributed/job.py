@@ -1,0 +1,97 @@
+"""PSFT of the tiny Open-Sora model, alone or as one of several processes of torchrun.
+
+`torchrun --nproc-per-node=2 -m tests.distributed.job OUT` writes what rank 0 holds at the end of a
+DDP, a sharded, and a resumed sharded run; the test calls `run` for the same in one process.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch.strategies import DDPStrategy
+from omegaconf import OmegaConf
+
+from pisa.callbacks.checkpoints import ExportWeights
+from pisa.callbacks.ema import EMA
+from pisa.tasks.checkpoint_io import AtomicCheckpointIO
+from pisa.tasks.psft import PSFT
+from pisa.tasks.sharding import ShardedStrategy, whole_tensor
+from tests.tasks.toy import ToyData, make_trainer
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+CLIPS, GLOBAL_BATCH, STEPS = 12, 4, 6  # two epochs
+
+
+def tiny_opensora() -> Any:
+    torch.manual_seed(0)
+    model = instantiate(OmegaConf.load(CONFIGS / "model" / "opensora_tiny.yaml"))
+    torch.nn.init.normal_(model.denoiser.final_layer.linear.weight, std=0.05)
+    return model
+
+
+class Recorder(pl.Callback):
+    """Names of the clips of each step, and the reduced gradients before clipping."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[str]] = []
+        self.gradients: list[dict[str, torch.Tensor]] = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.seen.append(list(batch.names))
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        self.gradients.append(
+            {
+                name: whole_tensor(p.grad).clone()
+                for name, p in pl_module.denoiser.named_parameters()
+                if p.grad is not None
+            }
+        )
+
+
+def run(folder: Path, strategy: Any, world_size: int = 1, **options: Any) -> Recorder:
+    """Train; leaves `weights.safetensors` (the average), `last.ckpt` and `half.ckpt` in folder."""
+    recorder, steps = Recorder(), options.pop("max_steps", STEPS)
+    resume, accumulate = options.pop("resume", None), options.get("accumulate_grad_batches", 1)
+    trainer = make_trainer(
+        folder,
+        steps,
+        recorder,
+        EMA(0.8),
+        ExportWeights(folder / "weights.safetensors"),
+        logger=False,
+        strategy=strategy,
+        devices=world_size,
+        plugins=[AtomicCheckpointIO()],
+        **options,
+    )
+    data = ToyData(CLIPS, GLOBAL_BATCH // world_size // accumulate)
+    task = PSFT(tiny_opensora(), lr=1e-2, eps=1e-2, caption_dropout=0.3)
+    trainer.fit(task, data, ckpt_path=resume, weights_only=True)
+    trainer.save_checkpoint(folder / "last.ckpt")
+    return recorder
+
+
+def main(out: Path) -> None:
+    torch.set_num_threads(1)
+    ddp = DDPStrategy(process_group_backend="gloo", find_unused_parameters=True)
+    recorded = {"ddp": run(out / "ddp", ddp, 2)}
+    recorded["sharded"] = run(out / "sharded", ShardedStrategy(), 2)
+    run(out / "half", ShardedStrategy(), 2, max_steps=3)
+    resume = out / "half" / "last.ckpt"
+    recorded["resumed"] = run(out / "resumed", ShardedStrategy(), 2, resume=resume)
+    rank = torch.distributed.get_rank()
+    for name, recorder in recorded.items():
+        (out / name / f"seen_{rank}.json").write_text(json.dumps(recorder.seen))
+        if rank == 0:
+            torch.save(recorder.gradients, out / name / "gradients.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
