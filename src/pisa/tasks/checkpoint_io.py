@@ -6,6 +6,7 @@ import os
 import pickle
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 os.fsync(file.fileno())
             os.replace(partial, target)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as the latter
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink()
             raise PisaError(f"cannot write the checkpoint {target}: {error}") from error
 
     def load_checkpoint(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -76,7 +77,8 @@ class LatentStore:
             partial.write_bytes(content)
             os.replace(partial, path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink()
             raise PisaError(f"cannot write the latent cache {path}: {error.strerror}") from error
 
 

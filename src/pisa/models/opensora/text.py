@@ -10,6 +10,7 @@ import html
 import re
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -127,7 +128,8 @@ class T5TextEncoder:
             save_file(tensors, partial)
             partial.replace(self.cache_file)
         except (OSError, SafetensorError) as error:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink()
             raise PisaError(f"cannot write the caption cache {self.cache_file}: {error}") from error
 
     def _missing(self, texts: list[str]) -> list[str]:

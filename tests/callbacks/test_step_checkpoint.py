@@ -1,0 +1,110 @@
+"""A checkpoint covers its step's log and validation; damaged ones are one sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pisa.callbacks.checkpoints import StepCheckpoint, newest_checkpoint
+from pisa.callbacks.csv_logger import CSVLogger
+from pisa.callbacks.ema import EMA
+from pisa.tasks.checkpoint_io import AtomicCheckpointIO
+from pisa.tasks.psft import PSFT
+from pisa.types import PisaError
+from tests.tasks.toy import ToyData, make_trainer, toy_model
+
+
+class Crash(Exception):
+    pass
+
+
+def run(folder: Path, steps: int = 10, crash_at: str | None = None, **options) -> Path:
+    """A run with a checkpoint every 2 steps and validation every 4; goes on where it stopped."""
+    task = PSFT(toy_model(), lr=1e-2)
+    step, _, hook = (crash_at or "0 none").partition(" ")
+
+    def crash(*args, **kwargs):
+        if task.global_step == int(step):
+            raise Crash
+
+    if crash_at:
+        setattr(task, hook, crash)
+    trainer = make_trainer(
+        folder,
+        steps,
+        EMA(0.9),
+        StepCheckpoint(folder / "checkpoints", 2),
+        logger=CSVLogger(folder, name="", version="csv"),
+        enable_checkpointing=True,
+        plugins=[AtomicCheckpointIO()],
+        **{"val_check_interval": 4} | options,
+    )
+    checkpoint = newest_checkpoint(folder / "checkpoints")
+    data = ToyData(num_clips=7, loaders=2)
+    try:
+        trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True)
+    except Crash:
+        return folder
+    trainer.save_checkpoint(folder / "end.ckpt")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "crash_at",
+    ["4 on_validation_start", "4 on_validation_epoch_end", "4 on_train_batch_start", "5 on_train_batch_end"],
+)
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_crash_anywhere_leaves_no_trace_after_a_resume(tmp_path, crash_at, accumulate):
+    options = {"accumulate_grad_batches": accumulate, "val_check_interval": 4 * accumulate}
+    straight = run(tmp_path / "straight", **options)
+    crashed = run(tmp_path / "crashed", crash_at=crash_at, **options)
+    assert not (crashed / "end.ckpt").exists()
+    run(crashed, **options)
+    logs = [(f / "csv" / "metrics.csv").read_text() for f in (straight, crashed)]
+    assert logs[0] == logs[1]
+    assert logs[0].count("\n") > 10 and "val/loss" in logs[0]
+    a, b = (torch.load(f / "end.ckpt", weights_only=True) for f in (straight, crashed))
+    for part in ("state_dict", "ema_denoiser"):
+        assert all(torch.equal(a[part][k], b[part][k]) for k in a[part])
+
+
+def test_the_newest_alone_is_kept(tmp_path):
+    folder = run(tmp_path)
+    assert [p.name for p in (folder / "checkpoints").iterdir()] == ["step_000008.ckpt"]
+    assert newest_checkpoint(tmp_path / "nothing") is None
+
+
+@pytest.mark.parametrize("keep", [0, 0.3, 0.97])
+def test_a_truncated_checkpoint_is_one_sentence(tmp_path, keep):
+    folder = run(tmp_path, steps=3)
+    path = newest_checkpoint(folder / "checkpoints")
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content))])
+    with pytest.raises(PisaError, match=r"cannot resume from .*step_000002\.ckpt, which is damaged"):
+        run(folder, steps=5)
+
+
+def test_a_checkpoint_with_code_in_it_is_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (print, ("unpickled",))
+
+    torch.save({"state_dict": Evil()}, tmp_path / "evil.ckpt")
+    with pytest.raises(PisaError, match="no training checkpoint"):
+        AtomicCheckpointIO().load_checkpoint(tmp_path / "evil.ckpt", weights_only=False)
+
+
+def test_a_checkpoint_is_whole_or_absent(tmp_path):
+    class Breaks:
+        def __reduce__(self):
+            raise RuntimeError("disk full")
+
+    path = tmp_path / "step.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"a": torch.zeros(2)}, path)
+    before = path.read_bytes()
+    with pytest.raises(PisaError, match="cannot write the checkpoint"):
+        AtomicCheckpointIO().save_checkpoint({"a": torch.ones(2), "b": Breaks()}, path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["step.ckpt"]

@@ -1,0 +1,148 @@
+"""LoRA on any denoiser: merged weights give the adapter's output, files hold what belongs there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from safetensors.torch import load_file
+
+from pisa.callbacks.checkpoints import ExportWeights
+from pisa.callbacks.ema import EMA
+from pisa.models.lora import add_lora, has_lora, linear_layers_of_blocks, merged_state
+from pisa.tasks.psft import PSFT
+from pisa.tasks.weights import load_denoiser
+from pisa.types import PisaError
+from tests.tasks.test_psft import fit
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "model"
+
+
+def model_of(name: str):
+    torch.manual_seed(0)
+    return instantiate(OmegaConf.load(CONFIGS / f"{name}.yaml"), **({"weights": None} if name == "tiny" else {}))
+
+
+def randomised(denoiser):
+    """B starts at zero; another value makes the adapter do something."""
+    for name, parameter in denoiser.named_parameters():
+        if ".lora_B." in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return denoiser
+
+
+def velocity(model, batch_size: int = 2):
+    """Of a fixed input, with the output layer opened (it starts at zero)."""
+    generator = torch.Generator().manual_seed(1)
+    shape = model.latent_shape(16, 64, 64)
+    x = torch.randn(batch_size, *shape, generator=generator)
+    clean = torch.zeros(batch_size, shape[1], dtype=torch.bool)
+    clean[:, 0] = True
+    condition = model.encode_captions(["a video of an object dropping"] * batch_size)
+    level = torch.tensor([0.3, 0.9])
+    with torch.no_grad():
+        return model.velocity(x, level, condition, clean, fps_hz=16.0)
+
+
+def opened(model):
+    last = getattr(model.denoiser, "head", None) or model.denoiser.final_layer.linear
+    torch.nn.init.normal_(last.weight, std=0.1)
+    return model
+
+
+@pytest.mark.parametrize("name", ["tiny", "opensora_tiny"])
+def test_merged_weights_give_the_adapters_output(name):
+    model = opened(model_of(name)).eval()
+    base = velocity(model)
+    plain = {k: v.clone() for k, v in model.denoiser.state_dict().items()}
+    add_lora(model.denoiser, rank=4, alpha=8)
+    torch.testing.assert_close(velocity(model), base)  # B is zero
+    randomised(model.denoiser)
+    adapted = velocity(model)
+    assert (adapted - base).abs().max() > 1e-2
+    merged = merged_state(model.denoiser)
+    assert merged.keys() == plain.keys()
+    plain_model = opened(model_of(name)).eval()
+    plain_model.denoiser.load_state_dict(merged)
+    torch.testing.assert_close(velocity(plain_model), adapted, rtol=1e-4, atol=1e-5)
+    changed = {k for k in plain if not torch.equal(plain[k], merged[k])}
+    assert changed == {f"{k}.weight" for k in linear_layers_of_blocks(plain_model.denoiser)}
+
+
+def test_only_the_adapter_is_trained_averaged_and_kept(tmp_path):
+    from tests.distributed.job import tiny_opensora
+
+    model = tiny_opensora()
+    base = {k: v.clone() for k, v in model.denoiser.state_dict().items()}
+    add_lora(model.denoiser, rank=2, targets=["qkv"])
+    export = tmp_path / "weights.safetensors"
+    trainer = fit(PSFT(model, lr=1e-2), 3, callbacks=[EMA(0.5), ExportWeights(export)])
+    assert all(
+        torch.equal(value, base[name.replace(".base_layer.", ".")])
+        for name, value in model.denoiser.state_dict().items()
+        if ".lora_" not in name
+    )
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    for part in ("state_dict", "ema_denoiser"):
+        assert len(checkpoint[part]) == 8  # A and B of four blocks
+        assert all(".lora_" in name for name in checkpoint[part])
+    assert load_file(export).keys() == base.keys()
+    fresh = tiny_opensora()
+    load_denoiser(fresh.denoiser, export)  # stage 2 and eval.py start from it
+    adapter = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert len(adapter) == 8
+    assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["r"] == 2
+    with pytest.raises(PisaError, match=r"weights\.safetensors of that run"):
+        load_denoiser(fresh.denoiser, tmp_path / "last.ckpt")
+
+
+def test_peft_reads_the_adapter(tmp_path):
+    from peft import PeftModel
+
+    from tests.distributed.job import tiny_opensora
+
+    model = add_to(tiny_opensora(), tmp_path)
+    expected = velocity(model)
+    other = tiny_opensora().eval()
+    PeftModel.from_pretrained(other.denoiser, tmp_path / "adapter")
+    torch.testing.assert_close(velocity(other), expected)
+
+
+def add_to(model, folder: Path):
+    from pisa.tasks.weights import save_adapter
+
+    randomised(add_lora(model.denoiser, rank=2))
+    save_adapter(folder / "adapter", model.denoiser)
+    return model.eval()
+
+
+def test_a_lora_run_resumes_bit_for_bit(tmp_path):
+    from tests.distributed.job import tiny_opensora
+
+    def run(steps, ckpt=None):
+        model = tiny_opensora()
+        add_lora(model.denoiser, rank=2)
+        trainer = fit(PSFT(model, lr=1e-2), steps, ckpt, callbacks=[EMA(0.9)], num_clips=7)
+        return model.denoiser.state_dict(), trainer
+
+    whole, _ = run(4)
+    run(2)[1].save_checkpoint(tmp_path / "half.ckpt")
+    resumed, _ = run(4, tmp_path / "half.ckpt")
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
+def test_mistakes():
+    model = model_of("opensora_tiny")
+    with pytest.raises(PisaError, match="cannot add LoRA"):
+        add_lora(model.denoiser, rank=2, targets=["no_such_layer"])
+    with pytest.raises(PisaError, match="no blocks"):
+        linear_layers_of_blocks(torch.nn.Linear(2, 2))
+    add_lora(model.denoiser, rank=2)
+    assert has_lora(model.denoiser)
+    with pytest.raises(PisaError, match="already"):
+        add_lora(model.denoiser, rank=2)
