@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import random
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -68,6 +72,34 @@ def test_a_crash_anywhere_leaves_no_trace_after_a_resume(tmp_path, crash_at, acc
     a, b = (torch.load(f / "end.ckpt", weights_only=True) for f in (straight, crashed))
     for part in ("state_dict", "ema_denoiser"):
         assert all(torch.equal(a[part][k], b[part][k]) for k in a[part])
+
+
+def test_kill_9_at_a_random_moment_and_a_resume_repeat_the_run(tmp_path):
+    """A process of its own, killed from outside three times; the last one runs to the end."""
+    steps, rng = 60, random.Random()
+    straight, killed = run(tmp_path / "straight", steps), tmp_path / "killed"
+    resumed_from = []
+    for _ in range(3):
+        process = multiprocessing.get_context("fork").Process(target=run, args=(killed, steps))
+        process.start()
+        before = newest_checkpoint(killed / "checkpoints")
+        while newest_checkpoint(killed / "checkpoints") == before and process.is_alive():
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.03))
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        resumed_from.append(newest_checkpoint(killed / "checkpoints"))
+    assert not (killed / "end.ckpt").exists()
+    assert len(set(resumed_from)) == 3  # each killed run had got further
+    run(killed, steps)
+    logs = [(f / "csv" / "metrics.csv").read_bytes() for f in (straight, killed)]
+    assert logs[0] == logs[1]
+    a, b = (torch.load(f / "end.ckpt", weights_only=True) for f in (straight, killed))
+    for part in ("state_dict", "ema_denoiser"):
+        assert all(torch.equal(a[part][k], b[part][k]) for k in a[part])
+    states = [c["optimizer_states"][0]["state"] for c in (a, b)]
+    assert all(torch.equal(states[0][i][k], states[1][i][k]) for i in states[0] for k in states[0][i])
 
 
 def test_the_newest_alone_is_kept(tmp_path):

@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 
 from pisa.callbacks.checkpoints import ExportWeights
 from pisa.callbacks.ema import EMA
+from pisa.callbacks.evaluation import ModelSource
 from pisa.tasks.checkpoint_io import AtomicCheckpointIO
 from pisa.tasks.psft import PSFT
 from pisa.tasks.sharding import ShardedStrategy, whole_tensor
@@ -55,6 +56,15 @@ class Recorder(pl.Callback):
         )
 
 
+class GenerateOnRankZero(pl.Callback):
+    """As `SampleVideos`: one rank runs the network, the others don't. Sharding must not hang."""
+
+    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, which=0):
+        if trainer.is_global_zero:
+            source = ModelSource(pl_module.model, num_steps=1, guidance=1.0)
+            assert source(batch, seed=0).isfinite().all()
+
+
 def run(folder: Path, strategy: Any, world_size: int = 1, **options: Any) -> Recorder:
     """Train; leaves `weights.safetensors` (the average), `last.ckpt` and `half.ckpt` in folder."""
     recorder, steps = Recorder(), options.pop("max_steps", STEPS)
@@ -64,6 +74,7 @@ def run(folder: Path, strategy: Any, world_size: int = 1, **options: Any) -> Rec
         steps,
         recorder,
         EMA(0.8),
+        GenerateOnRankZero(),
         ExportWeights(folder / "weights.safetensors"),
         logger=False,
         strategy=strategy,
@@ -71,7 +82,8 @@ def run(folder: Path, strategy: Any, world_size: int = 1, **options: Any) -> Rec
         plugins=[AtomicCheckpointIO()],
         **options,
     )
-    data = ToyData(CLIPS, GLOBAL_BATCH // world_size // accumulate)
+    # Three clips in batches of two: rank 0 has one clip more to validate.
+    data = ToyData(CLIPS, GLOBAL_BATCH // world_size // accumulate, loaders=1)
     task = PSFT(tiny_opensora(), lr=1e-2, eps=1e-2, caption_dropout=0.3)
     trainer.fit(task, data, ckpt_path=resume, weights_only=True)
     trainer.save_checkpoint(folder / "last.ckpt")
@@ -86,6 +98,8 @@ def main(out: Path) -> None:
     run(out / "half", ShardedStrategy(), 2, max_steps=3)
     resume = out / "half" / "last.ckpt"
     recorded["resumed"] = run(out / "resumed", ShardedStrategy(), 2, resume=resume)
+    bfloat16 = ShardedStrategy(param_dtype="bfloat16")
+    recorded["bfloat16"] = run(out / "bfloat16", bfloat16, 2, max_steps=1)
     rank = torch.distributed.get_rank()
     for name, recorder in recorded.items():
         (out / name / f"seen_{rank}.json").write_text(json.dumps(recorder.seen))

@@ -80,6 +80,18 @@ def test_a_resumed_sharded_run_repeats_the_uninterrupted_one(together):
     assert all(torch.equal(states[0][i][k], states[1][i][k]) for i in states[0] for k in states[0][i])
 
 
+def test_bfloat16_arithmetic_with_float32_master_weights(alone, together):
+    """Gradients agree to bfloat16's 8 bits; what is kept is float32."""
+    found = torch.load(together / "bfloat16" / "gradients.pt", weights_only=True)[0]
+    expected = alone[1].gradients[0]
+    both = [torch.cat([g[name].flatten() for name in expected]) for g in (found, expected)]
+    assert torch.nn.functional.cosine_similarity(*both, dim=0) > 0.999
+    assert not torch.allclose(*both, rtol=0, atol=1e-6)
+    kept = torch.load(together / "bfloat16" / "last.ckpt", weights_only=True)
+    for part in ("state_dict", "ema_denoiser"):
+        assert {value.dtype for value in kept[part].values()} == {torch.float32}
+
+
 def test_nobody_sees_a_clip_twice_in_an_epoch(alone, together):
     ranks = [json.loads((together / "ddp" / f"seen_{rank}.json").read_text()) for rank in (0, 1)]
     steps = [list(chain(*parts)) for parts in zip(*ranks, strict=True)]

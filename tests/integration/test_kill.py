@@ -1,4 +1,7 @@
-"""kill -9 in the middle of `train.py` and the same command again: the same weights and logs."""
+"""kill -9 in the middle of `train.py` and the same command again: the same weights and logs.
+
+tests/callbacks/test_step_checkpoint.py does the same with a toy model in seconds.
+"""
 
 from __future__ import annotations
 
@@ -104,19 +107,5 @@ def test_killed_three_times_at_random_and_resumed(tmp_path):
         assert 0 < logged < STEPS
     run = finish(tmp_path, "killed", f"psft.task.latent_cache_dir={tmp_path}/z")
     assert run.name == reference.name
-    assert_same(run, reference)
-    assert len(rows(run)) == STEPS
-
-
-def test_killed_once_and_resumed(tmp_path):
-    """The straight run shares the machine with the killed one, to be short."""
-    straight = start(tmp_path, "straight", f"data_dir={tmp_path}/data")
-    try:
-        assert straight.wait(timeout=280) == 0, (tmp_path / "straight.log").read_text()[-3000:]
-    finally:
-        straight.kill()
-    reference = next((tmp_path / "straight").glob("psft-*"))
-    assert 0 < kill_at_random(tmp_path, "killed", random.Random()) < STEPS
-    run = finish(tmp_path, "killed")
     assert_same(run, reference)
     assert len(rows(run)) == STEPS
