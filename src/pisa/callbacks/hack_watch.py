@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
+from pisa.models.lora import merged_state
 from pisa.tasks.oro import ORO, first_frames
 from pisa.tasks.reward_terms import reward_name
 from pisa.tasks.training import denoiser_of
@@ -158,7 +159,10 @@ class HackWatch(Checkpoint):
         if self.detector.add(Verdict(step, reward, judge, clips)):
             metadata = {"task": type(pl_module).__name__, "step": str(step), "judge": str(judge)}
             save_denoiser(
-                self.folder / BEST, denoiser_of(pl_module), metadata, write=trainer.is_global_zero
+                self.folder / BEST,
+                merged_state(denoiser_of(pl_module)),
+                metadata,
+                write=trainer.is_global_zero,
             )
         self._report(trainer, {"reward": reward, "judge": judge, "clips": clips})
 
