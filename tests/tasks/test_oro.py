@@ -82,7 +82,8 @@ def test_gradient_windows():
     assert LastSteps(2)(4, generator) == [2, 3]
     assert LastSteps(9)(4, generator) == [0, 1, 2, 3]
     assert FirstSteps(2)(4, generator) == [0, 1]
-    assert SpreadSteps(4)(10, generator) == [0, 2, 5, 7]
+    assert SpreadSteps(4)(10, generator) == [0, 3, 6, 9]
+    assert SpreadSteps(1)(10, generator) == [0]
     assert SpreadSteps(9)(3, generator) == [0, 1, 2]
     drawn = [tuple(RandomSteps(2)(4, generator)) for _ in range(50)]
     assert {len(set(steps)) for steps in drawn} == {2}

@@ -49,14 +49,14 @@ class FirstSteps:
 
 
 class SpreadSteps:
-    """``k`` steps evenly over the chain, the first among them (deviation)."""
+    """``k`` steps evenly over the chain, both ends among them; one is the first (deviation)."""
 
     def __init__(self, k: int) -> None:
         self.k = _positive(k)
 
     def __call__(self, num_steps: int, generator: torch.Generator) -> list[int]:
         k = min(self.k, num_steps)
-        return [i * num_steps // k for i in range(k)]
+        return [i * (num_steps - 1) // max(1, k - 1) for i in range(k)]
 
 
 class RandomSteps:
