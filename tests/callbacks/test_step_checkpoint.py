@@ -57,7 +57,12 @@ def run(folder: Path, steps: int = 10, crash_at: str | None = None, **options) -
 
 @pytest.mark.parametrize(
     "crash_at",
-    ["4 on_validation_start", "4 on_validation_epoch_end", "4 on_train_batch_start", "5 on_train_batch_end"],
+    [
+        "4 on_validation_start",
+        "4 on_validation_epoch_end",
+        "4 on_train_batch_start",
+        "5 on_train_batch_end",
+    ],
 )
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_crash_anywhere_leaves_no_trace_after_a_resume(tmp_path, crash_at, accumulate):
@@ -99,7 +104,9 @@ def test_kill_9_at_a_random_moment_and_a_resume_repeat_the_run(tmp_path):
     for part in ("state_dict", "ema_denoiser"):
         assert all(torch.equal(a[part][k], b[part][k]) for k in a[part])
     states = [c["optimizer_states"][0]["state"] for c in (a, b)]
-    assert all(torch.equal(states[0][i][k], states[1][i][k]) for i in states[0] for k in states[0][i])
+    assert all(
+        torch.equal(states[0][i][k], states[1][i][k]) for i in states[0] for k in states[0][i]
+    )
 
 
 def test_the_newest_alone_is_kept(tmp_path):
@@ -114,7 +121,9 @@ def test_a_truncated_checkpoint_is_one_sentence(tmp_path, keep):
     path = newest_checkpoint(folder / "checkpoints")
     content = path.read_bytes()
     path.write_bytes(content[: int(keep * len(content))])
-    with pytest.raises(PisaError, match=r"cannot resume from .*step_000002\.ckpt, which is damaged"):
+    with pytest.raises(
+        PisaError, match=r"cannot resume from .*step_000002\.ckpt, which is damaged"
+    ):
         run(folder, steps=5)
 
 

@@ -77,7 +77,9 @@ def test_a_resumed_sharded_run_repeats_the_uninterrupted_one(together):
         assert all(torch.equal(resumed[part][k], whole[part][k]) for k in whole[part])
     states = [c["optimizer_states"][0]["state"] for c in (whole, resumed)]
     assert states[0].keys() == states[1].keys()
-    assert all(torch.equal(states[0][i][k], states[1][i][k]) for i in states[0] for k in states[0][i])
+    assert all(
+        torch.equal(states[0][i][k], states[1][i][k]) for i in states[0] for k in states[0][i]
+    )
 
 
 def test_bfloat16_arithmetic_with_float32_master_weights(alone, together):

@@ -5,7 +5,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pisa.models.opensora.text import INFERENCE_SUFFIX, T5TextEncoder, clean_caption
+from pisa.models.opensora.text import (
+    INFERENCE_SUFFIX,
+    TRAINING_PROMPT,
+    T5TextEncoder,
+    clean_caption,
+)
 from pisa.types import PisaError
 
 
@@ -80,3 +85,40 @@ def test_damaged_cache_is_named(tmp_path):
     (tmp_path / "captions.safetensors").write_bytes(b"no")
     with pytest.raises(PisaError, match="caption cache"):
         T5TextEncoder(cache_file=tmp_path / "captions.safetensors")
+
+
+class CountingEncoder:
+    """Stands where T5 does: how often it was asked."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, input_ids, attention_mask):
+        self.calls += 1
+        hidden = input_ids[..., None].float().expand(-1, -1, 4)
+        return type("Output", (), {"last_hidden_state": hidden})()
+
+
+class LengthTokenizer:
+    def __call__(self, texts, max_length, **options):
+        ids = torch.tensor([[min(len(t), max_length)] * max_length for t in texts])
+        tokens = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        return type("Tokens", (dict,), {"to": lambda self, device: self})(tokens)
+
+
+def test_the_training_prompt_is_embedded_once_and_the_encoder_let_go(tmp_path):
+    path = tmp_path / "captions" / "t5.safetensors"
+    first = T5TextEncoder(
+        cache_file=path, max_length=3, encoder=CountingEncoder(), tokenizer=LengthTokenizer()
+    )
+    counter = first.encoder
+    waiting = T5TextEncoder("nowhere/at-all", cache_file=path, max_length=3)  # another rank
+    first.prepare([TRAINING_PROMPT])
+    assert counter.calls == 1 and first.encoder is None and first.tokenizer is None
+    expected = first([TRAINING_PROMPT])
+    assert torch.equal(waiting([TRAINING_PROMPT]).embedding, expected.embedding)
+    assert waiting.encoder is None
+    later = T5TextEncoder("nowhere/at-all", cache_file=path, max_length=3)
+    later.prepare([TRAINING_PROMPT])
+    assert later.encoder is None
+    assert [p.name for p in path.parent.iterdir()] == ["t5.safetensors"]

@@ -24,7 +24,9 @@ CONFIGS = Path(__file__).parents[2] / "configs" / "model"
 
 def model_of(name: str):
     torch.manual_seed(0)
-    return instantiate(OmegaConf.load(CONFIGS / f"{name}.yaml"), **({"weights": None} if name == "tiny" else {}))
+    return instantiate(
+        OmegaConf.load(CONFIGS / f"{name}.yaml"), **({"weights": None} if name == "tiny" else {})
+    )
 
 
 def randomised(denoiser):

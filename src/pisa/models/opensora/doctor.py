@@ -10,6 +10,7 @@ for workspaces of its kernels.
 from __future__ import annotations
 
 import argparse
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import psutil
@@ -149,7 +150,9 @@ def _fits(
     lines = [f"One GPU of {gpus}, {clips} clips at a time, blocks recomputed, at most:"]
     for name, shards in (("trainer=ddp", 1), ("trainer=fsdp", gpus)):
         need = needed_bytes(state, activations, vae, shards) / GIB + OVERHEAD_GIB
-        verdicts = [f"{where}: {'fits' if need <= room else 'too much'}" for where, room in _rooms()]
+        verdicts = [
+            f"{where}: {'fits' if need <= room else 'too much'}" for where, room in _rooms()
+        ]
         lines.append(f"  {name:13}{need:7.1f} GiB; " + "; ".join(verdicts))
     lines += [
         f"{OVERHEAD_GIB:g} GiB of that are assumed for the driver and fragments. trainer=ddp computes",
@@ -170,7 +173,7 @@ def _caption_channels(network: STDiT3) -> int:
     return network.y_embedder.y_embedding.shape[1]
 
 
-def _fused_attention() -> sdpa_kernel:
+def _fused_attention() -> AbstractContextManager[None]:
     """Fused attention keeps no matrix of scores; GPUs choose it for these shapes."""
     return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION])
 

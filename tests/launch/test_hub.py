@@ -1,0 +1,89 @@
+"""A run as a model: names of the release, a card with scores, upload (mocked)."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from safetensors.torch import load_file, save_file
+
+from pisa.launch import hub
+from pisa.models.opensora import STDiT3
+from pisa.models.opensora.checkpoint import load_checkpoint
+from pisa.types import PisaError
+
+SIZES = {"hidden_size": 32, "depth": 1, "num_heads": 2, "caption_channels": 16}
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = tmp_path / "psft-12345678"
+    folder.mkdir()
+    torch.manual_seed(0)
+    save_file(STDiT3(**SIZES).state_dict(), folder / "weights.safetensors")
+    (folder / "config.yaml").write_text("name: psft\nseed: 7\nlr: 0.0001\n")
+    cell = {"mean": 0.048, "ci95": [0.038, 0.06], "n": 30}
+    none = {"mean": None, "ci95": [None, None], "n": 0}
+    metrics = {
+        "schema": 1,
+        "protocol": "official",
+        "summary": {"psft": {"sim_seen": {"l2": cell, "time_error": none}}},
+        "provenance": {"commit": "abc123"},
+    }
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    return folder
+
+
+def test_the_export_loads_as_the_release_does(run):
+    folder = hub.export_model(run)
+    loaded = load_checkpoint(STDiT3(**SIZES), folder)
+    for name, value in load_file(run / "weights.safetensors").items():
+        assert torch.equal(loaded.state_dict()[name], value)
+    assert {p.name for p in folder.iterdir()} == {
+        "model.safetensors",
+        "README.md",
+        "config.yaml",
+        "metrics.json",
+    }
+
+
+def test_the_card_has_scores_with_counts_and_the_configuration(run):
+    card = ModelCard.load(hub.export_model(run) / "README.md")
+    assert card.data.pipeline_tag == "image-to-video" and "psft" in card.data.tags
+    assert "| PSFT | Sim (seen) | L2 | 0.0480 [0.0380, 0.0600] | 30 |" in card.text
+    assert "| PSFT | Sim (seen) | Time error | - | 0 |" in card.text
+    assert "seed: 7" in card.text and "abc123" in card.text
+    (run / "metrics.json").unlink()
+    assert "not scored" in hub.model_card(run).text
+
+
+def test_push_uploads_the_export_privately(run, monkeypatch):
+    calls = []
+
+    class Api:
+        def create_repo(self, repository, **options):
+            calls.append((repository, options))
+
+        def upload_folder(self, *, repo_id, folder_path, **options):
+            calls.append((repo_id, sorted(p.name for p in folder_path.iterdir())))
+            return "https://hub/commit"
+
+    monkeypatch.setattr(hub, "HfApi", Api)
+    assert hub.push_to_hub(run, "me/falling") == "https://hub/commit"
+    assert calls[0] == ("me/falling", {"private": True, "exist_ok": True})
+    assert calls[1][0] == "me/falling" and "model.safetensors" in calls[1][1]
+
+
+def test_no_network_and_no_weights_are_one_sentence(run, monkeypatch):
+    class Api:
+        def create_repo(self, repository, **options):
+            raise ConnectionError("no route\nto host")
+
+    monkeypatch.setattr(hub, "HfApi", Api)
+    with pytest.raises(PisaError, match=r"cannot upload to me/falling: no route to host"):
+        hub.push_to_hub(run, "me/falling")
+    (run / "weights.safetensors").unlink()
+    with pytest.raises(PisaError, match="has no weights"):
+        hub.export_model(run)

@@ -1,0 +1,87 @@
+"""Memory by counting on the meta device, against closed forms and the released sizes."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from pisa.models.live_bytes import LiveBytes
+from pisa.models.opensora import STDiT3
+from pisa.models.opensora.doctor import (
+    Activations,
+    count,
+    denoiser_activations,
+    needed_bytes,
+    state_bytes,
+)
+
+
+def test_live_bytes_of_linear_layers():
+    """Each of three layers keeps its input (the first one's existed) and a GELU keeps its own."""
+    with torch.device("meta"):
+        network = nn.Sequential(*[nn.Sequential(nn.Linear(8, 8), nn.GELU()) for _ in range(3)])
+        x = torch.empty(10, 8)
+    size = 10 * 8 * 4
+    with LiveBytes() as live:
+        out = network(x)
+        assert live.now == 6 * size  # three outputs of linear layers, three of GELUs
+        del out
+        assert live.now == 0
+    assert live.peak == 6 * size
+
+
+def test_views_and_in_place_results_count_once():
+    with torch.device("meta"), LiveBytes() as live:
+        x = torch.empty(4, 4)
+        y = x.view(16).add_(1)
+        assert live.now == 64
+        del x, y
+        assert live.now == 0
+
+
+def test_recomputing_keeps_block_inputs_only():
+    with torch.device("meta"):
+        blocks = [nn.Sequential(nn.Linear(8, 64), nn.GELU(), nn.Linear(64, 8)) for _ in range(5)]
+        x = torch.empty(10, 8, requires_grad=True)
+    with LiveBytes() as live:
+        hidden = x
+        for block in blocks:
+            hidden = checkpoint(block, hidden, use_reentrant=False)
+        assert live.now == 5 * 10 * 8 * 4
+
+
+def test_activations_grow_with_clips_and_shrink_with_recomputing():
+    with torch.device("meta"):
+        network = STDiT3(hidden_size=64, depth=3, num_heads=4, caption_channels=16)
+    latent = (4, 8, 8)
+    kept, recomputed, double = (
+        denoiser_activations(network, latent, clips, checkpointing)
+        for clips, checkpointing in ((4, False), (4, True), (8, True))
+    )
+    assert kept.kept > 5 * recomputed.kept
+    assert kept.peak > recomputed.peak > recomputed.kept
+    assert 1.9 < double.kept / recomputed.kept <= 2.0
+
+
+def test_each_block_adds_its_input_and_nothing_more():
+    kept = []
+    for depth in (3, 6):
+        with torch.device("meta"):
+            network = STDiT3(hidden_size=64, depth=depth, num_heads=4, caption_channels=16)
+        kept.append(denoiser_activations(network, (4, 8, 8), 4, checkpointing=True).kept)
+    one_input = 4 * 4 * 16 * 64 * 4  # clips, frames, patches, channels, bytes
+    assert kept[1] - kept[0] == 6 * one_input  # three more of each kind
+
+
+def test_state_of_the_released_size():
+    with torch.device("meta"):
+        network = STDiT3(freeze_y_embedder=True)
+    parameters = count(network)
+    assert parameters == 1_207_643_972  # ../parity/data/stdit3_xl2_keys.json.gz
+    trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    state = state_bytes(parameters, trainable)
+    assert sum(state.values()) == 4 * parameters + 16 * trainable
+    alone, halved = (needed_bytes(state, Activations(0, 100), 50, n) for n in (1, 2))
+    assert alone == sum(state.values()) + 100
+    assert halved == sum(state.values()) // 2 + 100
