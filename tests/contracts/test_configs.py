@@ -27,6 +27,23 @@ def test_every_experiment_composes_and_names_its_stages(experiment):
     OmegaConf.to_container(cfg, resolve=True)
 
 
+@pytest.mark.parametrize("experiment", [n for n in names("experiment") if n.startswith("psft")])
+def test_every_psft_experiment_composes_at_paper_scale(experiment):
+    cfg = compose(f"experiment={experiment}", "scale=paper", "run_dir=x")
+    OmegaConf.to_container(cfg, resolve=True)
+    assert (cfg.psft.batch_size, cfg.psft.max_steps, cfg.psft.task.lr) == (128, 5000, 1e-4)
+    clips = cfg.psft.get("data", {}).get("num_train_clips") or 5000
+    assert cfg.simulation.datasets.psft.num_clips >= clips
+    assert (cfg.model.denoiser is None) == (experiment == "psft_random_init")
+
+
+@pytest.mark.parametrize("trainer", names("trainer"))
+def test_every_trainer_composes_and_places_clips_itself(trainer):
+    cfg = compose("experiment=psft", f"trainer={trainer}")
+    assert cfg.trainer.use_distributed_sampler is False
+    assert cfg.trainer.gradient_clip_val == 1.0
+
+
 @pytest.mark.parametrize("entry", ["train", "eval", "simulate"])
 def test_every_entry_point_composes(entry):
     assert compose(name=entry).data_dir == "data"

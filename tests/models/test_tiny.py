@@ -175,3 +175,15 @@ def test_the_null_prompt_has_a_row_per_clip():
     condition = small().null_condition(3)
     assert condition.embedding.shape == (3, 4, 8)
     assert condition.mask.all()
+
+
+def test_clips_of_another_size_or_length_are_one_sentence():
+    denoiser = small().denoiser
+    caption, mask = torch.zeros(1, 4, 8), torch.ones(1, 4, dtype=torch.bool)
+    for shape, message in (
+        ((1, 4, 4, 8, 8), "latents of 4x4, not 8x8"),
+        ((1, 4, 4, 4, 8), "latents of 4x4, not 4x8"),
+        ((1, 4, 6, 4, 4), "makes 4 frames, not 6"),
+    ):
+        with pytest.raises(PisaError, match=message):
+            denoiser(torch.zeros(shape), torch.tensor([0.5]), caption, mask)

@@ -16,7 +16,7 @@ from pisa.tasks.psft import PSFT
 from pisa.tasks.rectified_flow import RectifiedFlowLoss, drop_captions
 from pisa.tasks.seeding import generator_of
 from pisa.tasks.weights import load_denoiser
-from pisa.types import PisaError
+from pisa.types import Condition, PisaError
 from tests.tasks.toy import ToyData, falling_batch, make_trainer, toy_model
 
 
@@ -120,6 +120,16 @@ def test_caption_dropout_puts_the_null_prompt_in_the_dropped_rows():
     fit(PSFT(model, lr=1e-4, caption_dropout=0.5), 30)
     rows = torch.cat(model.condition_rows)
     assert 0.25 < (rows == 0).float().mean() < 0.75
+
+
+def test_a_null_prompt_with_an_empty_mask_takes_that_of_its_caption():
+    """As Open-Sora trains: the adapter's null prompt has an empty mask."""
+    embedding = torch.ones(2, 3, 4)
+    caption = Condition(embedding, torch.tensor([[True, True, False], [True, False, False]]))
+    null = Condition(0 * embedding, torch.zeros(2, 3, dtype=torch.bool))
+    mixed = drop_captions(caption, null, torch.tensor([True, False]))
+    assert torch.equal(mixed.mask, caption.mask)
+    assert mixed.embedding.sum(dim=(1, 2)).tolist() == [0, 12]
 
 
 def test_resume_equals_the_uninterrupted_run(tmp_path):

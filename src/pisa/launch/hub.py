@@ -1,7 +1,7 @@
 """A trained run as a model on the Hugging Face Hub, or as a folder that looks like one.
 
-`python -m pisa.launch.hub RUN_DIR` writes ``RUN_DIR/model``: the weights under the names of the base
-model (for Open-Sora those of its release), a model card, the configuration and the metrics.
+`python -m pisa.launch.hub RUN_DIR` writes ``RUN_DIR/model``: the weights under the names of the
+base model (for Open-Sora those of its release), a model card, the configuration and the metrics.
 `python -m pisa.launch.hub RUN_DIR OWNER/NAME` also uploads it; the token is the Hub's own affair
 (`hf auth login` or HF_TOKEN).
 """

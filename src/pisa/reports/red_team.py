@@ -164,14 +164,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     attacks = ATTACKS | EXTRA_ATTACKS
     try:
         clips = [read_clip(path) for folder in options.data_sets for path in list_clips(folder)]
+        if options.images:
+            for name, group in (("red_team", ATTACKS), ("red_team_extra", EXTRA_ATTACKS)):
+                save_png(options.images / f"{name}.png", attack_sheet(group, pictured_clip(clips)))
         measured = {
             name: {protocol: measure(attack, clips, protocol) for protocol in PROTOCOLS}
             for name, attack in attacks.items()
         }
         text = f"{response_table(measured)}\n\n{monotony_table(measured)}"
-        if options.images:
-            for name, group in (("red_team", ATTACKS), ("red_team_extra", EXTRA_ATTACKS)):
-                save_png(options.images / f"{name}.png", attack_sheet(group, pictured_clip(clips)))
         if options.page:
             page = fill_page(options.page.read_text(encoding="utf-8"), text)
             write_atomic(options.page, page.encode())

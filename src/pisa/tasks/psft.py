@@ -102,7 +102,7 @@ class PSFT(pl.LightningModule):
         share = share_of(self, len(batch), batch_idx)
         stream = (self.hparams["seed"], "train", self.global_step, 0, 0)
         loss = self._mean_loss(self._loss, batch, stream, share)
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch))
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch), sync_dist=True)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:

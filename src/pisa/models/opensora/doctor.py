@@ -155,8 +155,8 @@ def _fits(
         ]
         lines.append(f"  {name:13}{need:7.1f} GiB; " + "; ".join(verdicts))
     lines += [
-        f"{OVERHEAD_GIB:g} GiB of that are assumed for the driver and fragments. trainer=ddp computes",
-        "by autocast: its activations between blocks are float32, up to twice those above.",
+        f"{OVERHEAD_GIB:g} GiB of that are assumed for the driver and fragments. trainer=ddp",
+        "computes by autocast: activations between blocks are float32, up to twice those above.",
     ]
     return lines
 
