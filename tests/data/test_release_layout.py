@@ -110,7 +110,9 @@ def test_real_data_module(tmp_path: Path) -> None:
     assert torch.allclose(batches[1].video[0, :, 1], full.video[:, 7])  # floor(1 * 120 / 16)
 
 
-def test_absent_real_clips_say_what_to_fetch(tmp_path: Path) -> None:
+def test_absent_real_clips_say_what_to_fetch(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     with pytest.raises(PisaError) as caught:
         RealDataModule(tmp_path).prepare_data()
     assert "real.zip" in str(caught.value) and str(tmp_path / "real") in str(caught.value)

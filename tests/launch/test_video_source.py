@@ -163,6 +163,28 @@ def test_benchmark_is_converted_to_another_size(bench: Bench, tmp_path: Path) ->
     assert all(row["l2"] < 0.05 for row in metrics["per_clip"])
 
 
+def test_scenes_of_real_clips_have_rows_of_their_own(bench: Bench, tmp_path: Path) -> None:
+    shutil.copytree(bench.root, tmp_path / "data")
+    own = Bench(tmp_path / "data")
+    for clip in CLIPS[:2]:
+        path = own.root / "real" / clip / "clip_info.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"scene": "kitchen"}))
+    videos = write_videos(tmp_path / "v")
+    overrides = ("benchmark=real", "source.size=[64,64]", "source.references=[]")
+    parts = score(own, videos, tmp_path / "out", *overrides)["breakdown"]
+    scenes = {name: part["videos"]["real"]["iou"]["n"] for name, part in parts["scene"].items()}
+    assert scenes == {"kitchen": 2, "not recorded": 1}
+    assert parts["num_objects"]["2"]["videos"]["real"]["iou"]["n"] == 3
+    assert "scene,kitchen" in (tmp_path / "out" / "summary.csv").read_text()
+    assert "scene: kitchen" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_released_clips_have_no_scene_rows(bench: Bench, tmp_path: Path) -> None:
+    videos = write_videos(tmp_path / "v")
+    overrides = ("benchmark=real", "source.size=[64,64]", "source.references=[]")
+    assert set(score(bench, videos, tmp_path / "out", *overrides)["breakdown"]) == {"num_objects"}
+
+
 def test_a_broken_benchmark_clip_fails_its_samples_only(tmp_path: Path, bench: Bench) -> None:
     shutil.copytree(bench.root, tmp_path / "data")
     own = Bench(tmp_path / "data")
@@ -193,6 +215,8 @@ def test_a_broken_benchmark_clip_fails_its_samples_only(tmp_path: Path, bench: B
 def test_mistakes_are_one_error_before_any_work(
     bench: Bench, tmp_path: Path, override: str, message: str, monkeypatch
 ) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     videos = write_videos(tmp_path / "v")
     with pytest.raises(PisaError, match=message) as caught:

@@ -56,3 +56,25 @@ def test_the_terminal_and_the_report_show_them(document, tmp_path):
     assert "PSFT minus Base, Sim (seen): L2 -0.200" in out.getvalue()
     page = write_report(tmp_path / "report.html", document, title="x").read_text()
     assert "num objects: 2" in page and "PSFT minus Base" in page
+
+
+def test_clips_without_a_scene_stand_under_not_recorded(rows, provenance_part, tmp_path):
+    scenes = {"clip_0": "kitchen", "clip_1": "office", "clip_2": "kitchen"}
+    filmed = [r | ({"scene": scenes[r["clip"]]} if r["clip"] in scenes else {}) for r in rows]
+    document = with_details(
+        build_metrics(filmed, [], protocol="strict", provenance=provenance_part)
+    )
+    parts = document["breakdown"]["scene"]
+    counts = {scene: part["psft"]["sim_seen"]["l2"]["n"] for scene, part in parts.items()}
+    assert counts == {"kitchen": 2, "office": 1, "not recorded": 1}
+    assert list(parts)[-1] == "not recorded"
+    write_csv(tmp_path, document)
+    with (tmp_path / "summary.csv").open() as stream:
+        lines = [r for r in csv.DictReader(stream) if r["group"] == "scene"]
+    assert {r["value"] for r in lines} == set(counts)
+    page = write_report(tmp_path / "report.html", document, title="x").read_text()
+    assert all(f"scene: {scene}" in page for scene in counts)
+
+
+def test_no_scene_at_all_makes_no_scene_rows(document):
+    assert set(document["breakdown"]) == {"num_objects"}

@@ -18,13 +18,16 @@ from pisa.types import Camera
 
 _START = 0.02  # of the frame height: less is no fall
 _SETTLED_PX = 0.25
+_STRAY = 0.085  # of the object's height (docs/red_team.md: how it was chosen)
 
 
 @dataclass(frozen=True)
 class Readout:
     """NaN (None for ``impact_frame``) where the trajectory does not show the quantity.
 
-    ``g_px`` is positive downwards. Intervals are 95 % of the least-squares fit.
+    ``g_px`` is positive downwards. Intervals are 95 % of the least-squares fit, widened by
+    what its scatter cannot show: the centroid of what is seen strays from the fall, evenly over the
+    frames, as the view of the object changes or others hide parts of it.
     """
 
     g_px: float  # px / frame^2, over the frames before the impact
@@ -50,6 +53,8 @@ def read_out(masks: Masks, fps_hz: float, px_per_m: float | None = None) -> Read
     impact = impact_frame(centre[:, 1], _START * track.shape[1])
     before = slice(0, len(track) if impact is None else max(impact, 1))
     g_px, interval = fit_gravity(centre[before, 1])
+    stray_px = _stray_px(track[before])
+    interval = (interval[0] - stray_px, interval[1] + stray_px)
     scale = float("nan") if px_per_m is None else fps_hz**2 / px_per_m
     return Readout(
         g_px=g_px,
@@ -80,6 +85,15 @@ def fit_gravity(y_px: Float[np.ndarray, " t"]) -> tuple[float, tuple[float, floa
     half = float(stdtrit(spare, 0.975)) * np.sqrt(variance * inverse[1, 1])
     g_px = float(solution[1])
     return g_px, (g_px - float(half), g_px + float(half))
+
+
+def _stray_px(track: Bool[np.ndarray, "t h w"]) -> float:
+    """Acceleration, px / frame^2, of a centroid that strays by ``_STRAY`` until the last mask."""
+    seen = np.flatnonzero(track.any(axis=(1, 2)))
+    box = bounding_box(track[seen[0]]) if len(seen) > 1 else None
+    if box is None:
+        return float("nan")
+    return float(2 * _STRAY * (box[0].stop - box[0].start) / seen[-1] ** 2)
 
 
 def _restitution(y_px: Float[np.ndarray, " t"], impact: int | None) -> float:

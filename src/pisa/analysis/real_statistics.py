@@ -19,11 +19,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from pisa.data.clip_files import frame_paths, read_masks
-from pisa.data.clip_info import fps_of, read_info
+from pisa.data.clip_info import NOT_RECORDED, fps_of, read_info, scene_of
 from pisa.data.manifest import list_clips
 from pisa.types import PisaError
 
-NOT_RECORDED = "not recorded"
 PAPER_CLIPS = 361
 
 
@@ -53,7 +52,7 @@ def real_statistics(clips: Iterable[Path]) -> RealStatistics:
         info, paths = read_info(clip), frame_paths(clip)
         fps_hz = fps_of(info, paths[0])
         objects[num_objects(info, clip)] += 1
-        scenes[scene_of(info, clip)] += 1
+        scenes[scene_of(info, clip) or NOT_RECORDED] += 1
         rates[f"{fps_hz:g}"] += 1
         durations_s.append(len(paths) / fps_hz)
     if not durations_s:
@@ -75,13 +74,6 @@ def num_objects(info: dict, clip: Path) -> int:
     if not isinstance(points, list):
         raise PisaError(f"{clip / 'clip_info.json'}: points must be a list")
     return len(points)
-
-
-def scene_of(info: dict, clip: Path) -> str:
-    scene = info.get("scene", NOT_RECORDED)
-    if not isinstance(scene, str) or not scene:
-        raise PisaError(f"{clip / 'clip_info.json'}: scene must be text")
-    return scene
 
 
 def draw(statistics: RealStatistics) -> Figure:

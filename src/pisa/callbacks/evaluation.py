@@ -84,7 +84,8 @@ class ModelSource:
             noise=clip_noise(batch.names, seed, shape).to(batch.video),
             decode_chunk=self.decode_chunk,
         )
-        return video.clamp(-1.0, 1.0)
+        # NaN and infinity stay what they are: whoever scores the clip must see them
+        return torch.where(video.isfinite(), video.clamp(-1.0, 1.0), video)
 
 
 def frozen_video(batch: Batch, seed: int) -> Float[Tensor, "b 3 t h w"]:

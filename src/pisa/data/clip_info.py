@@ -11,6 +11,7 @@ from pisa.data.clip_files import reason
 from pisa.types import Camera, Clip, PisaError
 
 SCHEMA = 1
+NOT_RECORDED = "not recorded"  # where reports group clips by a scene that some lack
 RELEASE_SIM_FPS_HZ = 16.0  # of the release's rgba_*.jpg clips, whose clip_info.json may lack it
 RELEASE_REAL_FPS_HZ = 120.0  # of the release's 00000.jpg clips (paper section 3)
 
@@ -80,6 +81,14 @@ def caption_of(info: dict, folder: Path) -> str:
     if not isinstance(caption, str):
         raise PisaError(f"{folder / 'clip_info.json'}: caption must be text")
     return caption
+
+
+def scene_of(info: dict, folder: Path) -> str | None:
+    """Where the clip was filmed (paper Figure 3b); None where that is not recorded."""
+    scene = info.get("scene")
+    if scene is not None and (not isinstance(scene, str) or not scene):
+        raise PisaError(f"{folder / 'clip_info.json'}: scene must be text")
+    return scene
 
 
 def dropping_index_of(info: dict, num_objects: int, folder: Path) -> int:

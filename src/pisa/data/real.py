@@ -9,18 +9,23 @@ from torch.utils.data import DataLoader
 
 from pisa.data.dataset import ClipDataset
 from pisa.data.loaders import eval_loader
-from pisa.data.manifest import is_complete
+from pisa.data.manifest import is_complete, list_clips
 from pisa.types import Clip, PisaError
 
-SOURCE = "PisaBench's real.zip of the paper's release (github.com/vision-x-nyu/pisa-experiments)"
 
+def require_real_clips(folder: Path, revision: str | None = None) -> Path:
+    """The folder itself, with the released clips in it: fetched from the hub where it has none.
 
-def require_real_clips(folder: Path) -> Path:
-    """The folder itself if it holds clips; else a ``PisaError`` that says what to fetch."""
+    Raises ``PisaError``: what to fetch and where to put it, or that no clip has masks yet.
+    """
     if not is_complete(folder):
+        from pisa.data.real_download import fetch_real  # the hub is not needed otherwise
+
+        fetch_real(folder, revision)
+    masks = (clip / name for clip in list_clips(folder) for name in ("mask.npz", "mask.npy"))
+    if not any(path.is_file() for path in masks):
         raise PisaError(
-            f"{folder}: holds no real clips; fetch {SOURCE}, 361 clips, unpack it so that "
-            f"{folder / '0000' / 'clip_info.json'} exists, then make the masks with: "
+            f"{folder}: its clips have points and no masks; make them with: "
             f"python annotate.py path={folder}"
         )
     return folder
@@ -32,7 +37,8 @@ class RealDataModule(LightningDataModule):
     Frames are rescaled to ``size`` (height, width) as the release does, and resampled from 120 to
     ``fps_hz`` frames per second by the release's alignment (frame ``floor(i * 120 / fps_hz)``);
     None keeps 120. At most ``num_frames`` frames are kept; a shorter clip stays shorter. The
-    release has points, not masks: ``annotate.py`` turns the one into the other.
+    release has points, not masks: ``annotate.py`` turns the one into the other. Clips that are
+    absent are fetched from the Hugging Face hub, at ``revision`` (a commit; None: the newest).
     """
 
     splits = ("real",)
@@ -47,6 +53,7 @@ class RealDataModule(LightningDataModule):
         num_workers: int = 0,
         cache: bool = False,
         num_eval_clips: int | None = None,
+        revision: str | None = None,
     ) -> None:
         super().__init__()
         self.folder = Path(root) / name
@@ -54,10 +61,11 @@ class RealDataModule(LightningDataModule):
         self.size = None if size is None else (size[0], size[1])
         self.num_workers, self.cache = num_workers, cache
         self.num_eval_clips = num_eval_clips
+        self.revision = revision
         self.test_set: ClipDataset | None = None
 
     def prepare_data(self) -> None:
-        require_real_clips(self.folder)
+        require_real_clips(self.folder, self.revision)
 
     def setup(self, stage: str | None = None) -> None:
         self.test_set = self.test_set or ClipDataset(

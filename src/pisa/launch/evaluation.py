@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from einops import rearrange
+from einops import rearrange, reduce
 from hydra.utils import instantiate
+from jaxtyping import Float
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from pisa.callbacks.evaluation import (
     ClipResult,
@@ -20,14 +23,34 @@ from pisa.callbacks.evaluation import (
 )
 from pisa.data.manifest import data_sha256
 from pisa.launch.datasets import DataSets
-from pisa.launch.outcome import write_results
+from pisa.launch.outcome import provenance_of, publish
 from pisa.launch.progress import clip_progress
 from pisa.launch.stages import build_data, build_model
 from pisa.reports.curves import read_csv_logger
-from pisa.reports.metrics_json import build_metrics, provenance
+from pisa.reports.metrics_json import build_metrics
 from pisa.reports.published import published_table_1
+from pisa.reports.schema import KEYS
+from pisa.types import Batch
 
 CURVES = ("train/loss", "val/loss", "val/reward", "train/gradient_norm")
+
+
+class FiniteVideos:
+    """A source whose clips that hold NaN or infinity are noted by name, and come back grey.
+
+    A tracker finds no object in such a clip, which would pass for a score.
+    """
+
+    def __init__(self, source: VideoSource) -> None:
+        self.source = source
+        self.broken: set[str] = set()
+
+    def __call__(self, batch: Batch, seed: int) -> Float[Tensor, "b 3 t h w"]:
+        video = self.source(batch, seed)
+        finite = reduce(video.isfinite(), "b c t h w -> b 1 1 1 1", "all")
+        marked = zip(batch.names, finite.flatten().tolist(), strict=True)
+        self.broken.update(name for name, whole in marked if not whole)
+        return video.where(finite, 0.0)
 
 
 class Evaluation:
@@ -47,21 +70,27 @@ class Evaluation:
         )
 
     def run(self, weights: Mapping[str, Path | None]) -> dict[str, Any]:
-        """Score ``frozen``, ``truth`` and one row per entry of ``weights`` (None: base model)."""
+        """Score ``frozen``, ``truth`` and one row per entry of ``weights`` (None: base model).
+
+        Raises ``IncompleteError`` after all is written where clips could not be scored.
+        """
         for split in self.settings.splits:
             if split in self.cfg.simulation.datasets:
                 self.sets.make(split)
         self.data.setup("test")
-        results = list(self._score_all(weights))
+        failures: list[dict[str, Any]] = []
+        results = list(self._score_all(weights, failures))
         metrics = build_metrics(
-            [result.row for result in results],
-            [],
+            [row_of_known(result.row) for result in results],
+            failures,
             protocol=self.settings.protocol,
-            provenance=self._provenance(),
+            provenance=provenance_of(self.cfg, self._data_sha256()),
         )
-        return write_results(
+        return publish(
             metrics,
             self.folder,
+            model=list(weights)[-1],
+            allow_missing=bool(self.cfg.allow_missing),
             title=f"PisaBench: {self.cfg.name}",
             videos=self._videos(results),
             curves=self._curves(weights),
@@ -70,19 +99,25 @@ class Evaluation:
             fps_hz=self._fps_hz(),
         )
 
-    def _score_all(self, weights: Mapping[str, Path | None]) -> Iterator[ClipResult]:
+    def _score_all(
+        self, weights: Mapping[str, Path | None], failures: list[dict[str, Any]]
+    ) -> Iterator[ClipResult]:
         loaders = dict(zip(self.data.splits, self.data.test_dataloader(), strict=True))
         chosen = {split: loaders[split] for split in self.settings.splits}
         sets = dict(zip(self.data.splits, self.data.test_sets, strict=True))
         clips = sum(len(sets[split]) for split in chosen)
         with clip_progress() as progress:
             for name in ("truth", "frozen", *weights):
-                source = self._source(name, weights)
+                source = FiniteVideos(self._source(name, weights))
                 task = progress.add_task(f"scoring {name}", total=clips)
                 for split, loader in chosen.items():
                     for result in self._score(source, loader, name, split):
                         progress.advance(task)
-                        yield result
+                        if result.row["clip"] in source.broken:
+                            failures.append(_failure(result.row))
+                        else:
+                            yield result
+                    source.broken.clear()  # clips of two splits may share a name
 
     def _score(self, source: VideoSource, loader, model: str, split: str) -> Iterator[ClipResult]:
         return evaluate_model(
@@ -131,16 +166,20 @@ class Evaluation:
                     curves[f"{name} {key}"] = points
         return curves
 
-    def _provenance(self) -> dict[str, Any]:
+    def _data_sha256(self) -> str:
         sets = dict(zip(self.data.splits, self.data.test_sets, strict=True))
         hashes = {split: data_sha256(sets[split].folder) for split in self.settings.splits}
-        config = OmegaConf.to_container(self.cfg, resolve=False)
-        assert isinstance(config, dict)
-        return provenance(
-            {str(key): value for key, value in config.items()},
-            " ".join(f"{split}:{digest}" for split, digest in hashes.items()),
-            self.settings.seed,
-        )
+        return " ".join(f"{split}:{digest}" for split, digest in hashes.items())
 
     def _fps_hz(self) -> float:
         return float(self.data.test_sets[0][0].fps_hz)
+
+
+def row_of_known(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the time error of a clip whose drop height is unknown: not a failure of the model."""
+    return {k: v for k, v in row.items() if k != "time_error" or not math.isnan(v)}
+
+
+def _failure(row: Mapping[str, Any]) -> dict[str, Any]:
+    key = {name: row[name] for name in KEYS}
+    return {**key, "reason": "the generated video holds NaN or infinity"}

@@ -53,14 +53,14 @@ def publish(
     model: str,
     allow_missing: bool,
     **report: Any,
-) -> None:
+) -> dict[str, Any]:
     """Write metrics.json and report.html, print the table, name each failure on its own line.
 
     ``report`` goes to ``write_report``. Raises ``IncompleteError`` after all that when a sample
     failed and ``allow_missing`` is off, or when nothing of ``model`` was scored at all.
     """
     failures = metrics["failures"]
-    metrics = write_results(
+    document = write_results(
         {**metrics, "status": status_of(failures, allow_missing)}, folder, **report
     )
     for failure in failures:
@@ -68,6 +68,7 @@ def publish(
     scored = sum(row["model"] == model for row in metrics["per_clip"])
     if failures and not (allow_missing and scored):
         raise IncompleteError(_summary(failures, scored))
+    return document
 
 
 def write_results(metrics: Mapping[str, Any], folder: Path, **report: Any) -> dict[str, Any]:

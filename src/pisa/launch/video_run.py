@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pisa.data.clip_info import read_info, scene_of
 from pisa.data.clip_io import read_clip
 from pisa.data.video_files import Footage
 from pisa.data.video_match import Sample
@@ -46,14 +47,16 @@ class VideoRun:
         """Score the samples of one clip and the references."""
         try:
             clip = read_clip(folder, size=self.size)
+            groups = groups_of(clip, folder)
         except PisaError as error:
             for sample in samples:
                 self._fail(self.model, sample, f"the benchmark's clip cannot be read: {error}")
             return
         for name in self.references:
-            self._attempt(name, Sample(clip.name, 0, folder), partial(self._reference, name, clip))
+            sample = Sample(clip.name, 0, folder)
+            self._attempt(name, sample, groups, partial(self._reference, name, clip))
         for sample in samples:
-            self._attempt(self.model, sample, partial(self._video, sample, clip))
+            self._attempt(self.model, sample, groups, partial(self._video, sample, clip))
 
     @property
     def videos(self) -> list[dict[str, Any]]:
@@ -70,16 +73,29 @@ class VideoRun:
         footage = self.read(sample.path, clip)
         return self.scorer.score(clip, self.model, sample.seed, footage.frames, footage.fps_hz)
 
-    def _attempt(self, model: str, sample: Sample, score: Callable[[], ScoredSample]) -> None:
+    def _attempt(
+        self,
+        model: str,
+        sample: Sample,
+        groups: Mapping[str, Any],
+        score: Callable[[], ScoredSample],
+    ) -> None:
         try:
             scored = score()
         except PisaError as error:
             self._fail(model, sample, str(error))
             return
-        self.rows.append(scored.row)
+        self.rows.append({**scored.row, **groups})
         if sample.clip in self._shown or len(self._shown) < self.shown_clips:
             self._shown.setdefault(sample.clip, {}).setdefault(model, scored.shown)
 
     def _fail(self, model: str, sample: Sample, reason: str) -> None:
         key = {"model": model, "split": self.scorer.split, "clip": sample.clip}
         self.failures.append({**key, "seed": sample.seed, "reason": reason})
+
+
+def groups_of(clip: Clip, folder: Path) -> dict[str, Any]:
+    """What the breakdown groups a clip by: objects in its first frame, scene if recorded."""
+    scene = scene_of(read_info(folder), folder)
+    groups: dict[str, Any] = {} if scene is None else {"scene": scene}
+    return groups | {"num_objects": int(clip.masks[:, 0].any(dim=(-2, -1)).sum())}

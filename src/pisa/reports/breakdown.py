@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pisa.data.clip_info import NOT_RECORDED
 from pisa.reports.files import write_atomic
 from pisa.reports.metrics_json import paired_summary, summarise
 from pisa.reports.names import METRICS, TRUTH, order_models
@@ -38,13 +39,20 @@ def paired_list(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
 def breakdown(
     per_clip: Sequence[Mapping[str, Any]], names: Sequence[str] = METRICS, *, seed: int = 0
 ) -> dict[str, dict[str, Any]]:
-    """``{group: {value: summary}}`` for the groups that some row carries; values are text."""
+    """``{group: {value: summary}}`` for the groups that some row carries; values are text.
+
+    Rows without a value that others have stand under "not recorded": the counts of a group always
+    sum to all clips.
+    """
     result: dict[str, dict[str, Any]] = {}
     for group in GROUPS:
-        values = {row[group] for row in per_clip if row.get(group) is not None}
-        for value in sorted(values, key=lambda v: (isinstance(v, str), v)):
+        values = {row.get(group) for row in per_clip}
+        if values <= {None}:
+            continue
+        for value in sorted(values, key=lambda v: (v is None, isinstance(v, str), v)):
             rows = [row for row in per_clip if row.get(group) == value]
-            result.setdefault(group, {})[str(value)] = summarise(rows, names, seed=seed)
+            name = NOT_RECORDED if value is None else str(value)
+            result.setdefault(group, {})[name] = summarise(rows, names, seed=seed)
     return result
 
 

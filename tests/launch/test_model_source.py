@@ -1,0 +1,134 @@
+"""``source=model``: a clip for which the model yields NaN is a failure, never a score."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from pisa.data import Manifest, write_clip, write_manifest
+from pisa.launch import evaluate_main, evaluation
+from pisa.launch.datasets import DataSets
+from pisa.launch.outcome import EXIT_INCOMPLETE, IncompleteError
+from pisa.launch.stages import build_model
+from pisa.ops.video import from_frames
+from pisa.tasks.weights import save_denoiser
+from pisa.types import Clip
+from tests.launch.conftest import CLIPS, compose, falling
+
+FRAMES = 16  # what the tiny model makes
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    sets = DataSets(compose(f"data_dir={root}"))
+    for split in ("sim_seen", "sim_unseen", "psft"):
+        for which, name in enumerate(CLIPS):
+            frames, masks = falling(which, FRAMES)
+            clip = Clip(
+                name=name,
+                video=from_frames(frames),
+                masks=torch.from_numpy(masks.swapaxes(0, 1).copy()),
+                fps_hz=16.0,
+                drop_height_m=1.0 if which else None,  # the first clip's is not known
+            )
+            write_clip(root / sets.folder_name(split) / "clips" / name, clip)
+        write_manifest(root / sets.folder_name(split), Manifest(CLIPS))
+    return root
+
+
+def settings(data: Path, out: Path, *overrides: str) -> Any:
+    return compose(
+        f"data_dir={data}", f"output_dir={out}", "evaluation.num_steps=1",
+        "evaluation.splits=[sim_seen]", *overrides,
+    )  # fmt: skip
+
+
+def read(out: Path) -> dict[str, Any]:
+    return json.loads((out / "metrics.json").read_text())
+
+
+class BreaksForOneClip(nn.Module):
+    """The denoiser, but with weights of ``value`` in the place of its own for one row."""
+
+    def __init__(self, denoiser: nn.Module, value: float, row: int) -> None:
+        super().__init__()
+        self.denoiser, self.row = denoiser, row
+        self.weight = nn.Parameter(torch.full((), value))
+
+    def forward(self, x: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        clean = self.denoiser(x, *rest)
+        scale = torch.ones(len(x), 1, 1, 1, 1)
+        scale[self.row % len(x)] = self.weight
+        return clean * scale
+
+
+@pytest.fixture
+def base_breaks(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    """The base model fails on the second clip, with the value of the parameter."""
+
+    def build(cfg: Any, weights: Path | None) -> Any:
+        model = build_model(cfg, weights)
+        model.denoiser = BreaksForOneClip(model.denoiser, request.param, row=1)
+        return model
+
+    monkeypatch.setattr(evaluation, "build_model", build)
+    return CLIPS[1]
+
+
+@pytest.mark.parametrize("base_breaks", [float("nan")], indirect=True)
+def test_a_nan_clip_is_named_and_left_out(base_breaks, data, tmp_path, capsys) -> None:
+    with pytest.raises(IncompleteError, match=f"1 failure, in {base_breaks}") as caught:
+        evaluate_main(settings(data, tmp_path / "out"))
+    assert caught.value.exit_code == EXIT_INCOMPLETE == 3
+    metrics = read(tmp_path / "out")
+    assert metrics["status"] == "incomplete"
+    (failure,) = metrics["failures"]
+    assert (failure["model"], failure["clip"]) == ("base", base_breaks)
+    assert "NaN" in failure["reason"]
+    cells = metrics["summary"]["base"]["sim_seen"]
+    assert [cells[m]["n"] for m in ("l2", "chamfer", "iou", "time_error")] == [2, 2, 2, 1]
+    assert metrics["summary"]["truth"]["sim_seen"]["iou"]["n"] == 3
+    printed = capsys.readouterr()
+    assert f"failed: base/sim_seen/{base_breaks} seed 0" in printed.err
+    assert "incomplete: 1 failure" in printed.out and "n = 2" in printed.out
+
+
+@pytest.mark.parametrize("base_breaks", [float("inf"), float("nan")], indirect=True)
+def test_allow_missing_marks_the_table_partial(base_breaks, data, tmp_path, capsys) -> None:
+    evaluate_main(settings(data, tmp_path / "out", "allow_missing=true"))
+    metrics = read(tmp_path / "out")
+    assert metrics["status"] == "partial"
+    assert [failure["clip"] for failure in metrics["failures"]] == [base_breaks]
+    assert "partial: 1 failure" in capsys.readouterr().out
+    assert "partial" in (tmp_path / "out" / "report.html").read_text().lower()
+
+
+def test_weights_of_nan_score_nothing_and_that_is_never_accepted(data, tmp_path) -> None:
+    cfg = settings(data, tmp_path / "out", "allow_missing=true", "evaluation.num_clips=2")
+    denoiser = build_model(cfg, None).denoiser
+    with torch.no_grad():
+        for parameter in denoiser.parameters():
+            parameter.fill_(float("nan"))
+    cfg.ckpt = str(save_denoiser(tmp_path / "broken.safetensors", denoiser.state_dict(), {}))
+    with pytest.raises(IncompleteError, match="over what is left: nothing"):
+        evaluate_main(cfg)
+    metrics = read(tmp_path / "out")
+    assert set(metrics["summary"]) == {"truth", "frozen", "base"}
+    assert metrics["summary"]["base"]["sim_seen"]["iou"]["n"] == 2
+    assert {(f["model"], f["clip"]) for f in metrics["failures"]} == {
+        ("checkpoint", clip) for clip in CLIPS[:2]
+    }
+
+
+def test_a_sound_model_has_no_failures(data, tmp_path) -> None:
+    evaluate_main(settings(data, tmp_path / "out"))
+    metrics = read(tmp_path / "out")
+    assert metrics["status"] == "complete" and metrics["failures"] == []
+    cells = metrics["summary"]["base"]["sim_seen"]
+    assert cells["iou"]["n"] == 3 and cells["time_error"]["n"] == 2  # one height is not known

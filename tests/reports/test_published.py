@@ -1,0 +1,50 @@
+"""The numbers of the paper's Table 1, against sums over its columns taken from the paper's text."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pisa.reports import published
+from pisa.reports.names import SPLITS
+from pisa.reports.published import published_table_1
+
+METRICS = ("l2", "chamfer", "iou")
+ROWS = {  # whole rows as printed: real, sim (seen), sim (unseen)
+    "Kling-V1": "0.157 0.425 0.056 0.142 0.415 0.032 0.145 0.437 0.028",
+    "Runway Gen3": "0.187 0.526 0.042 0.170 0.509 0.040 0.149 0.460 0.038",
+    "CogVideoX-5B-I2V": "0.138 0.366 0.080 0.112 0.315 0.020 0.101 0.290 0.020",
+    "DynamiCrafter": "0.187 0.504 0.021 0.157 0.485 0.039 0.136 0.430 0.033",
+    "base + ORO (Flow)": "0.067 0.164 0.136 0.026 0.062 0.122 0.022 0.045 0.071",
+}
+COLUMN_SUMS = (1.633, 4.414, 0.999, 1.258, 3.625, 0.880, 1.167, 3.402, 0.702)
+
+
+def flat(scores) -> list[float]:
+    return [scores[split][metric] for split in SPLITS for metric in METRICS]
+
+
+def test_shape_and_order():
+    rows = published_table_1()
+    assert [len(flat(row.scores)) for row in rows] == [9] * 12
+    assert rows[0].label == "Sora" and rows[8].label == "Open-Sora + PSFT (base)"
+    assert len({row.label for row in rows}) == 12
+
+
+@pytest.mark.parametrize("label", ROWS)
+def test_whole_rows(label):
+    (row,) = [row for row in published_table_1() if row.label == label]
+    assert flat(row.scores) == [float(number) for number in ROWS[label].split()]
+
+
+def test_every_column_sums_to_that_of_the_paper():
+    columns = zip(*(flat(row.scores) for row in published_table_1()), strict=True)
+    assert [round(sum(column), 3) for column in columns] == list(COLUMN_SUMS)
+
+
+def test_numbers_are_printed_with_three_digits():
+    text = Path(published.__file__).with_name("published.yaml").read_text(encoding="utf-8")
+    table = text[text.index("table_1:") : text.index("table_2:")]
+    assert len(re.findall(r"\b0\.\d{3}\b", table)) == len(re.findall(r"\d+\.\d+(?=[,}])", table))
