@@ -24,6 +24,7 @@ STRENGTHS = (0.5, 1.0)
 UNTOUCHED = "untouched"
 MUST: Mapping[tuple[str, float], str] = {
     **{("vanish", s): "vanishes" for s in STRENGTHS},
+    **{("flicker", s): "vanishes" for s in STRENGTHS},
     **{("duplicate", s): "new_object" for s in STRENGTHS},
     **{("teleport", s): "scene_cut" for s in STRENGTHS},
     **{("grow", s): "deforms" for s in STRENGTHS},  # twice to four times the area
@@ -37,6 +38,9 @@ MUST: Mapping[tuple[str, float], str] = {
 }
 MAY: Mapping[str, frozenset[str]] = {
     "freeze": frozenset({"hovers", "too_slow"}),  # stops in mid-fall
+    "late": frozenset({"hovers", "too_slow", "vanishes"}),  # it reaches the ground late or never
+    "specks": frozenset({"deforms", "new_object"}),
+    "bridge": frozenset({"deforms", "new_object"}),
     "swap": frozenset({"scene_cut", "deforms", "vanishes"}),  # another object, perhaps hidden
 }
 
