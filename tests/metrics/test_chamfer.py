@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -11,6 +14,14 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import KDTree
 
 from pisa.metrics.chamfer import chamfer_px
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _keep_denormals() -> Iterator[None]:
+    """SciPy's KD-tree splits just above 0; with such numbers flushed to 0 it recurses for ever."""
+    torch.set_flush_denormal(False)
+    yield
+    torch.set_flush_denormal(True)  # as in conftest
 
 
 def _by_kd_trees(first: np.ndarray, second: np.ndarray) -> float:

@@ -84,7 +84,6 @@ def model_card(run: Path) -> ModelCard:
     assert isinstance(settings, dict)
     name = str(settings.get("name", run.name))
     data = ModelCardData(
-        license="apache-2.0",
         library_name="pytorch",
         pipeline_tag="image-to-video",
         tags=["physics", "post-training", "rectified-flow", name],
