@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pisa.launch.datasets import DataSets
 from pisa.launch.evaluation import Evaluation
+from pisa.launch.generation import generate_and_score
 from pisa.launch.stages import build_model, run_stage
 from pisa.types import PisaError
 
@@ -61,7 +62,13 @@ def evaluate_main(cfg: DictConfig) -> None:
 
 
 def score_models(cfg: DictConfig, folder: Path, *, row: str = "checkpoint") -> None:
-    """Score a checkpoint (``ckpt=...``) beside the base model and the two reference rows."""
+    """Score a checkpoint (``ckpt=...``) beside the base model and the two reference rows.
+
+    With ``benchmark=SPLIT`` the model's videos are generated, kept, and scored as videos.
+    """
+    if cfg.benchmark is not None:
+        generate_and_score(cfg, folder)
+        return
     sources: dict[str, Path | None] = {"base": None}
     if cfg.ckpt is not None:
         sources[cfg.name] = Path(cfg.ckpt)
