@@ -134,7 +134,10 @@ def test_the_next_switch_against_a_full_memory():
 def test_ranks_share_the_samples():
     samples = list(range(7))
     shares = [Place(rank, 3, rank).share(samples) for rank in range(3)]
-    assert sorted(sum(shares, [])) == samples and max(map(len, shares)) == 3
+    assert (
+        sorted(functools.reduce(operator.iadd, shares, [])) == samples
+        and max(map(len, shares)) == 3
+    )
 
 
 def test_settings_are_checked():
@@ -149,7 +152,11 @@ def test_upload_writes_prompts_and_padded_frames(bench, tmp_path):
     )  # fmt: skip
     with (tmp_path / "prompts.csv").open() as stream:
         lines = list(csv.DictReader(stream))
-    assert [line["save_as"] for line in lines][:3] == ["000000_s0.mp4", "000000_s1.mp4", "000001_s0.mp4"]
+    assert [line["save_as"] for line in lines][:3] == [
+        "000000_s0.mp4",
+        "000000_s1.mp4",
+        "000001_s0.mp4",
+    ]
     assert (lines[0]["width"], lines[0]["height"], lines[0]["fps"]) == ("1280", "768", "30")
     first = np.asarray(Image.open(tmp_path / lines[0]["first_frame"]))
     assert first.shape == (768, 1280, 3)

@@ -45,7 +45,21 @@ from transformers import (
     UMT5EncoderModel,
 )
 
-WORDS = "<pad> <unk> </s> <image> a red square ball falls static blurry no slow-motion".split()
+WORDS = [
+    "<pad>",
+    "<unk>",
+    "</s>",
+    "<image>",
+    "a",
+    "red",
+    "square",
+    "ball",
+    "falls",
+    "static",
+    "blurry",
+    "no",
+    "slow-motion",
+]
 BEFORE = "<sh> system <|end_header_id|> <image> describe <eot> <sh> user <|end_header_id|> "
 TEMPLATE = {  # in the form of the released one: three headers, four tokens for the assistant
     "template": BEFORE + "{} <eot> <sh> assistant <|end_header_id|> <nl>",
@@ -54,7 +68,7 @@ TEMPLATE = {  # in the form of the released one: three headers, four tokens for 
     "image_emb_start": 3,
     "image_emb_end": 7,
 }
-WORDS += "<sh> <|end_header_id|> <eot> <nl> system user assistant describe".split()
+WORDS += ["<sh>", "<|end_header_id|>", "<eot>", "<nl>", "system", "user", "assistant", "describe"]
 
 
 def tokenizer() -> PreTrainedTokenizerFast:

@@ -108,7 +108,9 @@ def _generate(
         if hint is None:
             raise
         kept = f"{done} of {len(samples)} videos are finished and kept"
-        raise PisaError(f"out of memory on {device}: {hint}; {kept}, the same command goes on") from error
+        raise PisaError(
+            f"out of memory on {device}: {hint}; {kept}, the same command goes on"
+        ) from error
     return failed
 
 

@@ -58,10 +58,11 @@ def read_settings(cfg: DictConfig) -> GenerationSettings:
     """The settings in ``cfg.generation``. Raises ``PisaError`` where there are none."""
     if cfg.get("generation") is None:
         raise PisaError(
-            "this model has no generation settings; generation=NAME takes those of configs/generation"
+            "this model has no generation settings; generation=NAME takes some (docs/models.md)"
         )
     values: dict[str, Any] = {
-        str(k): v for k, v in OmegaConf.to_object(cfg.generation).items()  # type: ignore[union-attr]
+        str(k): v
+        for k, v in OmegaConf.to_object(cfg.generation).items()  # type: ignore[union-attr]
     }
     values["seeds"] = tuple(_whole(values.get("seeds", (0,))))
     return GenerationSettings(**values)

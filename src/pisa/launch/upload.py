@@ -19,7 +19,8 @@ from pisa.launch.progress import clip_progress
 from pisa.reports.files import write_atomic
 
 COLUMNS = (
-    "save_as", "first_frame", "prompt", "negative_prompt", "seed", "width", "height", "frames", "fps",
+    "save_as", "first_frame", "prompt", "negative_prompt", "seed",
+    "width", "height", "frames", "fps",
 )  # fmt: skip
 
 

@@ -2,7 +2,8 @@
 
 The released model replaces latent frame 0 ("token_replace"), its 33-channel variant concatenates it
 ("latent_concat"). LLaVA reads caption and first frame together, so captions wait as bytes until
-the frame is known; a leading 0 marks the null prompt, which sees a black picture as in the pipeline.
+the frame is known. A leading 0 marks the null prompt, which sees a black picture as in the
+pipeline (there with twice as many of its tokens where the frame is replaced).
 """
 
 from __future__ import annotations

@@ -103,9 +103,7 @@ class LTXVideo(DiffusersModel):
             rope_interpolation_scale=(time / fps_hz, space, space),
             return_dict=False,
         )[0]
-        return rearrange(
-            output.float(), "b (f i j) c -> b c f i j", f=frames, i=rows, j=columns
-        )
+        return rearrange(output.float(), "b (f i j) c -> b c f i j", f=frames, i=rows, j=columns)
 
     def _embed(self, captions: list[str]) -> Condition:
         embedding, mask, *_ = self.pipe.encode_prompt(

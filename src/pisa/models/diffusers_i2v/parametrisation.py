@@ -1,9 +1,9 @@
 """Diffusion models that preserve variance, as rectified flows.
 
 ``z = a x_0 + b noise`` with ``a^2 + b^2 = 1`` and ``x = (1 - s) x_0 + s noise`` are one point where
-``s = b / (a + b)``: ``x = z / (a + b)``. A network that predicts ``v = a noise - b x_0`` (progressive
-distillation, arXiv:2202.00512 Appendix D) then gives ``x_0 = a z - b v`` and ``noise = b z + a v``,
-so the velocity is ``noise - x_0 = (b - a) z + (a + b) v``. Models with exploding variance (EDM,
+``s = b / (a + b)``: ``x = z / (a + b)``. A network that predicts ``v = a noise - b x_0``
+(arXiv:2202.00512 Appendix D) then gives ``x_0 = a z - b v`` and ``noise = b z + a v``, so the
+velocity is ``noise - x_0 = (b - a) z + (a + b) v``. Models with exploding variance (EDM,
 arXiv:2206.00364) are the same point once more, ``sigma = b / a = s / (1 - s)``.
 """
 

@@ -48,7 +48,11 @@ class StableVideoDiffusion(DiffusersModel):
         self.told_fps_hz = fps_hz
 
     def factors(self) -> tuple[int, int, int]:
-        return self.pipe.vae_scale_factor, 1, 2 ** (len(self.denoiser.config.block_out_channels) - 1)
+        return (
+            self.pipe.vae_scale_factor,
+            1,
+            2 ** (len(self.denoiser.config.block_out_channels) - 1),
+        )
 
     def latent_channels(self) -> int:
         return int(self.denoiser.config.out_channels)
@@ -122,7 +126,9 @@ class StableVideoDiffusion(DiffusersModel):
         with self.visiting("image_encoder"):
             embedding = self.pipe._encode_image(to_images(first_frame), self.device, 1, False)
         noisy = first_frame + self.image_noise * torch.randn_like(first_frame)
-        latent = self.vae.encode(noisy.to(self.vae.dtype)).latent_dist.mode()  # not scaled: as trained
+        latent = self.vae.encode(
+            noisy.to(self.vae.dtype)
+        ).latent_dist.mode()  # not scaled: as trained
         present = condition.embedding[:, 0, 0].float()
         return {
             "embedding": embedding.float() * present[:, None, None],

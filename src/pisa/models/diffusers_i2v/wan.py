@@ -67,7 +67,9 @@ class Wan(DiffusersModel):
         for network, rows in ((self.denoiser.high, high), (self.denoiser.low, ~high)):
             if rows.any():
                 picked = _rows(condition, rows)
-                part = self._predict(network, x[rows], noise_level[rows], picked, clean_frames[rows])
+                part = self._predict(
+                    network, x[rows], noise_level[rows], picked, clean_frames[rows]
+                )
                 output = output.index_put((rows.nonzero()[:, 0],), part)
         return output
 
