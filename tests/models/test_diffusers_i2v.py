@@ -48,6 +48,8 @@ CASES = {
         {**SHORT, **TEMPLATE},
     ),
     "cosmos2": (tiny.cosmos2, adapters.Cosmos2, {}, 9, 3, 7.0, {}),
+    "cosmos2_5": (tiny.cosmos2_5, adapters.Cosmos2_5, {}, 9, 3, 7.0, {}),
+    "hunyuan15": (tiny.hunyuan15, adapters.HunyuanVideo15, {}, 5, 3, 3.0, {}),
     "wan2_2_a14b": (lambda: tiny.wan("a14b"), adapters.Wan, TOKENS, 9, 3, 3.5, {}),
     "wan2_2_5b": (lambda: tiny.wan("5b"), adapters.Wan, TOKENS, 9, 3, 5.0, {}),
 }  # fmt: skip
@@ -86,7 +88,10 @@ def run_pipeline(name, pipe, image, noise, prompt):
             call |= {"prompt_embeds": embed([prompt]).embedding}
             call |= {"negative_prompt_embeds": embed([NEGATIVE]).embedding}
         call["prompt"] = call["negative_prompt"] = None
-    if name.startswith("hunyuan"):
+    if name == "hunyuan15":
+        for key in ("height", "width", "guidance_scale"):
+            del call[key]
+    elif name.startswith("hunyuan"):
         call |= {"guidance_scale": 6.0, "true_cfg_scale": 1.0, "negative_prompt": None}
     if name.startswith("ltx"):
         del call["latents"]  # it takes packed ones and then no image
