@@ -46,12 +46,14 @@ def write_report(
     kinds: KindTable | None = None,
     notes: Sequence[str] = (),
     ranked: bool = False,
+    runs: Sequence[Mapping[str, str]] = (),
 ) -> Path:
     """Write the page atomically and return its path.
 
     ``videos``: see ``panels.build_panels``; ``curves``: ``{name: [(step, value), ...]}``.
     ``pairs``: instead of ``paired_list(metrics)``; ``kinds``: how clips fail, by model; ``notes``:
-    lines below the title; ``ranked``: the results are sorted by their first column.
+    lines below the title; ``ranked``: the results are sorted by their first column;
+    ``runs``: what was merged, ``{"run", "models", "commit", "config_sha256"}`` each.
     Raises ``ValueError`` for metrics that are not schema 1, ``PisaError`` for an unwritable path.
     """
     validate_metrics(metrics)
@@ -72,6 +74,7 @@ def write_report(
             kinds=kinds,
             notes=notes,
             ranked=ranked,
+            runs=runs,
             breakdown=_breakdown_tables(metrics),
             charts=draw_charts(curves or {}),
             panels=_worst_first(panels, sort_by),

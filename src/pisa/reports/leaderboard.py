@@ -73,6 +73,7 @@ def write_leaderboard(
         kinds=count_kinds(videos, fps_hz) if videos else None,
         notes=[*_data_notes(read), *notes],
         ranked=True,
+        runs=[_described(run) for run in read],
     )
 
 
@@ -110,9 +111,11 @@ def merge(runs: Sequence[Run]) -> dict[str, Any]:
                 model = failure.get("model")
                 entry = {**failure, "model": run.names.get(model, model)}
                 failures += [entry] if entry not in failures else []
-    first = runs[0].metrics
     return build_metrics(
-        list(rows.values()), failures, protocol=first["protocol"], provenance=first["provenance"]
+        list(rows.values()),
+        failures,
+        protocol=runs[0].metrics["protocol"],
+        provenance=_common([run.metrics["provenance"] for run in runs]),
     )
 
 
@@ -157,6 +160,26 @@ def against_best(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
             if cells:
                 pairs.append({"a": model, "b": ranking[0], "split": split, "cells": cells})
     return pairs
+
+
+def _common(provenances: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What all runs share; the page lists the others by run. The seed is that of the intervals."""
+    first = dict(provenances[0])
+    for key in ("commit", "config_sha256", "data_sha256"):
+        if any(other.get(key) != first.get(key) for other in provenances):
+            first[key] = "differs between the runs"
+    return first
+
+
+def _described(run: Run) -> dict[str, str]:
+    own = [model_label(name) for old, name in run.names.items() if old not in _REFERENCES]
+    origin = run.metrics["provenance"]
+    return {
+        "run": run.folder.name,
+        "models": ", ".join(own),
+        "commit": str(origin["commit"] or "unknown"),
+        "config_sha256": str(origin["config_sha256"]),
+    }
 
 
 def _rows_by_model(document: Mapping[str, Any]) -> dict[str, list[Any]]:
