@@ -134,10 +134,8 @@ def test_the_next_switch_against_a_full_memory():
 def test_ranks_share_the_samples():
     samples = list(range(7))
     shares = [Place(rank, 3, rank).share(samples) for rank in range(3)]
-    assert (
-        sorted(functools.reduce(operator.iadd, shares, [])) == samples
-        and max(map(len, shares)) == 3
-    )
+    assert sorted(i for share in shares for i in share) == samples
+    assert max(map(len, shares)) == 3
 
 
 def test_settings_are_checked():

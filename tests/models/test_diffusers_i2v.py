@@ -97,9 +97,10 @@ def run_pipeline(name, pipe, image, noise, prompt):
         del call["latents"]  # it takes packed ones and then no image
         call["frame_rate"] = 16
     if name == "cosmos2":
-        call |= {"fps": 16}
-        pipe.safety_checker = None  # it rounds the video to 8 bits
+        call |= {"fps": 16, "output_type": "latent"}  # its guardrail rounds the video to 8 bits
     torch.manual_seed(3)
+    if name == "cosmos2":
+        return pipe(**call).frames[0]
     return pipe(**call).frames[0].transpose(0, 1) * 2 - 1  # [3, T, H, W]
 
 
@@ -122,12 +123,14 @@ def test_sampling_equals_the_pipeline(name):
     if name == "ltx_0_9_5":  # its decoder draws as well, after the pipeline's initial noise
         encode = model.encode_first_frame
         model.encode_first_frame = lambda frame: (encode(frame), torch.randn(shape))[0]
+    if name == "cosmos2":
+        model.decode = lambda latents, num_frames: latents
     with torch.no_grad():
         made = generate(
             model, image, [prompt], num_frames=frames, fps_hz=16.0, num_steps=steps,
             guidance=guidance, noise=noise,
         )  # fmt: skip
-    made = made[0].clamp(-1, 1)
+    made = made[0] if name == "cosmos2" else made[0].clamp(-1, 1)
     if name == "hunyuan_33ch":
         made = made[:, 4:]
     assert made.shape == expected.shape

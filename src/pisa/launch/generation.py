@@ -58,7 +58,11 @@ def generate_and_score(cfg: DictConfig, folder: Path) -> None:
     """
     settings = read_settings(cfg)
     place = Place.from_environment()
+    if place.rank != 0:
+        _wait_for_others(place)  # process 0 makes clips that are missing
     clips = benchmark_clips(cfg, cfg.benchmark)[: cfg.evaluation.num_clips]
+    if place.rank == 0:
+        _wait_for_others(place)
     plain = OmegaConf.to_container(cfg.model, resolve=True)
     assert isinstance(plain, dict)
     described = {"model": plain, "ckpt": cfg.ckpt, "split": cfg.benchmark}
@@ -139,7 +143,7 @@ def _device(cfg: DictConfig, place: Place) -> torch.device:
 
 
 def _wait_for_others(place: Place) -> None:
-    """Until every process has generated its share."""
+    """Until every process has come to this point."""
     if place.world_size == 1:
         return
     if not dist.is_initialized():

@@ -38,6 +38,12 @@ class HunyuanVideo15(DiffusersModel):
         scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.0, num_steps + 1)[:-1])
         return scheduler.sigmas.float().cpu().clone()
 
+    def decode(
+        self, latents: Float[Tensor, "b c f i j"], num_frames: int
+    ) -> Float[Tensor, "b 3 t h w"]:
+        """Clip by clip: the attention of diffusers' VAE has a mask for one clip only."""
+        return torch.cat([super(HunyuanVideo15, self).decode(z[None], num_frames) for z in latents])
+
     def velocity(
         self,
         x: Float[Tensor, "b c f i j"],
