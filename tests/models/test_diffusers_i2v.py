@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 import torch
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from torch import nn
 
 from pisa.models import diffusers_i2v as adapters
@@ -183,3 +186,38 @@ def test_frame_counts_and_sizes_are_refused_in_one_sentence():
         model.latent_shape(32, SIZE, SIZE)
     with pytest.raises(PisaError, match="Wan needs sides divisible by 16 px, not 33x32"):
         model.latent_shape(9, 33, 32)
+
+
+def test_text_to_video_weights_are_refused_in_one_sentence():
+    pipe = tiny.wan("5b")
+    pipe.register_to_config(expand_timesteps=False)  # 16 channels: latents and nothing else
+    with pytest.raises(PisaError, match="has no input for a first frame"):
+        adapters.Wan(pipe)
+
+
+@pytest.mark.parametrize(
+    "error, sentence",
+    [
+        (GatedRepoError("403", response=Mock()), "set HF_TOKEN"),
+        (RepositoryNotFoundError("404", response=Mock()), "no repository some/model"),
+        (OSError("We couldn't connect to the hub"), "Without network: fetch the repository"),
+    ],
+)
+def test_weights_that_cannot_be_had(monkeypatch, error, sentence):
+    monkeypatch.setattr("diffusers.DiffusionPipeline.load_config", Mock(side_effect=error))
+    with pytest.raises(PisaError, match=sentence) as raised:
+        adapters.Wan.from_pretrained("some/model")
+    assert "\n" not in str(raised.value)
+
+
+def test_another_family_is_named(monkeypatch):
+    config = {"_class_name": "LTXPipeline"}
+    monkeypatch.setattr("diffusers.DiffusionPipeline.load_config", lambda *a, **k: config)
+    with pytest.raises(PisaError, match="some/model is a LTXPipeline; .* needs a WanImageToVideo"):
+        adapters.Wan.from_pretrained("some/model")
+
+
+def test_offload_needs_a_gpu():
+    model = adapters.Wan(tiny.wan(), offload="model")
+    with pytest.raises(PisaError, match="model.offload=none"):
+        model.place(torch.device("cpu"))

@@ -40,6 +40,7 @@ class DiffusersModel(nn.Module):
         sample_posterior: draw latents from the VAE's posterior; False takes its mode.
         max_tokens: of a caption.
         keep_encoders: leave the encoders on the denoiser's device.
+        offload: none | model | sequential, for ``place`` (generation); training ignores it.
         grad_checkpoint: recompute each block of the denoiser in backward.
     """
 
@@ -67,6 +68,12 @@ class DiffusersModel(nn.Module):
         self.max_tokens = max_tokens
         self.keep_encoders = keep_encoders
         self.offload = offload
+        self._offloading = False  # from ``place`` on
+        if not self.takes_first_frame():
+            raise PisaError(
+                f"{pipe.config.get('_name_or_path') or type(pipe).__name__} is a text-to-video "
+                "model: it has no input for a first frame; take the image-to-video weights"
+            )
         self._null: Condition | None = None
         if grad_checkpoint:
             for part in self._denoiser_parts():
@@ -104,7 +111,7 @@ class DiffusersModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        if self.offload != "none":
+        if self._offloading:
             return torch.device(self.pipe._execution_device)
         return next(self.denoiser.parameters()).device
 
@@ -119,11 +126,16 @@ class DiffusersModel(nn.Module):
             self.to(device)
         else:
             place_pipeline(self.pipe, self.offload, device)
+            self._offloading = True
 
     def train(self, mode: bool = True) -> DiffusersModel:
         super().train(mode)
         self.vae.eval()
         return self
+
+    def takes_first_frame(self) -> bool:
+        """Whether the weights have an input for it."""
+        return True
 
     # ------------------------------------------------------------------------- latents
 
@@ -264,7 +276,7 @@ class DiffusersModel(nn.Module):
     def visiting(self, *names: str) -> Iterator[None]:
         """Encoders on the denoiser's device within the block; afterwards back on the CPU."""
         parts = [getattr(self.pipe, name, None) for name in names]
-        moved = [part for part in parts if part is not None and self.offload == "none"]
+        moved = [part for part in parts if part is not None and not self._offloading]
         for part in moved:
             part.requires_grad_(False).eval().to(self.device)
         yield

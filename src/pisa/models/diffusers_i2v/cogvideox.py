@@ -20,6 +20,9 @@ class CogVideoX(DiffusersModel):
 
     pipeline_class = "CogVideoXImageToVideoPipeline"
 
+    def takes_first_frame(self) -> bool:
+        return bool(self.denoiser.config.in_channels == 2 * self.vae.config.latent_channels)
+
     def factors(self) -> tuple[int, int, int]:
         if self.denoiser.config.patch_size_t is not None:
             raise PisaError("CogVideoX 1.5 is not supported, only 1.0 (CogVideoX-5b-I2V)")

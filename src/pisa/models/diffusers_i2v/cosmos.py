@@ -41,6 +41,9 @@ class Cosmos2(Wan):
         )
         self.told_level = sigma_conditioning / (1 + sigma_conditioning)
 
+    def takes_first_frame(self) -> bool:
+        return bool(self.denoiser.config.in_channels > self.vae.config.z_dim)
+
     def factors(self) -> tuple[int, int, int]:
         pipe = self.pipe
         patch = int(self.denoiser.config.patch_size[1])

@@ -51,6 +51,9 @@ class HunyuanVideo(DiffusersModel):
         self.interleave = image_embed_interleave or {"latent_concat": 2, "token_replace": 4}[kind]
         self.template = {} if prompt_template is None else {"prompt_template": prompt_template}
 
+    def takes_first_frame(self) -> bool:
+        return self.denoiser.config.image_condition_type is not None
+
     def factors(self) -> tuple[int, int, int]:
         pipe, patch = self.pipe, int(self.denoiser.config.patch_size)
         return pipe.vae_scale_factor_spatial, pipe.vae_scale_factor_temporal, patch

@@ -27,6 +27,9 @@ class HunyuanVideo15(DiffusersModel):
         if self.denoiser.config.use_meanflow:
             raise PisaError("HunyuanVideo 1.5 distilled with mean flows is not supported")
 
+    def takes_first_frame(self) -> bool:
+        return bool(self.denoiser.config.task_type == "i2v")
+
     def factors(self) -> tuple[int, int, int]:
         pipe, patch = self.pipe, int(self.denoiser.config.patch_size)
         return pipe.vae_scale_factor_spatial, pipe.vae_scale_factor_temporal, patch

@@ -22,7 +22,7 @@ def load_pipeline(name: str, repository: str, revision: str | None, dtype: torch
 
     try:
         config = diffusers.DiffusionPipeline.load_config(repository, revision=revision)
-        check_image_input(str(config.get("_class_name")), name, repository)
+        check_family(str(config.get("_class_name")), name, repository)
         return getattr(diffusers, name).from_pretrained(
             repository, revision=revision, torch_dtype=dtype
         )
@@ -34,17 +34,14 @@ def load_pipeline(name: str, repository: str, revision: str | None, dtype: torch
         raise PisaError(_reason(repository, error)) from error
 
 
-def check_image_input(found: str, wanted: str, repository: str) -> None:
-    """Refuse pipelines that are told no first frame.
+def check_family(found: str, wanted: str, repository: str) -> None:
+    """Refuse the pipelines of other families; some repositories name their text-to-video class.
 
     Raises:
-        PisaError: the repository holds a pipeline of another class.
+        PisaError: the repository holds a model of another family.
     """
-    if found == wanted:
-        return
-    takes_image = ("Image", "Video2World", "StableVideoDiffusion", "LTX", "Predict")
-    hint = "" if any(part in found for part in takes_image) else ": it takes no first frame"
-    raise PisaError(f"{repository} is a {found}{hint}; this configuration needs a {wanted}")
+    if found[:3] != wanted[:3]:
+        raise PisaError(f"{repository} is a {found}; this configuration needs a {wanted}")
 
 
 def place_pipeline(pipe: Any, offload: str, device: torch.device) -> None:

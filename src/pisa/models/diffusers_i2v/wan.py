@@ -35,6 +35,10 @@ class Wan(DiffusersModel):
         super().__init__(pipe, max_tokens=max_tokens, **options)
         self.first_frame_in_latents = bool(pipe.config.expand_timesteps)
 
+    def takes_first_frame(self) -> bool:
+        channels = self._denoiser_parts()[0].config.in_channels
+        return bool(self.pipe.config.expand_timesteps or channels > self.vae.config.z_dim)
+
     def factors(self) -> tuple[int, int, int]:
         config = self.vae.config
         patch = self._denoiser_parts()[0].config.patch_size[1]
