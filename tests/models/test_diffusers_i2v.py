@@ -213,11 +213,11 @@ def test_weights_that_cannot_be_had(monkeypatch, error, sentence):
 def test_another_family_is_named(monkeypatch):
     config = {"_class_name": "LTXPipeline"}
     monkeypatch.setattr("diffusers.DiffusionPipeline.load_config", lambda *a, **k: config)
-    with pytest.raises(PisaError, match="some/model is a LTXPipeline; .* needs a WanImageToVideo"):
+    with pytest.raises(PisaError, match=r"some/model is a LTXPipeline; .* needs a WanImageToVideo"):
         adapters.Wan.from_pretrained("some/model")
 
 
 def test_offload_needs_a_gpu():
     model = adapters.Wan(tiny.wan(), offload="model")
-    with pytest.raises(PisaError, match="model.offload=none"):
+    with pytest.raises(PisaError, match=r"model\.offload=none"):
         model.place(torch.device("cpu"))
