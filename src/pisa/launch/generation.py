@@ -68,11 +68,11 @@ def generate_and_score(cfg: DictConfig, folder: Path) -> None:
     described = {"model": plain, "ckpt": cfg.ckpt, "split": cfg.benchmark}
     files = GeneratedFiles(folder / VIDEOS, settings, settings.sha256(described), described)
     everything = [Wanted(clip, seed) for clip in clips for seed in settings.seeds]
-    missing = files.missing(everything)
     if place.rank == 0:
-        done = len(everything) - len(missing)
+        done = len(everything) - len(files.missing(everything))
         print(f"videos: {done} of {len(everything)} are there already, in {files.folder}")
-    failed = _generate(cfg, settings, place.share(missing), files, place) if missing else []
+    mine = files.missing(place.share(everything))  # whatever the others have written meanwhile
+    failed = _generate(cfg, settings, mine, files, place) if mine else []
     _wait_for_others(place)
     if place.rank == 0 and not cfg.generate_only:
         score = instantiate(cfg.scored_videos, path=str(files.folder), row=settings.name)
@@ -95,8 +95,9 @@ def _generate(
     done, failed = 0, []
     try:
         _put(model, device)
-        with clip_progress() as progress:
-            progress.disable = place.rank != 0
+        bar = clip_progress()
+        bar.disable = place.rank != 0
+        with bar as progress:
             task = progress.add_task("generating", total=len(samples))
             for start in range(0, len(samples), settings.batch_size):
                 batch = samples[start : start + settings.batch_size]
