@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -159,3 +161,17 @@ def test_upload_writes_prompts_and_padded_frames(bench, tmp_path):
     first = np.asarray(Image.open(tmp_path / lines[0]["first_frame"]))
     assert first.shape == (768, 1280, 3)
     assert content_window(first, 1.0) == (slice(0, 768), slice(256, 1024))
+
+
+@pytest.mark.slow  # two processes that import everything
+def test_torchrun_makes_every_sample_once(bench, tmp_path):
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "eval.py",
+        "benchmark=sim_seen", f"data_dir={bench.root}", f"output_dir={tmp_path}", *FAST,
+        "scored_videos.device=cpu", "generation.seeds=[0,1]",
+    ]  # fmt: skip
+    subprocess.run(command, cwd=CONFIGS.parent, check=True, timeout=280)
+    assert len(list((tmp_path / "videos").glob("*.mkv"))) == 6
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert sum(row["model"] == "tiny" for row in metrics["per_clip"]) == 6
+    assert metrics["extra_videos"] == []

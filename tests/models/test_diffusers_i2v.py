@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 import torch
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from torch import nn
 
 from pisa.models import diffusers_i2v as adapters
@@ -221,3 +224,30 @@ def test_offload_needs_a_gpu():
     model = adapters.Wan(tiny.wan(), offload="model")
     with pytest.raises(PisaError, match=r"model\.offload=none"):
         model.place(torch.device("cpu"))
+
+
+YAMLS = {
+    "cogvideox_5b_i2v": tiny.cogvideox,
+    "cosmos2_5_predict": tiny.cosmos2_5,
+    "cosmos2_video2world": tiny.cosmos2,
+    "hunyuan_video": tiny.hunyuan,
+    "hunyuan_video15": tiny.hunyuan15,
+    "ltx": tiny.ltx,
+    "svd_xt": tiny.svd,
+    "wan2_1_i2v": tiny.wan,
+    "wan2_2_i2v": lambda: tiny.wan("a14b"),
+    "wan2_2_ti2v_5b": lambda: tiny.wan("5b"),
+}
+
+
+def test_every_yaml_builds_its_model(monkeypatch):
+    folder = Path(__file__).parents[2] / "configs" / "model"
+    files = {p.stem: p for p in folder.glob("*.yaml") if "diffusers_i2v" in p.read_text()}
+    assert files.keys() == YAMLS.keys()
+    for name, path in files.items():
+        pipe = YAMLS[name]()
+        loaded = Mock(return_value=pipe)
+        monkeypatch.setattr("pisa.models.diffusers_i2v.base.load_pipeline", loaded)
+        model = instantiate(OmegaConf.load(path))
+        assert isinstance(model, VideoModel) and model.pipe is pipe
+        assert loaded.call_args.args[0] == type(pipe).__name__
