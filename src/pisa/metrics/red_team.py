@@ -80,8 +80,14 @@ def time_warp(masks: Clip, strength: float) -> Track:
 
 
 def rise(masks: Clip, strength: float) -> Track:
-    """The object moves up by ``strength`` of the way it should have fallen, or to the top."""
-    return _raised(masks, (1 + strength) * fallen_px(masks[:, -1]) * (strength > 0))
+    """The object moves up by ``strength`` of the way it should have fallen, or to the top.
+
+    Raises ``MaskError`` where there is no room above it for a sixth of that way.
+    """
+    fall_px, box = fallen_px(masks[:, -1]), bounding_box(masks[0, -1])
+    if box is None or box[0].start < fall_px.max() / 6:
+        raise MaskError("rise needs room above the object")
+    return _raised(masks, (1 + strength) * fall_px * (strength > 0))
 
 
 def slide(masks: Clip, strength: float) -> Track:

@@ -142,12 +142,17 @@ def fill_page(page: str, text: str) -> str:
 
 
 def pictured_clip(clips: Sequence[Clip]) -> Clip:
-    """A long fall of an object that is always in sight, with another (for swap), both large."""
+    """A long fall that every attack applies to, of a large object in sight, beside another."""
 
     def visibility(clip: Clip) -> float:
         masks = true_masks(clip)
         areas = masks[:, [0, -1]].sum(axis=(2, 3))  # [T, 2]
         if masks.shape[1] < 2 or not areas.all():
+            return -1.0
+        try:
+            for attack in (ATTACKS | EXTRA_ATTACKS).values():
+                attack(masks, _PICTURED)
+        except MaskError:
             return -1.0
         y_px = centroids(masks[:, -1])[:, 1]
         return float(max(y_px) - y_px[0]) * float(np.sqrt(np.median(areas, axis=0).min()))
