@@ -57,7 +57,7 @@ class FiniteVideos:
 
 
 class Autocast:
-    """A source in bfloat16 arithmetic, its weights as they are (the release runs so)."""
+    """A source in bfloat16 arithmetic, its weights as they are (the release casts these too)."""
 
     def __init__(self, source: VideoSource, device: torch.device) -> None:
         self.source, self.device = source, device

@@ -168,7 +168,7 @@ class T5TextEncoder:
 
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(self.source)
-            self.encoder, info = T5EncoderModel.from_pretrained(
+            loaded: Any = T5EncoderModel.from_pretrained(
                 self.source, dtype=self.dtype, output_loading_info=True
             )
         except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
@@ -177,6 +177,7 @@ class T5TextEncoder:
                 f"{' '.join(str(error).split())[:200]}. Without network: fetch that repository "
                 "elsewhere and give its folder as source, or give a cache_file with these captions"
             ) from error
+        self.encoder, info = loaded
         missing = sorted(info["missing_keys"])
         if missing:  # transformers leaves them random
             raise PisaError(
