@@ -116,12 +116,15 @@ class Batch:
 class Condition:
     """Text conditioning: token embeddings and which tokens are real.
 
+    ``null`` marks rows whose embedding the network replaces by a null prompt that it learns.
+
     ``image`` is what some models take of the first frame beside the latents: tensors by name, one
     row per clip (``pisa.models.base.TakesFirstFrame``).
     """
 
     embedding: Float[Tensor, "b l d"]
     mask: Bool[Tensor, "b l"]
+    null: Bool[Tensor, " b"] | None = None
     image: Mapping[str, Tensor] = field(default_factory=dict)
 
 

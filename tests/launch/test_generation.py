@@ -30,7 +30,7 @@ TABLE_4 = {  # width, height, frames, fps, guidance, steps, scheduler
     "cogvideox_5b_i2v": (720, 480, 48, 8, 6.0, 50, "DDIM"),
     "dynamicrafter": (512, 320, 90, 30, 0.7, 50, "DDIM"),
     "pyramid_flow": (1280, 768, 120, 24, 4.0, 10, "EulerDiscrete"),
-    "opensora": (512, 512, 90, 30, 7.0, 30, "RFLOW"),
+    "open_sora": (512, 512, 90, 30, 7.0, 30, "RFLOW"),
 }
 FAST = ("generation.num_steps=1", "generation.num_frames=16")
 
@@ -74,7 +74,7 @@ def test_stored_videos_are_exact_and_have_their_rate(tmp_path):
 
 def run(bench, out, *overrides):
     evaluate_main(
-        compose("benchmark=sim_seen", f"data_dir={bench.root}", f"output_dir={out}", *FAST,
+        compose("benchmark=sim_seen", "generation=tiny_64", f"data_dir={bench.root}", f"output_dir={out}", *FAST,
                 "scored_videos.device=cpu", "evaluation.num_clips=2", *overrides)
     )  # fmt: skip
 
@@ -106,7 +106,7 @@ def test_bad_input_is_one_sentence_and_keeps_finished_clips(bench, tmp_path, mon
     with pytest.raises(PisaError, match="sizes divisible by 4"):
         run(bench, tmp_path, "generation.height=63")
     with pytest.raises(PisaError, match="no generation settings"):
-        generation.read_settings(compose("model=opensora_tiny"))
+        generation.read_settings(compose())
     real, calls = generation.ClipGenerator.__call__, []
 
     def fails_later(self, batch, device):
@@ -167,7 +167,8 @@ def test_upload_writes_prompts_and_padded_frames(bench, tmp_path):
 def test_torchrun_makes_every_sample_once(bench, tmp_path):
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "eval.py",
-        "benchmark=sim_seen", f"data_dir={bench.root}", f"output_dir={tmp_path}", *FAST,
+        "benchmark=sim_seen", "generation=tiny_64", f"data_dir={bench.root}",
+        f"output_dir={tmp_path}", *FAST,
         "scored_videos.device=cpu", "generation.seeds=[0,1]",
     ]  # fmt: skip
     subprocess.run(command, cwd=CONFIGS.parent, check=True, timeout=280)

@@ -213,13 +213,13 @@ class DiffusersModel(nn.Module):
         self, condition: Condition, first_frame: Float[Tensor, "b 3 h w"], num_frames: int
     ) -> Condition:
         image = self._image_condition(condition, first_frame, num_frames)
-        return Condition(condition.embedding, condition.mask, image)
+        return Condition(condition.embedding, condition.mask, image=image)
 
     def null_beside(
         self, prompt: Condition, first_frame: Float[Tensor, "b 3 h w"], num_frames: int
     ) -> Condition:
         null = self.null_condition(len(prompt.mask))
-        return Condition(null.embedding, null.mask, prompt.image)
+        return Condition(null.embedding, null.mask, image=prompt.image)
 
     def _embed(self, captions: list[str]) -> Condition:
         embedding = self.pipe.encode_prompt(

@@ -89,7 +89,7 @@ class HunyuanVideo(DiffusersModel):
         frame = first_frame[:, :, None].to(self.vae.dtype)
         first = torch.cat([self.vae.encode(one[None]).latent_dist.mode() for one in frame]).float()
         image = {"pooled": pooled.float(), "first_latent": self.normalise(first)}
-        return Condition(embedding, mask.bool(), image)
+        return Condition(embedding, mask.bool(), image=image)
 
     def null_beside(
         self, prompt: Condition, first_frame: Float[Tensor, "b 3 h w"], num_frames: int

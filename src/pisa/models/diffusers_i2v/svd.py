@@ -140,7 +140,7 @@ class StableVideoDiffusion(DiffusersModel):
     ) -> Condition:
         null = self.null_condition(len(prompt.mask))
         zeros = {name: torch.zeros_like(rows) for name, rows in prompt.image.items()}
-        return Condition(null.embedding, null.mask, zeros)
+        return Condition(null.embedding, null.mask, image=zeros)
 
     def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         if num_frames < 2:

@@ -168,5 +168,5 @@ def _rows(condition: Condition, rows: Bool[Tensor, " b"]) -> Condition:
     return Condition(
         condition.embedding[rows],
         condition.mask[rows],
-        {name: value[rows] for name, value in condition.image.items()},
+        image={name: value[rows] for name, value in condition.image.items()},
     )
