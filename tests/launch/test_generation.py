@@ -74,7 +74,8 @@ def test_stored_videos_are_exact_and_have_their_rate(tmp_path):
 
 def run(bench, out, *overrides):
     evaluate_main(
-        compose("benchmark=sim_seen", "generation=tiny_64", f"data_dir={bench.root}", f"output_dir={out}", *FAST,
+        compose("benchmark=sim_seen", "generation=tiny_64", f"data_dir={bench.root}",
+                f"output_dir={out}", *FAST,
                 "scored_videos.device=cpu", "evaluation.num_clips=2", *overrides)
     )  # fmt: skip
 
