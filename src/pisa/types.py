@@ -17,8 +17,8 @@ Conventions (stated here once; only adapters convert):
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -117,11 +117,15 @@ class Condition:
     """Text conditioning: token embeddings and which tokens are real.
 
     ``null`` marks rows whose embedding the network replaces by a null prompt that it learns.
+
+    ``image`` is what some models take of the first frame beside the latents: tensors by name, one
+    row per clip (``pisa.models.base.TakesFirstFrame``).
     """
 
     embedding: Float[Tensor, "b l d"]
     mask: Bool[Tensor, "b l"]
     null: Bool[Tensor, " b"] | None = None
+    image: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def collate(clips: Sequence[Clip]) -> Batch:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Bool, UInt8
+from PIL import Image
 
 _LUMA = (0.299, 0.587, 0.114)
 _DARK = 32.0  # luma of 255; codecs do not keep black at 0
@@ -42,6 +43,22 @@ def central_window(height: int, width: int, aspect: float) -> Window:
         return slice(0, height), _at((width - length) // 2, length)
     length = max(1, round(width / aspect))
     return _at((height - length) // 2, length), slice(0, width)
+
+
+def pad_to(
+    frame: UInt8[np.ndarray, "h w 3"], height: int, width: int
+) -> UInt8[np.ndarray, "i j 3"]:
+    """The whole picture as large as it fits into ``height`` x ``width``, centred on black."""
+    rows, columns = padded_window(frame.shape[1] / frame.shape[0], height, width)
+    size = columns.stop - columns.start, rows.stop - rows.start
+    padded = np.zeros((height, width, 3), dtype=np.uint8)
+    padded[rows, columns] = np.asarray(Image.fromarray(frame).resize(size))
+    return padded
+
+
+def padded_window(aspect: float, height: int, width: int) -> Window:
+    """Where ``pad_to`` puts a picture of that aspect ratio (width / height)."""
+    return central_window(height, width, aspect)
 
 
 def _span(bright: Bool[np.ndarray, " n"], length: int) -> slice | None:

@@ -59,7 +59,7 @@ def match_videos(folder: Path, clips: Sequence[str], known: Iterable[str] = ()) 
         name, seed = split_name(_stem(path), everything)
         if name in everything and _is_video(path):
             found.setdefault((name, seed), []).append(path)
-        else:
+        elif name not in everything or path.suffix != ".json":  # a record beside its video
             extra.append(path)
     if not found:
         raise PisaError(

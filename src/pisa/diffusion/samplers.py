@@ -78,19 +78,19 @@ def sample_euler(
     return x
 
 
-def guided_velocity(velocity_both: Velocity, scale: float) -> Velocity:
+def guided_velocity(velocity_both: Velocity, scale: float | Tensor) -> Velocity:
     """Classifier-free guidance, ``u_null + scale (u_prompt - u_null)`` (arXiv:2207.12598).
 
     ``velocity_both`` takes B rows that want the prompt or, for ``scale != 1``, 2 B rows of which
-    the second half wants the null prompt.
+    the second half wants the null prompt. A tensor holds a scale per latent frame, [F, 1, 1].
     """
-    if scale == 1.0:
+    if isinstance(scale, float) and scale == 1.0:
         return velocity_both
 
     def velocity(x: Tensor, s: Tensor) -> Tensor:
         both = velocity_both(torch.cat([x, x]), torch.cat([s, s]))
         prompt, null = both.chunk(2)
-        return torch.lerp(null, prompt, scale)
+        return torch.lerp(null, prompt, scale.to(null) if isinstance(scale, Tensor) else scale)
 
     return velocity
 

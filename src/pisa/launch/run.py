@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pisa.launch.datasets import DataSets
 from pisa.launch.evaluation import Evaluation
+from pisa.launch.generation import generate_and_score
 from pisa.launch.stages import build_model, run_stage
 from pisa.types import PisaError
 
@@ -71,7 +72,14 @@ def _without_training(cfg: DictConfig) -> DictConfig:
 
 
 def score_models(cfg: DictConfig, folder: Path, *, row: str = "checkpoint") -> None:
-    """Score a checkpoint (``ckpt=...``) beside the base model and the two reference rows."""
+    """Score a checkpoint (``ckpt=...``) beside the base model and the two reference rows.
+
+    A model with generation settings (``cfg.generation``) and ``benchmark=SPLIT`` has its videos
+    generated, kept, and scored as videos.
+    """
+    if cfg.benchmark is not None and cfg.get("generation") is not None:
+        generate_and_score(cfg, folder)
+        return
     sources: dict[str, Path | None] = {"base": None}
     if cfg.ckpt is not None:
         sources[cfg.name] = Path(cfg.ckpt)

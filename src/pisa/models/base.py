@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -62,3 +63,73 @@ class VideoModel(Protocol):
     def noise_schedule_shift(self, num_frames: int, height: int, width: int) -> float:
         """``r`` of the timestep transform ``s' = r s / (1 + (r - 1) s)`` for that clip size."""
         ...
+
+
+@runtime_checkable
+class TakesFirstFrame(Protocol):
+    """A ``VideoModel`` that is told its first frame beside the latents.
+
+    ``first_frame_in_latents``: whether latent frame 0 is given clean as well (Wan 2.2 5B, LTX);
+    otherwise it is generated like the others (CogVideoX, Wan 2.1, SVD).
+    """
+
+    @property
+    def first_frame_in_latents(self) -> bool: ...
+
+    def with_first_frame(
+        self, condition: Condition, first_frame: Float[Tensor, "b 3 h w"], num_frames: int
+    ) -> Condition:
+        """The condition with ``image`` filled in. Without gradient to the frame."""
+        ...
+
+    def null_beside(
+        self, prompt: Condition, first_frame: Float[Tensor, "b 3 h w"], num_frames: int
+    ) -> Condition:
+        """The null condition beside a prompt with the same first frame (and the same draws)."""
+        ...
+
+
+@runtime_checkable
+class HasSchedule(Protocol):
+    """A ``VideoModel`` whose sampling has noise levels, start and end of its own."""
+
+    def sampling_levels(
+        self, num_steps: int, num_frames: int, height: int, width: int
+    ) -> Float[Tensor, " n"]:
+        """``num_steps + 1`` descending noise levels."""
+        ...
+
+    def initial_latents(
+        self, noise: Float[Tensor, "b c f i j"], level: float, condition: Condition
+    ) -> Float[Tensor, "b c f i j"]:
+        """The point at the first noise level that stands for pure noise."""
+        ...
+
+    def final_latents(
+        self, x: Float[Tensor, "b c f i j"], level: float
+    ) -> Float[Tensor, "b c f i j"]:
+        """What is decoded, from the point at the last noise level."""
+        ...
+
+    def guidance_weight(self, guidance: float, num_frames: int) -> float | Tensor:
+        """Weight of the prompt's velocity against the null prompt's, a number or [f, 1, 1]."""
+        ...
+
+
+def with_first_frame(
+    model: VideoModel,
+    condition: Condition,
+    first_frame: Float[Tensor, "b 3 h w"],
+    num_frames: int,
+) -> Condition:
+    """The condition, told the first frame where the model wants it."""
+    if not isinstance(model, TakesFirstFrame):
+        return condition
+    return model.with_first_frame(condition, first_frame, num_frames)
+
+
+def given_frames(model: VideoModel, x: Float[Tensor, "b c f i j"]) -> Bool[Tensor, "b f"]:
+    """Which latent frames are given clean: the first, or none where the model generates it too."""
+    given = torch.zeros(x.shape[0], x.shape[2], dtype=torch.bool, device=x.device)
+    given[:, 0] = not isinstance(model, TakesFirstFrame) or model.first_frame_in_latents
+    return given

@@ -11,7 +11,13 @@ from torch import Tensor
 from pisa.diffusion.noise_levels import inference_noise_levels
 from pisa.diffusion.replay import Replay
 from pisa.diffusion.samplers import Velocity, guided_velocity, sample_euler
-from pisa.models.base import VideoModel
+from pisa.models.base import (
+    HasSchedule,
+    TakesFirstFrame,
+    VideoModel,
+    given_frames,
+    with_first_frame,
+)
 from pisa.types import Condition
 
 
@@ -60,18 +66,25 @@ def generate(
         noise = draw_noise(shape, generator, first_frame)
     if noise.shape != shape:
         raise ValueError(f"noise is {tuple(noise.shape)}, this clip needs {shape}")
-    clean_frames = torch.zeros(shape[0], shape[2], dtype=torch.bool, device=first_frame.device)
-    clean_frames[:, 0] = True
+    prompt = with_first_frame(model, prompt, first_frame, num_frames)
+    null = _null(model, prompt, first_frame, num_frames) if guidance != 1.0 else None
+    clean_frames = given_frames(model, noise)
+    any_given = bool(clean_frames.any())
+    levels = _levels(model, num_steps, num_frames, height, width)
+    if isinstance(model, HasSchedule):
+        noise = model.initial_latents(noise, float(levels[0]), prompt)
     latents = sample_euler(
-        model_velocity(model, prompt, clean_frames, fps_hz, guidance),
+        model_velocity(model, prompt, clean_frames, fps_hz, guidance, null),
         noise,
-        inference_noise_levels(num_steps, model.noise_schedule_shift(num_frames, height, width)),
-        clean=model.encode_first_frame(first_frame),
-        clean_frames=clean_frames,
+        levels,
+        clean=model.encode_first_frame(first_frame) if any_given else None,
+        clean_frames=clean_frames if any_given else None,
         checkpoint_steps=checkpoint_steps,
         grad_steps=grad_steps,
         replay=replay,
     )
+    if isinstance(model, HasSchedule):
+        latents = model.final_latents(latents, float(levels[-1]))
     chunks = latents.split(decode_chunk or batch_size)
     return torch.cat([model.decode(chunk, num_frames) for chunk in chunks])
 
@@ -90,18 +103,42 @@ def model_velocity(
     clean_frames: Bool[Tensor, "b f"],
     fps_hz: float,
     guidance: float,
+    null: Condition | None = None,
 ) -> Velocity:
-    """The model's velocity under classifier-free guidance, as a function of x and s alone."""
+    """The model's velocity under classifier-free guidance, as a function of x and s alone.
+
+    ``null`` is the condition without prompt; None asks the model for it in each step.
+    """
     if guidance == 1.0:
         return lambda x, s: model.velocity(x, s, prompt, clean_frames, fps_hz=fps_hz)
     twice = clean_frames.repeat(2, 1)
 
     def velocity_both(x: Tensor, s: Tensor) -> Tensor:
         # Made anew in each step: a null prompt may be trained, and replay differentiates steps.
-        both = _stack(prompt, model.null_condition(len(prompt.mask)))
+        both = _stack(prompt, null or model.null_condition(len(prompt.mask)))
         return model.velocity(x, s, both, twice, fps_hz=fps_hz)
 
-    return guided_velocity(velocity_both, guidance)
+    weight: float | Tensor = guidance
+    if isinstance(model, HasSchedule):
+        weight = model.guidance_weight(guidance, clean_frames.shape[1])
+    return guided_velocity(velocity_both, weight)
+
+
+def _levels(
+    model: VideoModel, num_steps: int, num_frames: int, height: int, width: int
+) -> Float[Tensor, " n"]:
+    if isinstance(model, HasSchedule):
+        return model.sampling_levels(num_steps, num_frames, height, width)
+    return inference_noise_levels(num_steps, model.noise_schedule_shift(num_frames, height, width))
+
+
+def _null(
+    model: VideoModel, prompt: Condition, first_frame: Tensor, num_frames: int
+) -> Condition | None:
+    """The null condition with the first frame; it is no trained parameter of such models."""
+    if not isinstance(model, TakesFirstFrame):
+        return None
+    return model.null_beside(prompt, first_frame, num_frames)
 
 
 def _stack(prompt: Condition, null: Condition) -> Condition:
@@ -112,4 +149,5 @@ def _stack(prompt: Condition, null: Condition) -> Condition:
         torch.cat([prompt.embedding, null.embedding]),
         torch.cat([prompt.mask, null_mask]),
         filled_in,
+        {name: torch.cat([rows, null.image[name]]) for name, rows in prompt.image.items()},
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -66,6 +67,30 @@ def write_mp4(path: Path, frames: NDArray[np.uint8], fps_hz: float) -> None:
         with av.open(str(path), mode="w", format="mp4") as container:
             _encode(container, frames, Fraction(fps_hz).limit_denominator(1001))
     except OSError as error:
+        raise PisaError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def write_lossless(path: Path, frames: NDArray[np.uint8], fps_hz: float) -> None:
+    """Write uint8 RGB frames ``[T, H, W, 3]`` bit by bit (FFV1 in Matroska); whole or not at all.
+
+    Raises ``PisaError`` when the file cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    rate = Fraction(fps_hz).limit_denominator(1001)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with av.open(str(partial), mode="w", format="matroska") as container:
+            stream: Any = container.add_stream("ffv1", rate=rate)
+            stream.height, stream.width = frames.shape[1:3]
+            stream.pix_fmt = "bgr0"
+            stream.options = {"level": "3", "slicecrc": "1"}
+            for frame in frames:
+                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+                container.mux(stream.encode(picture))
+            container.mux(stream.encode())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
         raise PisaError(f"cannot write {path}: {error.strerror or error}") from error
 
 

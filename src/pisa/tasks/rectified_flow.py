@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pisa.diffusion.noise_levels import shift_noise_level
 from pisa.diffusion.path import blend_clean, interpolate, velocity_target
-from pisa.models.base import VideoModel
+from pisa.models.base import VideoModel, given_frames, with_first_frame
 from pisa.tasks.latents import object_coverage
 from pisa.types import Batch, Condition
 
@@ -39,7 +39,8 @@ class Share:
 class RectifiedFlowLoss:
     """Squared velocity error over un-conditioned latent frames, as Open-Sora v1.2 trains.
 
-    Latent frame 0 is given clean and carries no loss. ``object_weight`` multiplies the error at
+    Latent frame 0 is given clean and carries no loss, unless the model generates it too
+    (``TakesFirstFrame``). ``object_weight`` multiplies the error at
     latent positions that objects cover now or in frame 0 (deviation; 1 is the paper). A caption is
     replaced by the null prompt with probability ``caption_dropout``.
     """
@@ -79,7 +80,8 @@ class RectifiedFlowLoss:
         ):  # the same on all ranks: a trained null prompt has gradient on all or none
             null = self.model.null_condition(size)
             condition = drop_captions(condition, null, part.cut(dropped))
-        clean = first_frame_clean(latents)
+        condition = with_first_frame(self.model, condition, batch.first_frame, frames)
+        clean = given_frames(self.model, latents)
         x = blend_clean(interpolate(latents, noise, level), latents, clean)
         predicted = self.model.velocity(x, level, condition, clean, fps_hz=batch.fps_hz)
         error = (predicted.float() - velocity_target(latents, noise).float()) ** 2
@@ -94,13 +96,6 @@ class RectifiedFlowLoss:
         covered = object_coverage(batch.masks, (frames, height, width))
         covered = covered | covered[:, :, :1]  # where an object was must be emptied
         return 1.0 + (self.object_weight - 1.0) * covered.float()
-
-
-def first_frame_clean(latents: Float[Tensor, "b c f i j"]) -> Bool[Tensor, "b f"]:
-    """``clean_frames`` of image-to-video: latent frame 0 is given, the others are noisy."""
-    clean = torch.zeros(latents.shape[0], latents.shape[2], dtype=torch.bool, device=latents.device)
-    clean[:, 0] = True
-    return clean
 
 
 def drop_captions(condition: Condition, null: Condition, dropped: Bool[Tensor, " b"]) -> Condition:

@@ -1,0 +1,68 @@
+"""What storing a video does to its metrics: FFV1 (lossless) and H.264 against raw frames.
+
+    OMP_NUM_THREADS=1 python benchmarks/video_storage.py CLIPS [--num-clips 6]
+
+CLIPS is a folder of clip folders, e.g. data/sim_seen-XXXXXXXX/clips. The videos are the tiny base
+model's own. For each way of storing it prints bytes per video, the largest change of a pixel, and
+the largest change of L2 and IoU (embedded tracker) over the clips.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+
+from pisa.callbacks.evaluation import ModelSource
+from pisa.data.clip_io import read_clip
+from pisa.data.video_files import read_footage
+from pisa.launch.sample_score import SampleScorer
+from pisa.launch.stages import build_model
+from pisa.ops.video import to_frames, write_lossless, write_mp4
+from pisa.perception.embedded_segmentation import EmbeddedTracker
+from pisa.types import collate
+
+WAYS = {"FFV1 (kept by the job)": (write_lossless, "a.mkv"), "H.264, crf 16": (write_mp4, "a.mp4")}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("clips", type=Path)
+    parser.add_argument("--num-clips", type=int, default=6)
+    given = parser.parse_args()
+    torch.set_flush_denormal(True)
+    configs = Path(__file__).resolve().parents[1] / "configs"
+    with initialize_config_dir(str(configs), version_base="1.3"):
+        source = ModelSource(build_model(compose("eval"), None), num_steps=4, guidance=1.0)
+    scorer = SampleScorer(EmbeddedTracker(), "official", "sim_seen")
+    folders = sorted(p for p in given.clips.iterdir() if p.is_dir())[: given.num_clips]
+    changes: dict[str, list[tuple[float, ...]]] = {way: [] for way in WAYS}
+    for folder in folders:
+        clip = read_clip(folder)
+        frames = to_frames(source(collate([clip]), 0)[0])
+        raw = scorer.score(clip, "raw", 0, frames, clip.fps_hz).row
+        for way, (write, name) in WAYS.items():
+            with tempfile.TemporaryDirectory() as temporary:
+                path = Path(temporary) / name
+                write(path, frames, clip.fps_hz)
+                size = float(path.stat().st_size)
+                stored = read_footage(path, frames.shape[1:3], expected_fps_hz=clip.fps_hz)
+            row = scorer.score(clip, "stored", 0, stored.frames, stored.fps_hz).row
+            pixel = float(np.abs(stored.frames.astype(int) - frames).max())
+            moved = (abs(row[m] - raw[m]) for m in ("l2", "iou"))
+            changes[way].append((size, pixel, *moved))
+    print(f"{len(folders)} clips of {frames.shape[0]} frames {frames.shape[2]}x{frames.shape[1]}")
+    for way, rows in changes.items():
+        sizes, pixels, l2, iou = np.array(rows).T
+        print(
+            f"{way:24} {sizes.mean() / 1000:8.1f} kB  pixel {pixels.max():5.0f}  "
+            f"L2 {l2.max():.6f}  IoU {iou.max():.6f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

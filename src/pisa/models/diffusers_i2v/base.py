@@ -1,0 +1,296 @@
+"""What the adapters of diffusers' image-to-video pipelines share.
+
+A pipeline's ``__call__`` runs without gradient, so the adapters drive its components themselves:
+text encoder, VAE, transformer and the noise levels of its scheduler.
+
+Every model is seen as a rectified flow, ``x_s = (1 - s) x_0 + s noise`` (``pisa.types``). Diffusion
+models of another kind are that up to a scale that depends on the noise level alone
+(``parametrisation``), and a deterministic first-order step of theirs (DDIM, Euler) is an Euler step
+here. A scheduler of higher order (UniPC) lends its noise levels only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor, nn
+
+from pisa.models.diffusers_i2v.loading import load_pipeline, place_pipeline
+from pisa.models.fingerprint import module_sha256
+from pisa.ops.video import to_frames
+from pisa.types import Condition, PisaError
+
+TIMESTEPS = 1000.0
+
+
+class DiffusersModel(nn.Module):
+    """A pipeline's denoiser (trainable) and VAE (frozen); the encoders of text and image visit.
+
+    Encoders stay outside the module tree: they are moved to the denoiser's device for the moment
+    in which they work. Latents and velocities are float32 whatever the parts' dtype.
+
+    Args:
+        pipe: of the class ``pipeline_class`` of diffusers, or of its attributes.
+        negative_prompt: text of the null prompt.
+        sample_posterior: draw latents from the VAE's posterior; False takes its mode.
+        max_tokens: of a caption.
+        keep_encoders: leave the encoders on the denoiser's device.
+        offload: none | model | sequential, for ``place`` (generation); training ignores it.
+        grad_checkpoint: recompute each block of the denoiser in backward.
+    """
+
+    pipeline_class: ClassVar[str]
+    denoiser_name: ClassVar[str] = "transformer"
+    first_frame_in_latents: bool = False
+
+    def __init__(
+        self,
+        pipe: Any,
+        *,
+        negative_prompt: str = "",
+        sample_posterior: bool = False,
+        max_tokens: int = 226,
+        keep_encoders: bool = False,
+        grad_checkpoint: bool = False,
+        offload: str = "none",
+    ) -> None:
+        super().__init__()
+        self._pipe = [pipe]  # outside the module tree
+        self.denoiser = self._build_denoiser(pipe)
+        self.vae = pipe.vae.requires_grad_(False).eval()
+        self.negative_prompt = negative_prompt
+        self.sample_posterior = sample_posterior
+        self.max_tokens = max_tokens
+        self.keep_encoders = keep_encoders
+        self.offload = offload
+        self._offloading = False  # from ``place`` on
+        if not self.takes_first_frame():
+            raise PisaError(
+                f"{pipe.config.get('_name_or_path') or type(pipe).__name__} is a text-to-video "
+                "model: it has no input for a first frame; take the image-to-video weights"
+            )
+        self._null: Condition | None = None
+        if grad_checkpoint:
+            for part in self._denoiser_parts():
+                part.enable_gradient_checkpointing()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        repository: str,
+        *,
+        revision: str | None = None,
+        dtype: torch.dtype = torch.bfloat16,
+        vae_dtype: torch.dtype | None = None,
+        vae_tiling: bool = False,
+        vae_slicing: bool = False,
+        **options: Any,
+    ) -> DiffusersModel:
+        """The released model from a Hugging Face repository or a folder of it.
+
+        ``options`` go to the constructor. The memory switches are those of docs/models.md.
+
+        Raises:
+            PisaError: the weights are not there, gated, or no image-to-video model.
+        """
+        pipe = load_pipeline(cls.pipeline_class, repository, revision, dtype)
+        pipe.vae.to(vae_dtype or dtype)
+        for wanted, switch in ((vae_tiling, "enable_tiling"), (vae_slicing, "enable_slicing")):
+            if wanted:
+                getattr(pipe.vae, switch)()
+        return cls(pipe, **options)
+
+    @property
+    def pipe(self) -> Any:
+        return self._pipe[0]
+
+    @property
+    def device(self) -> torch.device:
+        if self._offloading:
+            return torch.device(self.pipe._execution_device)
+        return next(self.denoiser.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the denoiser's arithmetic."""
+        return next(self.denoiser.parameters()).dtype
+
+    def place(self, device: torch.device) -> None:
+        """Put the model where it generates: on the device, or offloaded part by part to it."""
+        if self.offload == "none":
+            self.to(device)
+        else:
+            place_pipeline(self.pipe, self.offload, device)
+            self._offloading = True
+
+    def train(self, mode: bool = True) -> DiffusersModel:
+        super().train(mode)
+        self.vae.eval()
+        return self
+
+    def takes_first_frame(self) -> bool:
+        """Whether the weights have an input for it."""
+        return True
+
+    # ------------------------------------------------------------------------- latents
+
+    def encode(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c f i j"]:
+        return self.normalise(self.posterior(video.to(self.vae.dtype)).float())
+
+    def encode_first_frame(self, frame: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c 1 i j"]:
+        return self.encode(frame[:, :, None])
+
+    def decode(
+        self, latents: Float[Tensor, "b c f i j"], num_frames: int
+    ) -> Float[Tensor, "b 3 t h w"]:
+        video = self.vae.decode(self.denormalise(latents).to(self.vae.dtype)).sample
+        return video[:, :, :num_frames].float()
+
+    def posterior(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c f i j"]:
+        """Raw latents, clip by clip as the pipelines do (the order of the draws matters)."""
+        return torch.cat([self._draw(self.vae.encode(clip[None])) for clip in video])
+
+    def normalise(self, latents: Tensor) -> Tensor:
+        """The VAE's latents as the denoiser sees them."""
+        return latents * self.vae.config.scaling_factor
+
+    def denormalise(self, latents: Tensor) -> Tensor:
+        return latents / self.vae.config.scaling_factor
+
+    def factors(self) -> tuple[int, int, int]:
+        """Pixel sides per latent side, frames per latent frame, latent sides per token side."""
+        raise NotImplementedError
+
+    def latent_channels(self) -> int:
+        return int(self.vae.config.latent_channels)
+
+    def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """Raises ``PisaError`` for a size or a number of frames that the model cannot make."""
+        space, time, patch = self.factors()
+        name = type(self).__name__
+        if num_frames < 1 or (num_frames - 1) % time:
+            low = (num_frames - 1) // time * time + 1
+            raise PisaError(
+                f"{name} makes {time} k + 1 frames, not {num_frames}: "
+                f"set {max(low, 1)} or {low + time}"
+            )
+        if height % (space * patch) or width % (space * patch):
+            raise PisaError(
+                f"{name} needs sides divisible by {space * patch} px, not {height}x{width}"
+            )
+        return (
+            self.latent_channels(),
+            (num_frames - 1) // time + 1,
+            height // space,
+            width // space,
+        )
+
+    def codec_fingerprint(self) -> str:
+        return module_sha256(self.vae, type(self).__name__, self.sample_posterior)
+
+    # ------------------------------------------------------------------------- conditions
+
+    @torch.no_grad()
+    def encode_captions(self, captions: Sequence[str]) -> Condition:
+        with self.visiting("text_encoder"):
+            return self._embed(list(captions))
+
+    def null_condition(self, batch_size: int) -> Condition:
+        """The negative prompt, encoded once."""
+        if self._null is None or self._null.embedding.device != self.device:
+            self._null = self.encode_captions([self.negative_prompt])
+        return Condition(
+            self._null.embedding.expand(batch_size, -1, -1), self._null.mask.expand(batch_size, -1)
+        )
+
+    @torch.no_grad()
+    def with_first_frame(
+        self, condition: Condition, first_frame: Float[Tensor, "b 3 h w"], num_frames: int
+    ) -> Condition:
+        image = self._image_condition(condition, first_frame, num_frames)
+        return Condition(condition.embedding, condition.mask, image=image)
+
+    def null_beside(
+        self, prompt: Condition, first_frame: Float[Tensor, "b 3 h w"], num_frames: int
+    ) -> Condition:
+        null = self.null_condition(len(prompt.mask))
+        return Condition(null.embedding, null.mask, image=prompt.image)
+
+    def _embed(self, captions: list[str]) -> Condition:
+        embedding = self.pipe.encode_prompt(
+            captions,
+            do_classifier_free_guidance=False,
+            max_sequence_length=self.max_tokens,
+            device=self.device,
+        )[0]
+        return every_token(embedding)
+
+    def _image_condition(
+        self, condition: Condition, first_frame: Tensor, num_frames: int
+    ) -> dict[str, Tensor]:
+        return {}
+
+    # ------------------------------------------------------------------------- sampling
+
+    def noise_schedule_shift(self, num_frames: int, height: int, width: int) -> float:
+        """Of the levels drawn in training."""
+        return float(self.pipe.scheduler.config.get("shift") or 1.0)
+
+    def sampling_levels(
+        self, num_steps: int, num_frames: int, height: int, width: int
+    ) -> Float[Tensor, " n"]:
+        """Those of a flow-matching scheduler."""
+        scheduler = self.pipe.scheduler
+        scheduler.set_timesteps(num_steps)
+        return scheduler.sigmas.float().cpu().clone()
+
+    def initial_latents(self, noise: Tensor, level: float, condition: Condition) -> Tensor:
+        return noise
+
+    def final_latents(self, x: Tensor, level: float) -> Tensor:
+        return x
+
+    def guidance_weight(self, guidance: float, num_frames: int) -> float | Tensor:
+        return guidance
+
+    # ------------------------------------------------------------------------- parts
+
+    def _build_denoiser(self, pipe: Any) -> nn.Module:
+        part: nn.Module = getattr(pipe, self.denoiser_name)
+        return part
+
+    def _denoiser_parts(self) -> list[Any]:
+        return [self.denoiser]
+
+    def _draw(self, encoded: Any) -> Tensor:
+        posterior = encoded.latent_dist
+        drawn: Tensor = posterior.sample() if self.sample_posterior else posterior.mode()
+        return drawn
+
+    @contextmanager
+    def visiting(self, *names: str) -> Iterator[None]:
+        """Encoders on the denoiser's device within the block; afterwards back on the CPU."""
+        parts = [getattr(self.pipe, name, None) for name in names]
+        moved = [part for part in parts if part is not None and not self._offloading]
+        for part in moved:
+            part.requires_grad_(False).eval().to(self.device)
+        yield
+        if not self.keep_encoders:
+            for part in moved:
+                part.to("cpu")
+
+
+def every_token(embedding: Float[Tensor, "b l d"]) -> Condition:
+    """A condition of which every token counts, padding too."""
+    mask = torch.ones(embedding.shape[:2], dtype=torch.bool, device=embedding.device)
+    return Condition(embedding, mask)
+
+
+def to_images(first_frame: Float[Tensor, "b 3 h w"]) -> list[Image.Image]:
+    """The frames as the pipelines' image processors take them."""
+    return [Image.fromarray(to_frames(frame[:, None])[0]) for frame in first_frame]

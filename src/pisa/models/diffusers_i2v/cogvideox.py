@@ -1,0 +1,92 @@
+"""CogVideoX image-to-video (arXiv:2408.06072): v-prediction, sampled by DDIM (paper Table 4).
+
+The latent of the first frame is concatenated to the noisy latents, zeros for the other frames.
+"""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from pisa.models.diffusers_i2v.base import DiffusersModel
+from pisa.models.diffusers_i2v.parametrisation import level_of_alpha, velocity_of_v
+from pisa.types import Condition, PisaError
+
+
+class CogVideoX(DiffusersModel):
+    """``VideoModel`` over CogVideoX-5B-I2V, version 1.0 (1.5 packs latent frames in pairs)."""
+
+    pipeline_class = "CogVideoXImageToVideoPipeline"
+
+    def takes_first_frame(self) -> bool:
+        return bool(self.denoiser.config.in_channels == 2 * self.vae.config.latent_channels)
+
+    def factors(self) -> tuple[int, int, int]:
+        if self.denoiser.config.patch_size_t is not None:
+            raise PisaError("CogVideoX 1.5 is not supported, only 1.0 (CogVideoX-5b-I2V)")
+        pipe = self.pipe
+        patch = int(self.denoiser.config.patch_size)
+        return pipe.vae_scale_factor_spatial, pipe.vae_scale_factor_temporal, patch
+
+    def sampling_levels(
+        self, num_steps: int, num_frames: int, height: int, width: int
+    ) -> Float[Tensor, " n"]:
+        """Those of DDIM without added noise."""
+        scheduler = self.pipe.scheduler
+        scheduler.set_timesteps(num_steps)
+        steps = scheduler.timesteps.cpu().long()
+        alphas = torch.cat(
+            [scheduler.alphas_cumprod[steps], scheduler.final_alpha_cumprod.reshape(1)]
+        )
+        return level_of_alpha(alphas.double()).float()
+
+    def initial_latents(self, noise: Tensor, level: float, condition: Condition) -> Tensor:
+        """DDIM starts from standard normal noise even where the first level is below 1."""
+        return noise * ((1 - level) ** 2 + level**2) ** 0.5
+
+    def velocity(
+        self,
+        x: Float[Tensor, "b c f i j"],
+        noise_level: Float[Tensor, " b"],
+        condition: Condition,
+        clean_frames: Bool[Tensor, "b f"],
+        *,
+        fps_hz: float,
+    ) -> Float[Tensor, "b c f i j"]:
+        first = condition.image["first_latent"]
+        padded = torch.cat([first, first.new_zeros(*x.shape[:2], x.shape[2] - 1, *x.shape[3:])], 2)
+        timestep = self._timesteps(noise_level)
+        space = self.pipe.vae_scale_factor_spatial
+        rotary = None
+        if self.denoiser.config.use_rotary_positional_embeddings:
+            sides = x.shape[3] * space, x.shape[4] * space
+            rotary = self.pipe._prepare_rotary_positional_embeddings(*sides, x.shape[2], x.device)
+
+        def predict(z: Tensor) -> Tensor:
+            both = rearrange(torch.cat([z, padded.to(z)], dim=1), "b c f i j -> b f c i j")
+            output = self.denoiser(
+                hidden_states=both.to(self.dtype),
+                encoder_hidden_states=condition.embedding.to(self.dtype),
+                timestep=timestep,
+                image_rotary_emb=rotary,
+                return_dict=False,
+            )[0]
+            return rearrange(output.float(), "b f c i j -> b c f i j")
+
+        return velocity_of_v(x, noise_level, predict)
+
+    def _image_condition(
+        self, condition: Condition, first_frame: Tensor, num_frames: int
+    ) -> dict[str, Tensor]:
+        raw = self.posterior(first_frame[:, :, None].to(self.vae.dtype)).float()
+        scale = self.vae.config.scaling_factor
+        inverted = self.vae.config.invert_scale_latents  # a slip of the training, kept by 1.5
+        return {"first_latent": raw / scale if inverted else raw * scale}
+
+    def _timesteps(self, noise_level: Float[Tensor, " b"]) -> Tensor:
+        """The trained timestep nearest to each level; they are whole numbers."""
+        alphas = self.pipe.scheduler.alphas_cumprod.to(noise_level.device, torch.float64)
+        levels = level_of_alpha(alphas)
+        return (levels[None] - noise_level.double()[:, None]).abs().argmin(dim=1)
