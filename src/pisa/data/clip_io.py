@@ -11,7 +11,7 @@ import os
 import shutil
 import uuid
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,7 +52,8 @@ def write_clip(
     """Write a clip so that ``folder`` appears complete or not at all; an older one is replaced.
 
     ``extra`` adds keys to ``clip_info.json`` (seed, prior, split, object names ...). Flow goes to
-    ``flow.npz`` where the clip has both directions. Raises ``PisaError`` when the disk refuses, ``ValueError`` when shapes disagree.
+    ``flow.npz`` where the clip has both directions. Raises ``PisaError`` when the disk refuses,
+    ``ValueError`` when shapes disagree.
     """
     folder = Path(folder)
     check_name(folder.name)
@@ -168,6 +169,15 @@ def appear_at_once(folder: Path) -> Iterator[Path]:
             os.replace(old, folder)
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def discard_parts(clips_folder: Path, names: Collection[str]) -> None:
+    """Remove what a killed process left of these clips: hidden, half-written folders."""
+    wanted = set(names)
+    for path in Path(clips_folder).glob(".*"):
+        name, _, rest = path.name[1:].rpartition(".")
+        if rest in ("part", "old") and name.rpartition(".")[0] in wanted:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _check_shapes(clip: Clip) -> None:

@@ -27,6 +27,10 @@ LIBRARIES = ("pybullet", "gso")
 GSO_FOLDER = "PISA_GSO_DIR"  # environment variable: where `pisa.simulation.kubric.fetch` put GSO
 GSO_PREFIX = "gso:"
 TEST_FRACTION = 0.1
+LICENCES = {
+    "pybullet": "meshes of pybullet_data (Bullet Physics SDK, zlib licence); procedural materials",
+    "gso": "Google Scanned Objects (Google Research), CC BY 4.0",
+}
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from importlib.metadata import version
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pisa.simulation.assets import LICENCES
 from pisa.simulation.motions import simulate_drift
 from pisa.simulation.physics import Motion, Overlap, simulate_fall
 from pisa.simulation.scene import Prior, Scene, draw_scene
@@ -23,6 +25,7 @@ REDRAW_STRIDE = 1_000_003  # keeps the seeds of redraws apart from the seeds of 
 class FastSimulator:
     """Makes clips of ``num_frames`` at ``fps_hz`` and ``resolution`` squared pixels."""
 
+    min_clips_for_workers: ClassVar[int] = 100  # a worker starts in the time of so few clips
     prior: Prior
     resolution: int = 64
     num_frames: int = 32
@@ -46,6 +49,19 @@ class FastSimulator:
         return build_clip(
             scene, motion, name, self.fps_hz, image.rgb, image.ids, torch.from_numpy(image.depth_m)
         )
+
+    def versions(self) -> dict[str, str]:
+        """Of the libraries that the clips' bytes depend on."""
+        return library_versions()
+
+    def licences(self) -> dict[str, str]:
+        """Of the assets that the clips show."""
+        return {"objects": LICENCES[self.prior.assets], "backgrounds": "procedural"}
+
+
+def library_versions() -> dict[str, str]:
+    """Of what draws scenes, moves them and writes the clips."""
+    return {name: version(name) for name in ("pybullet", "numpy", "pillow")}
 
 
 def draw_moving_scene(
@@ -72,7 +88,7 @@ def build_clip(
     name: str,
     fps_hz: float,
     rgb: NDArray[np.uint8],
-    ids: NDArray[np.integer],
+    ids: NDArray[Any],
     depth_m: torch.Tensor,
 ) -> Clip:
     """A clip from uint8 ``[T, H, W, 3]``, object numbers ``[T, H, W]`` (-1: none) and depth."""

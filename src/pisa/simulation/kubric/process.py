@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 import pisa
+from pisa.simulation.pool import Transient
 from pisa.types import PisaError
 
 START_TIMEOUT_S = 300.0
 CLIPS_PER_PROCESS = 100  # Blender keeps a little memory of every scene
 
 
-class RendererDied(PisaError):
+class RendererDied(Transient):
     """The process ended or took too long; the next call starts a new one."""
 
 
@@ -61,7 +62,7 @@ class Renderer:
                 f"the renderer's environment is not there ({self._python}): run `make kubric-env`"
             )
         environment = dict(os.environ, PYTHONPATH=str(Path(pisa.__file__).parents[1]))
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed in stop)
         self._process = subprocess.Popen(
             [str(self._python), "-m", "pisa.simulation.kubric.worker"],
             stdin=subprocess.PIPE,

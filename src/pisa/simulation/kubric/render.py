@@ -102,7 +102,9 @@ def _add_object(scene: kb.Scene, renderer: Blender, thing: dict[str, Any], numbe
     try:
         scene += asset
     except (AssertionError, RuntimeError) as error:
-        raise SceneError(f"mesh {path} cannot be imported: {error or 'it holds no faces'}") from error
+        raise SceneError(
+            f"mesh {path} cannot be imported: {error or 'it holds no faces'}"
+        ) from error
     body = asset.linked_objects[renderer]
     if not body.data.polygons:
         raise SceneError(f"mesh {path} holds no faces")

@@ -6,13 +6,19 @@ import os
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
-from pisa.simulation.fast import build_clip, draw_moving_scene, scene_information
+from pisa.simulation.assets import LICENCES
+from pisa.simulation.fast import (
+    build_clip,
+    draw_moving_scene,
+    library_versions,
+    scene_information,
+)
 from pisa.simulation.kubric.description import RenderSettings, describe
-from pisa.simulation.kubric.hdris import choose_hdri, packaged_folder
+from pisa.simulation.kubric.hdris import LICENCE, choose_hdri, packaged_folder
 from pisa.simulation.kubric.process import Renderer
 from pisa.simulation.physics import Motion
 from pisa.simulation.scene import Prior, Scene
@@ -30,11 +36,12 @@ class KubricSimulator:
     the current folder. ``hdri_dir`` None takes the HDRIs that come with Blender.
     """
 
+    min_clips_for_workers: ClassVar[int] = 2
     prior: Prior
     resolution: int = 256
     num_frames: int = 32
     fps_hz: int = 16
-    settings: RenderSettings = RenderSettings()
+    settings: RenderSettings = field(default_factory=RenderSettings)
     hdri_dir: str | None = None
     python: str = field(default=".venv-kubric/bin/python", metadata=OUTSIDE_DIGEST)
     timeout_s: float = field(default=1800.0, metadata=OUTSIDE_DIGEST)  # for one clip
@@ -71,11 +78,15 @@ class KubricSimulator:
         )
 
     def versions(self) -> dict[str, str]:
-        """Of the renderer's environment."""
+        """Of both environments."""
         renderer = self._renderer()
         if not renderer.versions:
             renderer.start()
-        return renderer.versions
+        return library_versions() | {f"renderer/{k}": v for k, v in renderer.versions.items()}
+
+    def licences(self) -> dict[str, str]:
+        """Of the assets that the clips show."""
+        return {"objects": LICENCES[self.prior.assets], "hdris": LICENCE, "floor": "procedural"}
 
     def _renderer(self) -> Renderer:
         return _renderer(Path(self.python), self.timeout_s, os.getpid())

@@ -1,8 +1,9 @@
 """The renderer process: one JSON request a line on stdin, one JSON answer a line on the channel.
 
-``python -m pisa.simulation.kubric.worker``; a request is ``{"description": ..., "output": FILE.npz}``,
-an answer ``{"ok": true}`` or ``{"error": text}``. The first line is the versions. Blender and its
-libraries print on stdout, so the answers go to a copy of it and stdout itself joins stderr.
+``python -m pisa.simulation.kubric.worker``; a request is ``{"description": ..., "output": FILE}``
+(an ``.npz`` to write), an answer ``{"ok": true}`` or ``{"error": text}``. The first line is the
+versions. Blender and its libraries print on stdout, so the answers go to a copy of it and stdout
+itself joins stderr.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ def main() -> None:
         request = json.loads(line)
         try:
             arrays = render.render(request["description"])
-            np.savez(request["output"], **arrays)
-            answer = {"ok": True}
+            np.savez(request["output"], **arrays)  # type: ignore[arg-type]
+            answer: dict[str, object] = {"ok": True}
         except render.SceneError as error:
             answer = {"error": str(error)}
         except Exception as error:
