@@ -86,7 +86,7 @@ def build_clip(
     scene: Scene,
     motion: Motion,
     name: str,
-    fps_hz: float,
+    fps_hz: int,
     rgb: NDArray[np.uint8],
     ids: NDArray[Any],
     depth_m: torch.Tensor,
