@@ -1,8 +1,8 @@
 """A data set as two flat files, for reading faster than JPEG can be decoded.
 
 ``packed/video.npy`` is uint8 ``[N, T, H, W, 3]`` and ``packed/masks.npy`` uint8 ``[N, T, H, W]``: 0
-where no object is, else one more than the number of the mask. Both are plain NumPy files that are mapped
-into memory. A clip of 32 frames at 256x256 takes 8.4 MB instead of about 1.5 MB.
+where no object is, else one more than the number of the mask. Both are plain NumPy files that are
+mapped into memory. A clip of 32 frames at 256x256 takes 8.4 MB instead of about 1.5 MB.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from pisa.types import PisaError
 
 START_TIMEOUT_S = 600.0  # imports, on a machine that does other things too
 MAX_FAILED_STARTS = 3
+PRELOAD = "pisa.simulation.fast"
 
 
 class Transient(PisaError):
@@ -89,7 +90,10 @@ class _Worker:
     """One process, in a session of its own so that its children die with it."""
 
     def __init__(self, make: Callable[[int], None]) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(
+            [PRELOAD]
+        )  # imports once, so that a new worker starts at once
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(make, theirs), daemon=True)
         self._process.start()
