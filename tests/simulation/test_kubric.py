@@ -84,7 +84,7 @@ def test_an_absent_mesh_and_absent_scans_are_one_sentence(tmp_path, monkeypatch)
 )
 def test_settings_that_no_camera_can_see_are_one_sentence(impossible):
     with pytest.raises(PisaError, match="no camera position"):
-        draw_scene(replace(Prior(), **impossible), 0, "train", 256)
+        draw_scene(replace(PRIOR, **impossible), 0, "train", 256)
 
 
 @pytest.mark.parametrize("wrong", [{"num_pile": (4, 0)}, {"assets": "shapenet"}])

@@ -50,12 +50,14 @@ def scene_values(records: Sequence[Mapping[str, Any]], prior: Prior) -> Values:
 
 def prior_ranges(prior: Prior) -> dict[str, tuple[float, float]]:
     """The keys that the prior draws uniformly, with their range."""
-    ranges = {
+    ranges: dict[str, tuple[float, float]] = {
         "num_dropping": prior.num_dropping,
         "drop_height_m": prior.drop_height_m,
         "camera_height_m": prior.camera_height_m,
     }
-    return ranges | ({} if prior.size_m is None else {"size_m": prior.size_m})
+    if prior.size_m is not None:
+        ranges["size_m"] = prior.size_m
+    return {key: (float(low), float(high)) for key, (low, high) in ranges.items()}
 
 
 def uniformity(values: Values, prior: Prior) -> dict[str, float]:

@@ -73,6 +73,12 @@ class Renderer:
         self._buffer, self._clips = b"", 0
         self.versions = self._receive(START_TIMEOUT_S)["versions"]
 
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        assert self._process is not None, "call start first"
+        return self._process.pid
+
     def stop(self) -> None:
         """End the process, whatever it is doing."""
         if self._process is not None:
