@@ -2,9 +2,9 @@
 
     python benchmarks/kubric_speed.py [FRAMES] [REPETITIONS]
 
-Both render the same scenes at 256x256 with all five passes on one thread, alternating, and the CPU
-time of the renderer process is counted, which other jobs on the machine change little. The time of a
-32-frame clip is extrapolated from the frames rendered, scene set-up included once.
+All render the same scenes at 256x256 with all five passes on one thread, alternating, and the CPU
+time of the renderer process is counted, which other jobs on the machine change little. The time of
+a 32-frame clip is extrapolated from the frames rendered, scene set-up included once.
 """
 
 import sys

@@ -9,6 +9,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from pisa.reports.curves import inline_svg
 from pisa.simulation.scene import Prior
@@ -37,35 +39,38 @@ def draw_distributions(
             continue
         figure = Figure(figsize=(3.6, 1.9), layout="constrained")
         axes = figure.add_subplot()
-        _histogram(axes, sample, whole=key.startswith("num_"))
+        width = _histogram(axes, sample, whole=key.startswith("num_"))
         note = f"{len(sample)} values, mean {sample.mean():.2f}"
         if key in ranges:
-            _prior(axes, len(sample), ranges[key], whole=key.startswith("num_"))
+            _prior(axes, len(sample) * width, ranges[key], whole=key.startswith("num_"))
             note += f"; against the prior (red): p = {p_values[key]:.2f}"
         with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": key}):
             yield Distribution(label, note, inline_svg(figure))
 
 
-def _histogram(axes: Axes, sample, *, whole: bool) -> None:
+def _histogram(axes: Axes, sample: NDArray[np.floating], *, whole: bool) -> float:
+    """Draws the bars; returns the width of a bin."""
     if whole:
         numbers, counts = np.unique(sample, return_counts=True)
         axes.bar(numbers, counts, width=0.8, color=BLUE)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        width = 1.0
     else:
-        axes.hist(sample, bins=15, color=BLUE)
+        _, edges, _ = axes.hist(sample, bins=15, color=BLUE)
+        width = float(edges[1] - edges[0])
     axes.tick_params(colors=GREY, labelsize=8)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set_color(GREY)
+    return width
 
 
-def _prior(axes: Axes, count: int, limits: tuple[float, float], *, whole: bool) -> None:
+def _prior(axes: Axes, area: float, limits: tuple[float, float], *, whole: bool) -> None:
     low, high = limits
     if whole:
-        expected = count / (high - low + 1)
+        expected = area / (high - low + 1)
         low, high = low - 0.4, high + 0.4
     else:
-        edges = [p.get_x() for p in axes.patches] + [axes.patches[-1].get_x()]
-        expected = count * (edges[1] - edges[0]) / (high - low)
+        expected = area / (high - low)
     axes.plot([low, low, high, high], [0, expected, expected, 0], color=RED, linewidth=1.5)
