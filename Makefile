@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export WANDB_SILENT ?= true
 
-.PHONY: demo test check lint types contracts install lock clean benchmarks
+.PHONY: demo test check lint types contracts install lock kubric-env kubric-lock clean benchmarks
 
 demo: $(STAMP)  ## simulate, PSFT, ORO (flow), evaluate, report
 	$(BIN)/python train.py experiment=oro_flow
@@ -35,6 +35,19 @@ $(STAMP): requirements.lock requirements-uv.lock pyproject.toml
 	$(BIN)/uv pip install -q --python $(BIN)/python --no-build-isolation --no-deps -e .
 	touch $@
 
+KUBRIC := .venv-kubric
+kubric-env: $(KUBRIC)/.installed  ## the renderer of simulation=kubric, in an environment of its own (1.5 GB)
+
+$(KUBRIC)/.installed: requirements-kubric.lock | $(STAMP)
+	test -x $(KUBRIC)/bin/python || $(PYTHON) -m venv --without-pip $(KUBRIC)
+	$(BIN)/uv pip sync -q --python $(KUBRIC)/bin/python --require-hashes requirements-kubric.lock
+	touch $@
+
+kubric-lock:  ## renew the renderer's lock file
+	uv pip compile --generate-hashes --no-emit-index-url --python-version 3.11 \
+	  --override requirements-kubric-overrides.txt requirements-kubric.in -o requirements-kubric.lock \
+	  --custom-compile-command "make kubric-lock"
+
 lock:  ## renew the lock files
 	uv pip compile --generate-hashes --no-emit-index-url --group dev pyproject.toml -o requirements.lock \
 	  --custom-compile-command "make lock"
@@ -42,4 +55,4 @@ lock:  ## renew the lock files
 	  --custom-compile-command "make lock"
 
 clean:
-	rm -rf $(VENV) data runs outputs multirun
+	rm -rf $(VENV) $(KUBRIC) data runs outputs multirun

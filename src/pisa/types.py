@@ -70,6 +70,7 @@ class Clip:
     dropping_index: int = -1
     depth_m: Float[Tensor, "t h w"] | None = None
     flow_px: Float[Tensor, "2 u h w"] | None = None  # u = t - 1
+    backward_flow_px: Float[Tensor, "2 u h w"] | None = None  # on frame u + 1: its way from u
     camera: Camera | None = None
     poses: Poses | None = None
     drop_height_m: float | None = None  # fall distance of the dropping object's lowest point

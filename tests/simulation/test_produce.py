@@ -29,7 +29,7 @@ def test_a_data_set_resumes_with_the_clips_that_are_missing(tmp_path: Path):
 def test_workers_make_the_same_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     here, there = tmp_path / "here", tmp_path / "there"
     list(produce(SPEC, here, write_clip, num_workers=2))
-    monkeypatch.setattr("pisa.simulation.produce.MIN_CLIPS_FOR_WORKERS", 1)
+    monkeypatch.setattr(FastSimulator, "min_clips_for_workers", 1)
     assert sorted(produce(SPEC, there, write_clip, num_workers=2)) == ["000000", "000001", "000002"]
     files = [path.relative_to(here) for path in here.rglob("*") if path.is_file()]
     assert len(files) > 3

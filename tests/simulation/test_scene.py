@@ -71,3 +71,29 @@ def test_a_pile_in_the_way_is_reported():
     low = replace(falling, position_m=(*pile.position_m[:2], 0.1))
     with pytest.raises(Overlap):
         simulate_fall(replace(scene, objects=(pile, low)), 4, 16)
+
+
+def test_a_set_of_scenes_is_uniform_where_the_prior_is():
+    from pisa.simulation.statistics import scene_values, uniformity
+
+    prior = Prior()
+    scenes = [draw_scene(prior, seed, "train", 256) for seed in range(150)]
+    values = scene_values([_record(scene) for scene in scenes], prior)
+    chances = uniformity(values, prior)
+    assert set(chances) == {"num_dropping", "drop_height_m", "camera_height_m", "size_m"}
+    assert min(chances.values()) > 0.005
+    assert values["num_pile"].sum() / values["num_dropping"].sum() == pytest.approx(2.0, abs=0.25)
+    assert values["depth_m"].min() >= 1
+    skewed = uniformity(values, replace(prior, drop_height_m=(0.5, 1.8)))
+    assert skewed["drop_height_m"] < 1e-6
+
+
+def _record(scene):
+    from dataclasses import asdict
+
+    return {
+        "camera": asdict(scene.camera),
+        "objects": [asdict(o) for o in scene.objects],
+        "drop_heights_m": scene.drop_heights_m,
+        "contact_s": [],
+    }

@@ -11,7 +11,7 @@ import os
 import shutil
 import uuid
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,8 +51,9 @@ def write_clip(
 ) -> None:
     """Write a clip so that ``folder`` appears complete or not at all; an older one is replaced.
 
-    ``extra`` adds keys to ``clip_info.json`` (seed, prior, split, object names ...). Flow is not
-    written. Raises ``PisaError`` when the disk refuses, ``ValueError`` when shapes disagree.
+    ``extra`` adds keys to ``clip_info.json`` (seed, prior, split, object names ...). Flow goes to
+    ``flow.npz`` where the clip has both directions. Raises ``PisaError`` when the disk refuses,
+    ``ValueError`` when shapes disagree.
     """
     folder = Path(folder)
     check_name(folder.name)
@@ -68,6 +69,8 @@ def write_clip(
         write_npz(part / "mask.npz", {"mask": masks})
         if truth := _truth(clip):
             write_npz(part / "truth.npz", truth)
+        if flow := _flow_truth(clip):
+            write_npz(part / "flow.npz", flow)
         text = json.dumps({**info, **(extra or {})}, indent=1)
         (part / "clip_info.json").write_text(text, encoding="utf-8")
 
@@ -168,6 +171,15 @@ def appear_at_once(folder: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def discard_parts(clips_folder: Path, names: Collection[str]) -> None:
+    """Remove what a killed process left of these clips: hidden, half-written folders."""
+    wanted = set(names)
+    for path in Path(clips_folder).glob(".*"):
+        name, _, rest = path.name[1:].rpartition(".")
+        if rest in ("part", "old") and name.rpartition(".")[0] in wanted:
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def _check_shapes(clip: Clip) -> None:
     size = clip.video.shape[1:]
     if clip.masks.shape[1:] != size or clip.masks.shape[0] == 0:
@@ -188,6 +200,16 @@ def _truth(clip: Clip) -> dict[str, NDArray]:
         truth["position_m"] = clip.poses.position_m.detach().cpu().double().numpy()
         truth["quaternion"] = clip.poses.quaternion.detach().cpu().double().numpy()
     return truth
+
+
+def _flow_truth(clip: Clip) -> dict[str, NDArray]:
+    if clip.flow_px is None or clip.backward_flow_px is None:
+        return {}
+    fields = {"forward_px": clip.flow_px, "backward_px": clip.backward_flow_px}
+    return {
+        key: rearrange(flow, "c u h w -> u c h w").detach().cpu().to(torch.float16).numpy()
+        for key, flow in fields.items()
+    }
 
 
 def _read_masks(

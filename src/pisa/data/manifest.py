@@ -21,12 +21,17 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a data set was made from; ``seeds`` and ``sha256`` are keyed by clip name."""
+    """What a data set was made from; ``seeds`` and ``sha256`` are keyed by clip name.
+
+    ``versions`` (of libraries) and ``licences`` (of assets) are for people; readers ignore them.
+    """
 
     clips: tuple[str, ...]
     config_sha256: str = ""
     seeds: Mapping[str, int] = field(default_factory=dict)
     sha256: Mapping[str, str] = field(default_factory=dict)  # of each clip's content; optional
+    versions: Mapping[str, str] = field(default_factory=dict)
+    licences: Mapping[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
 
 
@@ -58,6 +63,8 @@ def read_manifest(folder: Path) -> Manifest:
             config_sha256=str(record["config_sha256"]),
             seeds={str(k): int(v) for k, v in record["seeds"].items()},
             sha256={str(k): str(v) for k, v in record["sha256"].items()},
+            versions=dict(record.get("versions", {})),
+            licences=dict(record.get("licences", {})),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise PisaError(f"{path}: cannot read: {reason(error)}") from error
@@ -105,6 +112,27 @@ def clip_sha256(clip_folder: Path) -> str:
     except OSError as error:
         raise PisaError(f"{clip_folder}: cannot read: {reason(error)}") from error
     return digest.hexdigest()
+
+
+def damaged_clips(folder: Path) -> dict[str, str]:
+    """Clips of a complete data set that are not what the manifest says: name and what is wrong.
+
+    Raises ``PisaError`` for a manifest without content hashes.
+    """
+    manifest = read_manifest(folder)
+    if manifest.clips and not manifest.sha256:
+        raise PisaError(
+            f"{folder}: the manifest has no content hashes (made by an older version); delete "
+            "manifest.json and simulate again to add them"
+        )
+    wrong: dict[str, str] = {}
+    for name in manifest.clips:
+        clip = Path(folder) / "clips" / name
+        if not clip.is_dir():
+            wrong[name] = "missing"
+        elif clip_sha256(clip) != manifest.sha256.get(name):
+            wrong[name] = "damaged"
+    return wrong
 
 
 def data_sha256(folder: Path) -> str:

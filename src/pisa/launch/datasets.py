@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from pisa.data.clip_io import write_clip
-from pisa.data.manifest import Manifest, is_complete, write_manifest
-from pisa.launch.progress import clip_progress
-from pisa.simulation.produce import DataSetSpec, produce
+from pisa.data.clip_io import discard_parts, write_clip
+from pisa.data.manifest import (
+    Manifest,
+    clip_sha256,
+    damaged_clips,
+    is_complete,
+    read_manifest,
+    write_manifest,
+)
+from pisa.launch.progress import track_clips
+from pisa.simulation.produce import ClipsFailed, DataSetSpec, Shard, produce
 from pisa.types import PisaError
 
 
@@ -33,7 +42,8 @@ class DataSets:
         chosen = known[name]
         prior = instantiate(self._cfg.prior, motion=chosen.motion)
         simulator = instantiate(self._cfg.simulation.backend)(prior=prior)
-        return DataSetSpec(simulator, chosen.split, chosen.num_clips, chosen.first_seed)
+        num_clips = self._cfg.get("num_clips") or chosen.num_clips
+        return DataSetSpec(simulator, chosen.split, num_clips, chosen.first_seed)
 
     def folder_name(self, name: str) -> str:
         return f"{name}-{self.spec(name).digest()}"
@@ -51,18 +61,77 @@ class DataSets:
         self.prepare(folder, folder.name)
         return folder
 
+    def verify(self, name: str) -> str:
+        """Check every clip against the manifest's hashes, make the wrong ones anew; what was found.
+
+        Raises ``PisaError`` for an unfinished set, and when a new clip is not the old one.
+        """
+        spec, folder = self.spec(name), self.root / self.folder_name(name)
+        if not (folder / "manifest.json").exists():
+            raise PisaError(f"{folder}: is unfinished or absent; simulate it first")
+        wrong = damaged_clips(folder)
+        for clip, what in wrong.items():
+            print(f"{name}: {clip} is {what}")
+            if what == "damaged":
+                discard(folder / "clips" / clip)
+        if wrong:
+            self._make_clips(folder, name, spec, Shard())
+            hashes = read_manifest(folder).sha256
+            other = [c for c in wrong if clip_sha256(folder / "clips" / c) != hashes[c]]
+            if other:
+                raise PisaError(
+                    f"{folder}: made anew, {other[0]} is not the clip that the manifest names; "
+                    "other library versions than its `versions`?"
+                )
+        return f"{len(wrong)} of {spec.num_clips} clips were wrong and are made anew"
+
     def _make(self, folder: Path, name: str) -> None:
-        spec = self.spec(name)
-        clips = folder / "clips"
+        spec, shard = self.spec(name), Shard.parse(self._cfg.get("shard"))
+        self._make_clips(folder, name, spec, shard)
+        names = [spec.clip_name(i) for i in range(spec.num_clips)]
+        absent = sum(not (folder / "clips" / n).is_dir() for n in names)
+        if absent:
+            print(
+                f"{name}: shard {shard.index}/{shard.count} is done, {absent} clips of others miss"
+            )
+            return
+        write_manifest(
+            folder,
+            Manifest(
+                tuple(names),
+                config_sha256=spec.digest(),
+                seeds={n: spec.first_seed + i for i, n in enumerate(names)},
+                sha256={n: clip_sha256(folder / "clips" / n) for n in names},
+                versions=spec.simulator.versions(),
+                licences=spec.simulator.licences(),
+            ),
+        )
+
+    def _make_clips(self, folder: Path, name: str, spec: DataSetSpec, shard: Shard) -> None:
+        clips, wanted = folder / "clips", [spec.clip_name(i) for i in shard.indices(spec.num_clips)]
+        failed = folder / f"failed-{shard.index}-of-{shard.count}.json"
         try:
             clips.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise PisaError(f"cannot write {clips}: {error.strerror}") from error
-        present = sum((clips / spec.clip_name(i)).is_dir() for i in range(spec.num_clips))
-        with clip_progress() as progress:
-            task = progress.add_task(f"simulating {name}", total=spec.num_clips, completed=present)
-            for _ in produce(spec, clips, write_clip, num_workers=self.num_workers):
-                progress.advance(task)
-        names = [spec.clip_name(i) for i in range(spec.num_clips)]
-        seeds = {n: spec.first_seed + i for i, n in enumerate(names)}
-        write_manifest(folder, Manifest(tuple(names), config_sha256=spec.digest(), seeds=seeds))
+        discard_parts(clips, wanted)
+        present = sum((clips / n).is_dir() for n in wanted)
+        workers = self._cfg.get("production") or {}
+        done = produce(
+            spec, clips, write_clip, num_workers=self.num_workers, shard=shard, **workers
+        )
+        try:
+            for _ in track_clips(done, f"simulating {name}", len(wanted), present):
+                pass
+        except ClipsFailed as error:
+            failed.write_text(json.dumps(error.reasons, indent=1), encoding="utf-8")
+            raise
+        failed.unlink(missing_ok=True)
+
+
+def discard(clip: Path) -> None:
+    """Remove a clip in one step: a half-removed one must not pass for a clip."""
+    grave = clip.with_name(f".{clip.name}.damaged.old")
+    shutil.rmtree(grave, ignore_errors=True)
+    clip.rename(grave)
+    shutil.rmtree(grave)

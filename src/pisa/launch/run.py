@@ -38,10 +38,11 @@ OF_TRAINING = ("trainer", "psft", "oro", "callbacks", "validate_every", "checkpo
 
 
 def simulate_main(cfg: DictConfig) -> None:
-    """Make the data sets of ``cfg.datasets`` (all of the simulation's when empty)."""
+    """Make, or check, the data sets of ``cfg.datasets`` (all of the simulation's when empty)."""
     sets = DataSets(cfg)
-    for name in cfg.datasets or cfg.simulation.datasets:
-        print(f"{name}: {sets.make(name)}")
+    named = [cfg.dataset] if cfg.dataset else cfg.datasets
+    for name in named or cfg.simulation.datasets:
+        print(f"{name}: {sets.verify(name) if cfg.verify else sets.make(name)}")
 
 
 def train_main(cfg: DictConfig) -> None:

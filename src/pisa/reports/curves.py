@@ -106,10 +106,10 @@ def _svg(name: str, steps: Sequence[float], values: Sequence[float]) -> str:
         axes.grid(color=_INK, alpha=0.12, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_xlabel("step", color=_INK)
-        return _inline(figure)
+        return inline_svg(figure)
 
 
-def _inline(figure: Figure) -> str:
+def inline_svg(figure: Figure) -> str:
     """SVG text for an HTML page: no prologue, no outside address, the page's text colour."""
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))

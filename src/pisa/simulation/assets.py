@@ -6,6 +6,8 @@ The split follows the paper's proportion of GSO objects (930 train, 103 test; se
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,12 +15,22 @@ from pathlib import Path
 import numpy as np
 import pybullet_data
 from numpy.typing import NDArray
-from scipy.spatial import ConvexHull
+from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.transform import Rotation
+
+from pisa.types import PisaError
 
 EXTRA_MESHES = ("duck.obj", "teddy2_VHACD_CHs.obj", "objects/mug.obj", "lego/lego.obj")
 BROKEN = frozenset({168})  # random_urdfs/168 has NaN vertices
 TEST_EVERY = 10
+LIBRARIES = ("pybullet", "gso")
+GSO_FOLDER = "PISA_GSO_DIR"  # environment variable: where `pisa.simulation.kubric.fetch` put GSO
+GSO_PREFIX = "gso:"
+TEST_FRACTION = 0.1
+LICENCES = {
+    "pybullet": "meshes of pybullet_data (Bullet Physics SDK, zlib licence); procedural materials",
+    "gso": "Google Scanned Objects (Google Research), CC BY 4.0",
+}
 
 
 @dataclass(frozen=True)
@@ -34,13 +46,16 @@ class Asset:
     center: tuple[float, float, float]
     extent: float
     hull: NDArray[np.floating]
+    textured: bool = False  # brings its own picture; else a procedural material is used
 
 
 @cache
-def asset_names(split: str) -> tuple[str, ...]:
-    """Names of the objects in ``split`` ("train" or "test"), in a fixed order."""
+def asset_names(split: str, library: str = "pybullet") -> tuple[str, ...]:
+    """Names of the objects of a library in ``split`` ("train" or "test"), in a fixed order."""
     if split not in ("train", "test"):
         raise ValueError(f"split must be 'train' or 'test', not {split!r}")
+    if library == "gso":
+        return kubric_split(_gso_names())[split == "test"]
     names = [f"random_urdfs/{i:03d}/{i:03d}.obj" for i in range(1000) if i not in BROKEN] + list(
         EXTRA_MESHES
     )
@@ -49,17 +64,67 @@ def asset_names(split: str) -> tuple[str, ...]:
     return tuple(name for name in ordered if (name in test) == (split == "test"))
 
 
+def kubric_split(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Train and test names as Kubric's `AssetSource.get_test_split` divides them.
+
+    1033 scanned objects give 930 / 103 and 509 HDRIs 458 / 51: the paper's numbers.
+    """
+    ordered = sorted(names)
+    size = max(1, round(len(ordered) * TEST_FRACTION))
+    test = set(np.random.default_rng(42).choice(ordered, size=size, replace=False).tolist())
+    return tuple(n for n in ordered if n not in test), tuple(n for n in ordered if n in test)
+
+
 @cache
 def load_asset(name: str) -> Asset:
-    """Bounding box of a mesh from its vertex lines."""
-    path = Path(pybullet_data.getDataPath()) / name
-    lines = path.read_text(errors="replace").splitlines()
-    vertices = np.array([line.split()[1:4] for line in lines if line.startswith("v ")], float)
-    low, high = vertices.min(axis=0), vertices.max(axis=0)
-    center = (low + high) / 2
-    extent = float((high - low).max())
-    hull = (vertices[ConvexHull(vertices).vertices] - center) / extent
-    return Asset(name, path, (center[0], center[1], center[2]), extent, hull)
+    """Bounding box and convex hull of a mesh from its vertex lines.
+
+    Raises ``PisaError`` for a mesh that is absent, broken or flat.
+    """
+    textured = name.startswith(GSO_PREFIX)
+    path = _gso_mesh(name) if textured else Path(pybullet_data.getDataPath()) / name
+    return _read_mesh(name, path, textured)
+
+
+def _read_mesh(name: str, path: Path, textured: bool) -> Asset:
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+        vertices = np.array([line.split()[1:4] for line in lines if line.startswith("v ")], float)
+        if len(vertices) < 4 or not np.isfinite(vertices).all():
+            raise ValueError("it needs at least four finite vertices")
+        low, high = vertices.min(axis=0), vertices.max(axis=0)
+        center, extent = (low + high) / 2, float((high - low).max())
+        hull = (vertices[ConvexHull(vertices).vertices] - center) / extent
+    except OSError as error:
+        raise PisaError(f"mesh {path}: cannot read: {error.strerror}") from error
+    except QhullError as error:
+        raise PisaError(f"mesh {path}: is broken: it has no volume") from error
+    except ValueError as error:
+        raise PisaError(f"mesh {path}: is broken: {error}") from error
+    return Asset(name, path, (center[0], center[1], center[2]), extent, hull, textured)
+
+
+def _gso_folder() -> Path:
+    folder = os.environ.get(GSO_FOLDER)
+    if not folder:
+        raise PisaError(
+            f"prior.assets=gso needs the scanned objects: set {GSO_FOLDER} to their folder, or use "
+            "prior.assets=pybullet"
+        )
+    return Path(folder)
+
+
+@cache
+def _gso_names() -> tuple[str, ...]:
+    folder = _gso_folder()
+    found = tuple(GSO_PREFIX + p.parent.name for p in folder.glob("*/visual_geometry.obj"))
+    if len(found) < 2:
+        raise PisaError(f"{folder}: holds fewer than two objects (NAME/visual_geometry.obj)")
+    return found
+
+
+def _gso_mesh(name: str) -> Path:
+    return _gso_folder() / name.removeprefix(GSO_PREFIX) / "visual_geometry.obj"
 
 
 def lowest_point_m(name: str, size_m: float, quaternion: tuple[float, ...]) -> float:

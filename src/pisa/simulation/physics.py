@@ -1,4 +1,4 @@
-"""Rigid-body trajectories of a scene by PyBullet at 240 Hz (paper section 4.1)."""
+"""Rigid-body trajectories of a scene by PyBullet, at 240 Hz unless told (paper section 4.1)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from pisa.simulation.engine import BulletClient, bullet, pybullet
 from pisa.simulation.scene import Scene, SceneObject
 from pisa.types import GRAVITY_M_S2, PisaError, Poses
 
-STEP_HZ = 240
-SETTLE_STEPS = 180
-DENSITY_KG_M3 = 300.0
+SETTLE_S = 0.75
 CLEARANCE_M = 0.05  # between the settled pile and a dropping object
 
 
@@ -36,32 +34,33 @@ def simulate_fall(scene: Scene, num_frames: int, fps_hz: int) -> Motion:
 
     Frame ``k`` is at ``k / fps_hz`` seconds. Raises ``Overlap`` when the pile is in the way.
     """
-    if STEP_HZ % fps_hz:
-        raise PisaError(f"fps must divide {STEP_HZ}, not {fps_hz}")
+    step_hz, density = scene.step_hz, scene.density_kg_m3
+    if step_hz % fps_hz:
+        raise PisaError(f"fps must divide {step_hz}, not {fps_hz}")
     with bullet() as world:
-        _prepare(world)
+        _prepare(world, step_hz)
         pile = [o for o in scene.objects if not o.dropping]
         dropping = [o for o in scene.objects if o.dropping]
-        bodies = _settle(world, pile)
+        bodies = _settle(world, pile, step_hz, density)
         _check_clearance(world, bodies, dropping)
-        bodies += [add_body(world, o, o.position_m) for o in dropping]
-        _release(world, bodies, len(pile))
-        return _run(world, bodies, len(pile), num_frames, STEP_HZ // fps_hz)
+        bodies += [add_body(world, o, o.position_m, density) for o in dropping]
+        _release(world, bodies, len(pile), step_hz)
+        return _run(world, bodies, len(pile), num_frames, step_hz // fps_hz, step_hz)
 
 
-def _prepare(world: BulletClient) -> None:
+def _prepare(world: BulletClient, step_hz: int) -> None:
     world.setGravity(0, 0, -GRAVITY_M_S2)
-    world.setTimeStep(1 / STEP_HZ)
+    world.setTimeStep(1 / step_hz)
     world.setPhysicsEngineParameter(deterministicOverlappingPairs=1, numSolverIterations=20)
     floor = world.createMultiBody(0, world.createCollisionShape(pybullet.GEOM_PLANE))
     world.changeDynamics(floor, -1, restitution=0.6, lateralFriction=0.8)
 
 
-def add_body(world: BulletClient, thing: SceneObject, position_m) -> int:
+def add_body(world: BulletClient, thing: SceneObject, position_m, density_kg_m3: float) -> int:
     """Add an object as the convex hull of its mesh, body origin at the bounding-box centre."""
     hull = load_asset(thing.asset).hull * thing.size_m
     body = world.createMultiBody(
-        DENSITY_KG_M3 * thing.size_m**3,
+        density_kg_m3 * thing.size_m**3,
         world.createCollisionShape(pybullet.GEOM_MESH, vertices=hull.tolist()),
         basePosition=position_m,
         baseOrientation=thing.quaternion,
@@ -79,7 +78,9 @@ def add_body(world: BulletClient, thing: SceneObject, position_m) -> int:
     return int(body)
 
 
-def _settle(world: BulletClient, pile: list[SceneObject]) -> list[int]:
+def _settle(
+    world: BulletClient, pile: list[SceneObject], step_hz: int, density_kg_m3: float
+) -> list[int]:
     """Stack the pile from the floor up, let it come to rest and stop what still moves."""
     bodies: list[int] = []
     level: dict[tuple[int, int], float] = {}
@@ -88,9 +89,9 @@ def _settle(world: BulletClient, pile: list[SceneObject]) -> list[int]:
         bottom = level.get(cell, 0.0) + 0.01
         centre = (*thing.position_m[:2], bottom + 0.6 * thing.size_m)
         level[cell] = bottom + 1.2 * thing.size_m
-        bodies.append(add_body(world, thing, centre))
+        bodies.append(add_body(world, thing, centre, density_kg_m3))
     if pile:
-        for _ in range(SETTLE_STEPS):
+        for _ in range(round(SETTLE_S * step_hz)):
             world.stepSimulation()
     return bodies
 
@@ -106,14 +107,16 @@ def _check_clearance(world: BulletClient, pile: list[int], dropping: list[SceneO
                 raise Overlap(f"the pile touches the dropping object {thing.asset}")
 
 
-def _release(world: BulletClient, bodies: list[int], num_pile: int) -> None:
+def _release(world: BulletClient, bodies: list[int], num_pile: int, step_hz: int) -> None:
     """Zero all velocities; the half-step lift cancels Bullet's semi-implicit lag in free fall."""
     for i, body in enumerate(bodies):
-        lift = GRAVITY_M_S2 / (2 * STEP_HZ) if i >= num_pile else 0.0
+        lift = GRAVITY_M_S2 / (2 * step_hz) if i >= num_pile else 0.0
         world.resetBaseVelocity(body, [0, 0, lift], [0, 0, 0])
 
 
-def _run(world, bodies: list[int], num_pile: int, num_frames: int, steps_per_frame: int) -> Motion:
+def _run(
+    world, bodies: list[int], num_pile: int, num_frames: int, steps_per_frame: int, step_hz: int
+) -> Motion:
     position = np.zeros((num_frames, len(bodies), 3))
     quaternion = np.zeros((num_frames, len(bodies), 4))
     contact: list[float | None] = [None] * (len(bodies) - num_pile)
@@ -122,7 +125,7 @@ def _run(world, bodies: list[int], num_pile: int, num_frames: int, steps_per_fra
             position[frame, n], quaternion[frame, n] = world.getBasePositionAndOrientation(body)
         for step in range(steps_per_frame if frame + 1 < num_frames else 0):
             world.stepSimulation()
-            time_s = (frame * steps_per_frame + step + 1) / STEP_HZ
+            time_s = (frame * steps_per_frame + step + 1) / step_hz
             for i in range(len(contact)):
                 if contact[i] is None and world.getContactPoints(bodyA=bodies[num_pile + i]):
                     contact[i] = time_s

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.random import Generator, default_rng
 
-from pisa.simulation.assets import asset_names, lowest_point_m
+from pisa.simulation.assets import LIBRARIES, asset_names, load_asset, lowest_point_m
 from pisa.simulation.materials import identity
 from pisa.types import Camera, PisaError
 
 MAX_CAMERA_STEPS = 200
+LATER: Any = {"digest": "where changed"}  # fields that came after the first data sets were made
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Prior:
     """Distributions of a data set; ranges are ``(low, high)``, drawn uniformly.
 
     ``size_m`` and ``span_px`` are alternatives: the paper's objects have a true size; the tiny
-    prior asks for a span in pixels at the chosen camera, because true sizes would be 4 px.
+    prior asks for a span in pixels at the chosen camera, because true sizes would be 4 px. With
+    neither, scanned objects (``assets`` "gso") keep the size they have.
     """
 
     num_dropping: tuple[int, int] = (1, 6)
@@ -40,6 +42,12 @@ class Prior:
     friction: tuple[float, float] = (0.4, 0.9)
     shadows: bool = True
     motion: str = "fall"  # "fall", or "drift" for the pre-training clips (simulation/motions.py)
+    assets: str = field(default="pybullet", metadata=LATER)  # or "gso", the paper's
+    step_hz: int = field(default=240, metadata=LATER)  # of the physics
+    num_frames: int = field(default=32, metadata=LATER)  # what the Kubric backend makes of it
+    fps_hz: int = field(default=16, metadata=LATER)
+    pile_jitter_m: float = field(default=0.05, metadata=LATER)  # standard deviation, x and y
+    density_kg_m3: float = field(default=300.0, metadata=LATER)
 
     @classmethod
     def of(cls, **values: Any) -> Prior:
@@ -48,8 +56,14 @@ class Prior:
         return cls(**{**values, **ranges})
 
     def __post_init__(self) -> None:
-        if (self.size_m is None) == (self.span_px is None):
+        if self.assets not in LIBRARIES:
+            raise PisaError(f"prior.assets must be one of {LIBRARIES}, not {self.assets!r}")
+        given = [v for v in (self.size_m, self.span_px) if v is not None]
+        if len(given) > 1 or (not given and self.assets != "gso"):
             raise PisaError("a prior needs exactly one of size_m and span_px")
+        for name, value in vars(self).items():
+            if isinstance(value, tuple) and (len(value) != 2 or value[0] > value[1]):
+                raise PisaError(f"prior.{name} must be [low, high], not {list(value)}")
         if self.motion not in ("fall", "drift"):
             raise PisaError(f"prior.motion must be 'fall' or 'drift', not {self.motion!r}")
         if self.num_dropping[0] < 1:
@@ -86,6 +100,8 @@ class Scene:
     background: int
     shadows: bool = True
     motion: str = "fall"
+    step_hz: int = 240
+    density_kg_m3: float = 300.0
 
     @property
     def num_pile(self) -> int:
@@ -106,7 +122,7 @@ def draw_scene(prior: Prior, seed: int, split: str, resolution: int) -> Scene:
         dropping.append(_draw_object(rng, prior, split, (x, y, height), dropping=True))
         heights.append(height)
         for _ in range(int(rng.integers(prior.num_pile[0], prior.num_pile[1] + 1))):
-            jitter = rng.normal(scale=0.05, size=2)
+            jitter = rng.normal(scale=prior.pile_jitter_m, size=2)
             place = (x + jitter[0], y + jitter[1], 0.0)
             pile.append(_draw_object(rng, prior, split, place, dropping=False))
     camera, sized = _place_camera(rng, prior, pile + dropping, heights, resolution)
@@ -119,6 +135,8 @@ def draw_scene(prior: Prior, seed: int, split: str, resolution: int) -> Scene:
         background=identity(rng, split),
         shadows=prior.shadows,
         motion=prior.motion,
+        step_hz=prior.step_hz,
+        density_kg_m3=prior.density_kg_m3,
     )
 
 
@@ -140,13 +158,15 @@ def _nearest(point: tuple[float, float], others: list[tuple[float, float]]) -> f
 def _draw_object(
     rng: Generator, prior: Prior, split: str, position, *, dropping: bool
 ) -> SceneObject:
-    names = asset_names(split)
+    names = asset_names(split, prior.assets)
     quaternion = rng.normal(size=4)
     a, b, c, d = (float(v) for v in quaternion / np.linalg.norm(quaternion))
     low, high = prior.size_m or prior.span_px or (0.0, 0.0)
+    asset = names[int(rng.integers(len(names)))]
+    drawn = float(rng.uniform(low, high))  # pixels until _place_camera, with span_px
     return SceneObject(
-        asset=names[int(rng.integers(len(names)))],
-        size_m=float(rng.uniform(low, high)),  # pixels until _place_camera, with span_px
+        asset=asset,
+        size_m=drawn or load_asset(asset).extent,
         position_m=(float(position[0]), float(position[1]), float(position[2])),
         quaternion=(a, b, c, d),
         material=identity(rng, split),

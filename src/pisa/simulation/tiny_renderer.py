@@ -29,10 +29,14 @@ class Rendering:
     depth_m: NDArray[np.float32]
 
 
-def render(scene: Scene, poses: Poses) -> Rendering:
-    """Render every frame of a motion."""
+def render(scene: Scene, poses: Poses, *, centred: bool = False) -> Rendering:
+    """Render every frame of a motion.
+
+    TinyRenderer samples the corners of the pixels, which draws objects half a pixel to the right
+    and up; with ``centred`` they stand where the pinhole camera of `pisa.types` sees them.
+    """
     look = background(scene.background)
-    shading, ids, planar = _rasterise(scene, poses, look)
+    shading, ids, planar = _rasterise(scene, poses, look, centred)
     directions = ray_directions(scene.camera).numpy()
     depth = planar / directions[..., 1]
     ground_depth, albedo = _backdrop(look, scene.camera, directions)
@@ -45,7 +49,7 @@ def render(scene: Scene, poses: Poses) -> Rendering:
     return Rendering(rgb, ids, depth.astype(np.float32))
 
 
-def _rasterise(scene: Scene, poses: Poses, look: Background):
+def _rasterise(scene: Scene, poses: Poses, look: Background, centred: bool):
     """Grey shading in [0, 1], object index and planar depth (along the view axis) per pixel."""
     with bullet() as world:
         bodies = [_add_mesh(world, o) for o in scene.objects]
@@ -57,7 +61,7 @@ def _rasterise(scene: Scene, poses: Poses, look: Background):
                 world.resetBasePositionAndOrientation(
                     body, poses.position_m[t, n].tolist(), poses.quaternion[t, n].tolist()
                 )
-            frames.append(_snapshot(world, scene.camera, look))
+            frames.append(_snapshot(world, scene.camera, look, centred))
     rgb, buffer, body_ids = (np.stack(parts) for parts in zip(*frames, strict=True))
     planar = FAR_M * NEAR_M / (FAR_M - (FAR_M - NEAR_M) * buffer.astype(np.float64))
     return rgb[..., 0] / 255.0, lookup[body_ids], planar
@@ -76,11 +80,13 @@ def _add_mesh(world: BulletClient, thing: SceneObject) -> int:
     return int(world.createMultiBody(0, baseVisualShapeIndex=shape))
 
 
-def _snapshot(world: BulletClient, camera: Camera, look: Background):
+def _snapshot(world: BulletClient, camera: Camera, look: Background, centred: bool):
     x, y, z = camera.position_m
     view = world.computeViewMatrix([x, y, z], [x, y + 1, z], [0, 0, 1])
     fov_deg = float(np.degrees(2 * np.arctan(camera.sensor_mm / camera.focal_mm / 2)))
-    projection = world.computeProjectionMatrixFOV(fov_deg, 1.0, NEAR_M, FAR_M)
+    projection = list(world.computeProjectionMatrixFOV(fov_deg, 1.0, NEAR_M, FAR_M))
+    if centred:
+        projection[8], projection[9] = 1 / camera.width, 1 / camera.height
     _, _, rgba, depth, ids = world.getCameraImage(
         camera.width,
         camera.height,

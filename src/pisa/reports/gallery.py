@@ -1,0 +1,147 @@
+"""A static page that shows a data set: `python -m pisa.reports.gallery DATASET`.
+
+For each clip the video, its masks, depth and flow as moving pictures, and all frames in one (paper
+Figure 1); above them the distributions of the set's scenes, with the prior's drawn over them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import html
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from pisa.data.clip_io import read_clip
+from pisa.data.manifest import list_clips
+from pisa.reports.distributions import draw_distributions
+from pisa.reports.files import write_atomic
+from pisa.reports.overlays import clip_pictures
+from pisa.simulation.scene import Prior
+from pisa.simulation.statistics import scene_values, uniformity
+from pisa.types import Clip, PisaError
+
+STYLE = Path(__file__).parent / "templates" / "report.css"
+CAPTIONS = {
+    "video": "clip",
+    "masks": "masks",
+    "depth": "depth (near is bright)",
+    "flow": "flow (colour: direction)",
+    "strobe": "all frames in one",
+}
+LAYOUT = """
+.clip { margin: 1.6rem 0; }
+.clip > div { display: grid; grid-template-columns: repeat(5, minmax(0, 1fr)); gap: .5rem; }
+.clip img { width: 100%; aspect-ratio: 1; display: block; border-radius: 4px; }
+.clip figure { padding: .35rem; }
+.clip figcaption { font-size: .8rem; margin: .25rem 0 0; }
+.charts svg { background: transparent; }
+@media (max-width: 48rem) { .clip > div { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
+"""
+
+
+def write_gallery(data_set: Path, folder: Path, prior: Prior, num_clips: int = 24) -> Path:
+    """Write ``folder/index.html`` and its pictures; returns the page.
+
+    The first ``num_clips`` clips are shown; the distributions are those of the whole set. Raises
+    ``PisaError`` for a folder that holds no clips.
+    """
+    clips = list_clips(data_set)
+    records = [json.loads((c / "clip_info.json").read_text(encoding="utf-8")) for c in clips]
+    cards = [
+        _card(path, record, folder)
+        for path, record in zip(clips[:num_clips], records, strict=False)
+    ]
+    page = folder / "index.html"
+    text = _page(data_set.name, len(clips), _charts(records, prior), cards)
+    write_atomic(page, text.encode("utf-8"))
+    return page
+
+
+def _card(path: Path, record: Mapping[str, Any], folder: Path) -> str:
+    clip = read_clip(path, depth=(path / "truth.npz").is_file())
+    if clip.depth_m is not None:
+        clip = read_clip(path, depth=True, flow=True)
+    figures = []
+    for key, content in clip_pictures(clip).items():
+        name = f"{path.name}-{key}.webp"
+        write_atomic(folder / name, content)
+        figures.append(
+            f'<figure><img src="{name}" alt="{CAPTIONS[key]} of {path.name}" loading="lazy">'
+            f"<figcaption>{CAPTIONS[key]}</figcaption></figure>"
+        )
+    title = f"<h3>{html.escape(path.name)} <small>{html.escape(_facts(clip, record))}</small></h3>"
+    return f'<section class="clip">{title}<div>{"".join(figures)}</div></section>'
+
+
+def _facts(clip: Clip, record: Mapping[str, Any]) -> str:
+    dropping = len(record.get("drop_heights_m", [])) or 1
+    facts = [f"{dropping} dropping, {len(clip.masks) - dropping} in piles"]
+    if clip.drop_height_m is not None:
+        facts.append(f"last one falls {clip.drop_height_m:.2f} m")
+    if clip.camera is not None:
+        facts.append(f"camera {-clip.camera.position_m[1]:.1f} m back")
+    facts += [str(record[key]) for key in ("split", "hdri") if key in record]
+    return " · ".join(facts)
+
+
+def _charts(records: Sequence[Mapping[str, Any]], prior: Prior) -> str:
+    try:
+        values = scene_values(records, prior)
+    except PisaError as error:
+        return f'<p class="quiet">No distributions: {html.escape(str(error))}.</p>'
+    figures = "".join(
+        f"<figure><figcaption>{html.escape(chart.label)}"
+        f'<span class="quiet">{html.escape(chart.note)}</span></figcaption>{chart.svg}</figure>'
+        for chart in draw_distributions(values, prior, uniformity(values, prior))
+    )
+    return f'<div class="charts">{figures}</div>'
+
+
+def _page(name: str, total: int, charts: str, cards: Sequence[str]) -> str:
+    shown = "" if len(cards) == total else f" The first {len(cards)} are shown."
+    style = STYLE.read_text(encoding="utf-8") + LAYOUT
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(name)}</title><style>{style}</style>"
+        f'<h1>{html.escape(name)}</h1><p class="quiet">{total} clips.{shown}</p>'
+        f"<h2>Distributions</h2>{charts}<h2>Clips</h2>{''.join(cards)}</html>"
+    )
+
+
+def read_prior(path: Path | None) -> Prior:
+    """The prior of a YAML of ``configs/prior``; None is the paper's."""
+    if path is None:
+        return Prior()
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return Prior.of(**{k: v for k, v in values.items() if not k.startswith("_")})
+    except (OSError, yaml.YAMLError, AttributeError, TypeError) as error:
+        raise PisaError(f"{path}: is no prior: {' '.join(str(error).split())}") from error
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m pisa.reports.gallery", description=__doc__)
+    parser.add_argument("dataset", type=Path, help="data set folder")
+    parser.add_argument("--out", type=Path, help="folder of the page; default: DATASET/gallery")
+    parser.add_argument("--prior", type=Path, help="YAML of configs/prior; default: the paper's")
+    parser.add_argument("--clips", type=int, default=24, help="how many to show")
+    options = parser.parse_args(arguments)
+    try:
+        out = options.out or options.dataset / "gallery"
+        print(write_gallery(options.dataset, out, read_prior(options.prior), options.clips))
+    except PisaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+if __name__ == "__main__":
+    np.seterr(all="raise", under="ignore")
+    main()
