@@ -1,4 +1,4 @@
-"""p(t | y): closed forms, sampling, frames; and the tests of section 5.2 on samples of the truth."""
+"""p(t | y): closed forms, sampling, frames; and the tests of section 5.2 on true samples."""
 
 from functools import cache
 

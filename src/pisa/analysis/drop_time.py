@@ -70,7 +70,7 @@ class DropTimes:
     def quantile(self, level: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """Inverse of ``cdf`` for levels in [0, 1]."""
         low, high = self.heights_m
-        return drop_time_s(low + level * (high - low))
+        return np.asarray(drop_time_s(low + level * (high - low)))
 
     def sample(self, count: int, rng: Generator) -> Float[np.ndarray, " n"]:
         """Drop times in seconds."""

@@ -34,7 +34,8 @@ class OodPrior:
     def of(cls, **values: Any) -> OodPrior:
         """A prior from configuration values, where a range is any sequence of two numbers."""
         ranges = ("depth_m", "height_m", "trained_depth_m", "trained_height_m")
-        return cls(**{k: tuple(v) if k in ranges else v for k, v in values.items()})
+        plain: dict[str, Any] = {k: tuple(v) if k in ranges else v for k, v in values.items()}
+        return cls(**plain)
 
     def draw(self, seed: int, split: str, resolution: int) -> Scene:
         """The scene of one seed. Raises ``PisaError`` when no pair is in view."""
