@@ -1,4 +1,4 @@
-"""Draws docs/img/drop_ray.svg, the camera ray of docs/geometry.md: python docs/drawings/drop_ray.py"""
+"""Draws docs/img/drop_ray.svg for docs/geometry.md: python docs/drawings/drop_ray.py"""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def drawing() -> str:
         line(at(0, 0), at(0, CAMERA_M), "stroke:#666;stroke-dasharray:3 3"),
         line(at(0, CAMERA_M), at(16.2, CAMERA_M), "stroke:#bbb;stroke-dasharray:6 4"),
         line(at(0, CAMERA_M), at(16.2, CAMERA_M + 16.2 * SLOPE), "stroke:#0072B2;stroke-width:2"),
-        line(at(1.2, 0.2), at(1.2, 1.1), "stroke:#D55E00;stroke-width:2"),
+        line(at(1.2, 0.2), at(1.2, 1.6), "stroke:#D55E00;stroke-width:2"),
     ]
     x, y = at(0, CAMERA_M)
     parts.append(f'<circle cx="{x}" cy="{y}" r="5"/>')
@@ -47,8 +47,8 @@ def drawing() -> str:
         text((at(deep, 0)[0], FLOOR + 20), "Z", "middle"),
         text((at(0, 0)[0] - 8, at(0, CAMERA_M / 2)[1]), "h", "end"),
         text((at(0, CAMERA_M)[0] - 10, at(0, CAMERA_M)[1] - 12), "camera", "middle"),
-        text((at(1.2, 1.1)[0], at(1.2, 1.1)[1] - 8), "image plane, at f: y = h + β f", "start"),
-        text((at(16, CAMERA_M)[0], at(0, CAMERA_M)[1] + 16), "horizon (row (H − 1) / 2)", "end"),
+        text(at(0.7, 1.75), "image plane, at f: y = h + β f", "start"),
+        text((at(16, CAMERA_M)[0], at(0, CAMERA_M)[1] + 16), "horizon (row (H - 1) / 2)", "end"),
         text((at(13, 0)[0], FLOOR + 36), "every fall from the ray has the same first frame", "end"),
     ]
     style = "font:14px sans-serif;background:#fff"
