@@ -114,10 +114,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Condition:
-    """Text conditioning: token embeddings and which tokens are real."""
+    """Text conditioning: token embeddings and which tokens are real.
+
+    ``null`` marks rows whose embedding the network replaces by a null prompt that it learns.
+    """
 
     embedding: Float[Tensor, "b l d"]
     mask: Bool[Tensor, "b l"]
+    null: Bool[Tensor, " b"] | None = None
 
 
 def collate(clips: Sequence[Clip]) -> Batch:

@@ -20,6 +20,10 @@ from omegaconf import OmegaConf
 from pisa.callbacks.checkpoints import ExportWeights
 from pisa.callbacks.ema import EMA
 from pisa.callbacks.evaluation import ModelSource
+from pisa.models.tiny import TinyVideoModel
+from pisa.models.tiny_codec import TinyCodec
+from pisa.models.tiny_denoiser import TinyDenoiser
+from pisa.models.tiny_text import WordHashEncoder
 from pisa.tasks.checkpoint_io import AtomicCheckpointIO
 from pisa.tasks.psft import PSFT
 from pisa.tasks.sharding import ShardedStrategy, whole_tensor
@@ -27,6 +31,7 @@ from tests.tasks.toy import ToyData, make_trainer
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 CLIPS, GLOBAL_BATCH, STEPS = 12, 4, 6  # two epochs
+TINY_RUN = {"max_steps": 4, "dropout": 0.2}  # drops captions on rank 1, 1, 0, and none
 
 
 def tiny_opensora() -> Any:
@@ -34,6 +39,18 @@ def tiny_opensora() -> Any:
     model = instantiate(OmegaConf.load(CONFIGS / "model" / "opensora_tiny.yaml"))
     torch.nn.init.normal_(model.denoiser.final_layer.linear.weight, std=0.05)
     return model
+
+
+def tiny_model() -> Any:
+    """The tiny base model, smaller, for the toy clips; its null prompt is trained."""
+    torch.manual_seed(0)
+    codec = TinyCodec(latent_channels=4, motion_channels=2, width=8)
+    sizes = {"num_frames": 6, "latent_size": 4, "patch": 2, "width": 16, "depth": 2, "num_heads": 2}
+    captions = {"caption_channels": 8, "caption_length": 4}
+    denoiser = TinyDenoiser(latent_channels=4, **sizes, **captions)
+    for parameter in (denoiser.head.weight, denoiser.null_caption):
+        torch.nn.init.normal_(parameter, std=0.3)
+    return TinyVideoModel(codec, denoiser, WordHashEncoder(8, 4))
 
 
 class Recorder(pl.Callback):
@@ -68,6 +85,7 @@ class GenerateOnRankZero(pl.Callback):
 def run(folder: Path, strategy: Any, world_size: int = 1, **options: Any) -> Recorder:
     """Train; leaves `weights.safetensors` (the average), `last.ckpt` and `half.ckpt` in folder."""
     recorder, steps = Recorder(), options.pop("max_steps", STEPS)
+    model, dropout = options.pop("model", None) or tiny_opensora(), options.pop("dropout", 0.3)
     resume, accumulate = options.pop("resume", None), options.get("accumulate_grad_batches", 1)
     trainer = make_trainer(
         folder,
@@ -84,7 +102,7 @@ def run(folder: Path, strategy: Any, world_size: int = 1, **options: Any) -> Rec
     )
     # Three clips in batches of two: rank 0 has one clip more to validate.
     data = ToyData(CLIPS, GLOBAL_BATCH // world_size // accumulate, loaders=1)
-    task = PSFT(tiny_opensora(), lr=1e-2, eps=1e-2, caption_dropout=0.3)
+    task = PSFT(model, lr=1e-2, eps=1e-2, caption_dropout=dropout)
     trainer.fit(task, data, ckpt_path=resume, weights_only=True)
     trainer.save_checkpoint(folder / "last.ckpt")
     return recorder
@@ -98,6 +116,7 @@ def main(out: Path) -> None:
     run(out / "half", ShardedStrategy(), 2, max_steps=3)
     resume = out / "half" / "last.ckpt"
     recorded["resumed"] = run(out / "resumed", ShardedStrategy(), 2, resume=resume)
+    recorded["tiny"] = run(out / "tiny", ShardedStrategy(), 2, **TINY_RUN, model=tiny_model())
     bfloat16 = ShardedStrategy(param_dtype="bfloat16")
     recorded["bfloat16"] = run(out / "bfloat16", bfloat16, 2, max_steps=1)
     rank = torch.distributed.get_rank()

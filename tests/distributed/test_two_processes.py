@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.distributed.job import CLIPS, GLOBAL_BATCH, STEPS, Recorder, run
+from tests.distributed.job import CLIPS, GLOBAL_BATCH, STEPS, TINY_RUN, Recorder, run, tiny_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -80,6 +80,23 @@ def test_a_resumed_sharded_run_repeats_the_uninterrupted_one(together):
     assert all(
         torch.equal(states[0][i][k], states[1][i][k]) for i in states[0] for k in states[0][i]
     )
+
+
+def test_a_null_prompt_that_is_trained_can_be_sharded(together, tmp_path):
+    """In each step captions are dropped on one rank only, in the last on none."""
+    expected = run(tmp_path, "auto", **TINY_RUN, model=tiny_model()).gradients
+    found = torch.load(together / "tiny" / "gradients.pt", weights_only=True)
+    dropped = ["null_caption" in gradients for gradients in expected]
+    assert dropped == ["null_caption" in gradients for gradients in found]
+    assert dropped == [True, True, True, False]
+    assert expected[0]["null_caption"].abs().max() > 1e-3
+    for name, gradient in expected[0].items():
+        torch.testing.assert_close(found[0][name], gradient, rtol=0, atol=1e-6)
+    weights = [
+        torch.load(f / "last.ckpt", weights_only=True) for f in (together / "tiny", tmp_path)
+    ]
+    for name, value in weights[1]["state_dict"].items():
+        torch.testing.assert_close(weights[0]["state_dict"][name], value, rtol=0, atol=1e-5)
 
 
 def test_bfloat16_arithmetic_with_float32_master_weights(alone, together):

@@ -82,6 +82,7 @@ def test_the_reference_cases(manifest: Path, tmp_path: Path, capsys) -> None:
             else:
                 assert row[ours] == pytest.approx(expected, rel=RELATIVE[ours], abs=1e-12)
     assert raised and undefined  # the file has both
+    assert not any("num_frames_uncovered" in row for row in rows.values())  # strict's
     assert rows.keys() == {case["name"] for case in CASES} - raised
     assert failed == raised | undefined
     summary = metrics["summary"]["mask_pairs"]["pairs"]["l2"]
@@ -107,6 +108,10 @@ def test_good_pairs_are_complete(tmp_path: Path) -> None:
     )  # fmt: skip
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["status"] == "complete" and metrics["protocol"] == "strict"
+    strict = {"miss_rate", "spurious_rate", "split_rate", "num_frames_uncovered"}
+    assert all(row.items() >= dict.fromkeys(strict, 0).items() for row in metrics["per_clip"])
+    header = (tmp_path / "out" / "per_clip.csv").read_text().splitlines()[0]
+    assert strict <= set(header.split(","))
     cells = metrics["summary"]["mine"]["sim_unseen"]
     assert cells["l2"]["mean"] == 0 and cells["iou"]["mean"] == 1 and cells["iou"]["n"] == 2
     report = (tmp_path / "out" / "report.html").read_text()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 
 from pisa.data import Manifest, write_clip, write_manifest
@@ -15,10 +16,11 @@ from pisa.launch import evaluate_main, evaluation
 from pisa.launch.datasets import DataSets
 from pisa.launch.outcome import EXIT_INCOMPLETE, IncompleteError
 from pisa.launch.stages import build_model
+from pisa.models.generate import generate
 from pisa.ops.video import from_frames
 from pisa.tasks.weights import save_denoiser
-from pisa.types import Clip
-from tests.launch.conftest import CLIPS, compose, falling
+from pisa.types import Clip, PisaError
+from tests.launch.conftest import CLIPS, compose, falling, write_real
 
 FRAMES = 16  # what the tiny model makes
 
@@ -39,6 +41,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             )
             write_clip(root / sets.folder_name(split) / "clips" / name, clip)
         write_manifest(root / sets.folder_name(split), Manifest(CLIPS))
+    for which, name in enumerate(CLIPS):
+        write_real(root / "real" / name, which)
     return root
 
 
@@ -132,3 +136,54 @@ def test_a_sound_model_has_no_failures(data, tmp_path) -> None:
     assert metrics["status"] == "complete" and metrics["failures"] == []
     cells = metrics["summary"]["base"]["sim_seen"]
     assert cells["iou"]["n"] == 3 and cells["time_error"]["n"] == 2  # one height is not known
+
+
+def test_real_clips_are_generated_at_full_length_and_cut_to_each_clip(data, tmp_path, monkeypatch):
+    """Clips of 48 frames at 120 Hz are 7 at 16 Hz; the model makes its 16."""
+    made = []
+
+    def spy(model: Any, *args: Any, **options: Any) -> torch.Tensor:
+        made.append((options["num_frames"], args[1]))
+        return generate(model, *args, **options)
+
+    monkeypatch.setattr("pisa.callbacks.evaluation.generate", spy)
+    suffix = 'evaluation.caption_suffix=" score: 6.5."'
+    cfg = settings(data, tmp_path / "out", "benchmark=real", "evaluation.decode_chunk=1", suffix)
+    evaluate_main(cfg)
+    metrics = read(tmp_path / "out")
+    assert set(metrics["summary"]["base"]) == {"real"}
+    assert metrics["summary"]["base"]["real"]["iou"]["n"] == 3
+    assert metrics["summary"]["truth"]["real"]["iou"]["mean"] > 0.9
+    assert made == [(16, ["a video of an object dropping score: 6.5."])] * 3
+
+
+def test_splits_may_mix_and_unknown_ones_are_named(data, tmp_path) -> None:
+    mixed = ("evaluation.splits=[real,sim_unseen]", "evaluation.num_clips=1")
+    evaluate_main(settings(data, tmp_path / "out", *mixed))
+    assert set(read(tmp_path / "out")["summary"]["base"]) == {"real", "sim_unseen"}
+    with pytest.raises(PisaError, match="no test set named 'unreal'; valid: sim_seen, sim_unseen"):
+        evaluate_main(settings(data, tmp_path / "out", "benchmark=unreal"))
+
+
+def test_a_device_that_is_not_there_is_one_sentence(data, tmp_path) -> None:
+    with pytest.raises(PisaError, match="no device 'cuda:99'"):
+        evaluate_main(settings(data, tmp_path / "out", "evaluation.device=cuda:99"))
+
+
+def test_eval_takes_the_scale_of_training_and_records_no_training(data, tmp_path) -> None:
+    options = (
+        "scale=paper", "model=opensora_tiny", "perception=embedded", "prior=tiny",
+        "simulation.backend.resolution=64", "simulation.backend.num_frames=32",
+        "data.expect_size=[64,64]", "data.num_workers=0", "real.num_workers=0", "real.size=[64,64]",
+        "benchmark=real", "evaluation.num_steps=1", "evaluation.num_clips=1",
+        f"data_dir={data}", f"output_dir={tmp_path}",
+    )  # fmt: skip
+    cfg = compose(*options)
+    assert cfg.evaluation.guidance == 7.0 and cfg.evaluation.bfloat16
+    evaluate_main(cfg)
+    recorded = OmegaConf.load(tmp_path / "config.yaml")
+    assert "model" in recorded and not {"trainer", "psft", "oro", "callbacks"} & set(recorded)
+    of_both = [option for option in options if not option.startswith(("benchmark", "output_dir"))]
+    train = compose(*of_both, name="train")
+    for key in ("model", "prior", "simulation", "perception", "data", "evaluation", "real"):
+        assert OmegaConf.to_yaml(cfg[key]) == OmegaConf.to_yaml(train[key]), key

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+import sys
 
 import numpy as np
 import pytest
@@ -120,9 +123,20 @@ def _squares(num_frames: int) -> PairMasks:
     return PairMasks(gt, np.roll(gt, 1, axis=2)[:, :, : 12 if num_frames < 4 else 11], 16, 16)
 
 
-@pytest.mark.parametrize("num_workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("num_workers", [1, 2])
 def test_a_pair_that_cannot_be_scored_keeps_its_place(num_workers: int) -> None:
     results = list(evaluate_many(_squares, [1, 4, 2, 3], num_workers=num_workers))
     assert isinstance(results[1], PisaError) and "12x12" in str(results[1])
     counts = [r["num_frames_compared"] for r in results if not isinstance(r, PisaError)]
     assert counts == [1, 2, 3]
+
+
+def _kill(_: int) -> PairMasks:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the processes take seconds to start elsewhere")
+def test_a_killed_process_is_an_error_in_one_line() -> None:
+    with pytest.raises(PisaError, match="killed"):
+        list(evaluate_many(_kill, [1, 2, 3], num_workers=2))

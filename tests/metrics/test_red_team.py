@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 
 from pisa.metrics.red_team import ATTACKS, EXTRA_ATTACKS, losses
 from pisa.ops.masks import MaskError
+from pisa.simulation.fast import FastSimulator
+from pisa.simulation.scene import Prior
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 ALL = ATTACKS | EXTRA_ATTACKS
@@ -39,6 +43,38 @@ def test_strict_ranks_every_attack_below_the_truth_and_monotonically(
     table = np.array([list(score.values()) for score in scores])
     np.testing.assert_allclose(table[0], 0.0, atol=1e-12)
     assert (np.diff(table, axis=0) > 0).all()
+
+
+@cache
+def _simulated(seed: int) -> np.ndarray:
+    """``[T, N, H, W]`` of a simulated clip, where objects turn, bounce, hide and leave."""
+    clip, _ = FastSimulator(Prior(size_m=None, span_px=(9.0, 20.0))).make_clip(seed, "test", "x")
+    return clip.masks.numpy().swapaxes(0, 1)
+
+
+def _check(name: str, masks: np.ndarray) -> None:
+    try:
+        tracks = [ALL[name](masks, s) for s in STRENGTHS]
+    except MaskError:
+        assert name in ("swap", "bridge", "rise")  # one object only; no room
+        return
+    table = np.array([list(losses(masks, t, 16, "strict").values()) for t in tracks])
+    np.testing.assert_allclose(table[0], 0.0, atol=1e-12)
+    assert (table[1:] > 0).all()
+    assert (np.diff(table, axis=0) >= -1e-9).all()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_so_it_does_on_simulated_clips(name: str) -> None:
+    for seed in (8_100_000, 8_100_001):
+        _check(name, _simulated(seed))
+
+
+@pytest.mark.slow  # 40 clips for each attack: minutes
+@pytest.mark.parametrize("name", ALL)
+def test_so_it_does_on_many_simulated_clips(name: str) -> None:
+    for seed in range(8_100_000, 8_100_040):
+        _check(name, _simulated(seed))
 
 
 def test_official_and_paper_do_not_see_vanishing_in_l2_and_chamfer() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -12,6 +13,7 @@ from pisa.models.opensora.doctor import (
     Activations,
     count,
     denoiser_activations,
+    kept_by_component,
     needed_bytes,
     state_bytes,
 )
@@ -72,6 +74,18 @@ def test_each_block_adds_its_input_and_nothing_more():
         kept.append(denoiser_activations(network, (4, 8, 8), 4, checkpointing=True).kept)
     one_input = 4 * 4 * 16 * 64 * 4  # clips, frames, patches, channels, bytes
     assert kept[1] - kept[0] == 6 * one_input  # three more of each kind
+
+
+def test_what_components_keep_adds_up():
+    """But for the few tensors made between components, and those that outlive one for a moment."""
+    with torch.device("meta"):
+        network = STDiT3(hidden_size=64, depth=3, num_heads=4, caption_channels=16)
+    parts = kept_by_component(network, (4, 8, 8), 4)
+    whole = denoiser_activations(network, (4, 8, 8), 4, checkpointing=False).kept
+    assert {"spatial_blocks", "temporal_blocks", "final_layer", "y_embedder"} <= parts.keys()
+    assert sum(parts.values()) == pytest.approx(whole, rel=0.02)
+    assert parts["spatial_blocks"] + parts["temporal_blocks"] > 0.9 * whole
+    assert not network.spatial_blocks[0]._forward_hooks
 
 
 def test_state_of_the_released_size():

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pisa.reports import published
 from pisa.reports.names import SPLITS
@@ -17,6 +18,9 @@ ROWS = {  # whole rows as printed: real, sim (seen), sim (unseen)
     "Runway Gen3": "0.187 0.526 0.042 0.170 0.509 0.040 0.149 0.460 0.038",
     "CogVideoX-5B-I2V": "0.138 0.366 0.080 0.112 0.315 0.020 0.101 0.290 0.020",
     "DynamiCrafter": "0.187 0.504 0.021 0.157 0.485 0.039 0.136 0.430 0.033",
+    "Pyramid-Flow": "0.175 0.485 0.062 0.126 0.352 0.059 0.130 0.381 0.048",
+    "base + ORO (Seg)": "0.075 0.183 0.142 0.033 0.076 0.170 0.032 0.063 0.145",
+    "base + ORO (Depth)": "0.067 0.159 0.129 0.031 0.072 0.124 0.022 0.046 0.096",
     "base + ORO (Flow)": "0.067 0.164 0.136 0.026 0.062 0.122 0.022 0.045 0.071",
 }
 COLUMN_SUMS = (1.633, 4.414, 0.999, 1.258, 3.625, 0.880, 1.167, 3.402, 0.702)
@@ -48,3 +52,9 @@ def test_numbers_are_printed_with_three_digits():
     text = Path(published.__file__).with_name("published.yaml").read_text(encoding="utf-8")
     table = text[text.index("table_1:") : text.index("table_2:")]
     assert len(re.findall(r"\b0\.\d{3}\b", table)) == len(re.findall(r"\d+\.\d+(?=[,}])", table))
+
+
+def test_table_2_as_printed():
+    text = Path(published.__file__).with_name("published.yaml").read_text(encoding="utf-8")
+    rows = {row["label"]: list(row.values())[1:] for row in yaml.safe_load(text)["table_2"]}
+    assert rows == {"ID": [0.036, 0.088, 0.155, 0.091], "OOD": [0.044, 0.143, 0.049, 0.187]}

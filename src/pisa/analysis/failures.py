@@ -27,12 +27,16 @@ _DEFORMED = 0.2  # natural logarithm, beyond anything the true object shows
 _OFTEN = 0.25  # of the frames
 _MISSING = 2  # frames
 _PIECE = 0.3  # of the largest piece
+_SPECK = 0.12  # of the largest piece: a tracker's stray pixels, part of no object
 _DIFFERENT = 0.4  # natural logarithm, from the true object where that is
 
 
 def failure_labels(gen_masks: Masks, gt_masks: Masks, fps_hz: float) -> set[str]:
-    """Labels of a generated clip beside its true clip, both ``[T, H, W]`` at one rate."""
-    gen, gt = (to_binary(select_object(m)) for m in (gen_masks, gt_masks))
+    """Labels of a generated clip beside its true clip, both ``[T, H, W]`` at one rate.
+
+    Specks are removed from both first, see ``without_specks``.
+    """
+    gen, gt = (without_specks(to_binary(select_object(m))) for m in (gen_masks, gt_masks))
     length = min(len(gen), len(gt))
     gen, gt = gen[:length], gt[:length]
     centre, truth = centroids(gen), centroids(gt)
@@ -47,6 +51,18 @@ def failure_labels(gen_masks: Masks, gt_masks: Masks, fps_hz: float) -> set[str]
         labels.add("scene_cut")
         gen, gt, centre, truth = (a[: cuts[0] + 1] for a in (gen, gt, centre, truth))
     return labels | _motion_labels(gen, gt, fps_hz, "new_object" in labels)
+
+
+def without_specks(track: Bool[np.ndarray, "t h w"]) -> Bool[np.ndarray, "t h w"]:
+    """Without pieces under ``_SPECK`` of the largest one's area in their frame (8-connected)."""
+    kept = track.copy()
+    for t, mask in enumerate(track):
+        labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
+        if count > 1:
+            areas = np.bincount(labels.reshape(-1))
+            areas[0] = 0
+            kept[t] = (areas >= _SPECK * areas.max())[labels] & mask
+    return kept
 
 
 def _motion_labels(gen: np.ndarray, gt: np.ndarray, fps_hz: float, split: bool) -> set[str]:

@@ -39,7 +39,6 @@ MUST: Mapping[tuple[str, float], str] = {
 MAY: Mapping[str, frozenset[str]] = {
     "freeze": frozenset({"hovers", "too_slow"}),  # stops in mid-fall
     "late": frozenset({"hovers", "too_slow", "vanishes"}),  # it reaches the ground late or never
-    "specks": frozenset({"deforms", "new_object"}),
     "bridge": frozenset({"deforms", "new_object"}),
     "swap": frozenset({"scene_cut", "deforms", "vanishes"}),  # another object, perhaps hidden
 }

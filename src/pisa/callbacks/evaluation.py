@@ -49,7 +49,8 @@ class ModelSource:
 
     ``caption`` replaces the clips' own where it isn't None; ``caption_suffix`` is appended
     (release: per-video caption plus " aesthetic score: 6.5."). The release's final inference takes
-    30 steps with guidance 7.0, its validation 10 with 4.0.
+    30 steps with guidance 7.0, its validation 10 with 4.0. ``num_frames`` are generated where a
+    clip has fewer (as real ones have), and cut to it; None makes as many as the clip has.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class ModelSource:
         caption: str | None = None,
         caption_suffix: str = "",
         decode_chunk: int | None = None,
+        num_frames: int | None = None,
     ) -> None:
         self.model = model
         self.num_steps = num_steps
@@ -67,10 +69,12 @@ class ModelSource:
         self.caption = caption
         self.caption_suffix = caption_suffix
         self.decode_chunk = decode_chunk
+        self.num_frames = num_frames
 
     @torch.no_grad()
     def __call__(self, batch: Batch, seed: int) -> Float[Tensor, "b 3 t h w"]:
-        frames, height, width = batch.video.shape[2:]
+        length, height, width = batch.video.shape[2:]
+        frames = max(length, self.num_frames or 0)
         shape = self.model.latent_shape(frames, height, width)
         captions = batch.captions if self.caption is None else [self.caption] * len(batch)
         video = generate(
@@ -83,7 +87,7 @@ class ModelSource:
             guidance=self.guidance,
             noise=clip_noise(batch.names, seed, shape).to(batch.video),
             decode_chunk=self.decode_chunk,
-        )
+        )[:, :, :length]
         # NaN and infinity stay what they are: whoever scores the clip must see them
         return torch.where(video.isfinite(), video.clamp(-1.0, 1.0), video)
 

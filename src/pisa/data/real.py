@@ -78,6 +78,10 @@ class RealDataModule(LightningDataModule):
             allow_short=True,
         )
 
+    @property
+    def test_sets(self) -> list[ClipDataset]:
+        return [] if self.test_set is None else [self.test_set]
+
     def val_dataloader(self) -> list[DataLoader[Clip]]:
         assert self.test_set is not None, "call setup first"
         return [eval_loader(self.test_set, 1, self.num_workers, self.trainer)]

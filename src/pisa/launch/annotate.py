@@ -21,8 +21,8 @@ from torch import nn
 from pisa.data.clip_files import frame_paths, read_frames, resize_masks
 from pisa.data.clip_info import read_info
 from pisa.data.points import parse_points, scale_points
+from pisa.launch.devices import pick_device
 from pisa.launch.outcome import IncompleteError
-from pisa.launch.video_source import pick_device
 from pisa.ops.video import from_frames
 from pisa.perception.base import PointTracker
 from pisa.types import PisaError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -50,11 +51,11 @@ def _problem_of_overrides(config_dir: Path, config_name: str) -> str | None:
         with hydra.initialize_config_dir(str(config_dir), version_base="1.3"):
             hydra.compose(config_name, overrides)
     except (HydraException, OmegaConfBaseException) as error:
-        return _shorten(str(error), config_dir)
+        return _shorten(str(error), config_dir, config_name, overrides)
     return None
 
 
-def _shorten(message: str, config_dir: Path) -> str:
+def _shorten(message: str, config_dir: Path, config_name: str, overrides: list[str]) -> str:
     """Hydra's message on one line, with the valid names where a configuration was not found."""
     missing = re.search(r"(?:Could not find|Could not override) '([^']+)'", message)
     if missing and "/" in missing.group(1):
@@ -62,10 +63,28 @@ def _shorten(message: str, config_dir: Path) -> str:
         valid = sorted(path.stem for path in (config_dir / group).glob("*.yaml"))
         return f"no {group} named {name!r}; valid: {', '.join(valid)}"
     key = re.search(r"Key '([^']+)' is not in struct", message)
+    if missing and key:
+        return _unknown_setting(missing.group(1), config_dir, config_name, overrides)
     if key:
         return f"unknown setting {key.group(1)!r}; see the names with --cfg job"
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     return "; ".join(lines[:2])
+
+
+def _unknown_setting(name: str, config_dir: Path, config_name: str, overrides: list[str]) -> str:
+    """Names the settings beside an unknown one, as they are with the choices of groups made."""
+    groups = [o for o in overrides if (config_dir / o.lstrip("+").split("=")[0]).is_dir()]
+    with hydra.initialize_config_dir(str(config_dir), version_base="1.3"):
+        node = hydra.compose(config_name, groups)
+    *parents, last = name.split(".")
+    for depth, part in enumerate(parents):
+        inner = node.get(part)
+        if not isinstance(inner, DictConfig):
+            parents, last = parents[:depth], part
+            break
+        node = inner
+    where = ".".join(parents) or "the configuration"
+    return f"no setting {last!r} in {where}; valid: {', '.join(sorted(map(str, node)))}"
 
 
 def _reporting(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
@@ -83,13 +102,21 @@ def _reporting(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None
         except OSError as error:
             if error.errno is None:
                 raise
-            _fail(f"{error.filename or 'the file system'}: {os.strerror(error.errno)}")
+            _fail(f"{_place_of(error)}: {os.strerror(error.errno)}")
         except KeyboardInterrupt:
             print("stopped; the same command goes on from here", file=sys.stderr)
             sys.stderr.flush()
             os._exit(EXIT_INTERRUPTED)  # loader and simulation workers must not hold the exit
 
     return reporting
+
+
+def _place_of(error: OSError) -> str:
+    """What the error is about; of a full disk the folder, since its file is often temporary."""
+    if error.filename is None:
+        return "the file system"
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return str(Path(os.fsdecode(error.filename)).parent if full else error.filename)
 
 
 def _as_interrupt(signum: int, frame: object) -> None:

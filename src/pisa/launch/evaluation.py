@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from einops import rearrange, reduce
 from hydra.utils import instantiate
 from jaxtyping import Float
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
+from torch import Tensor, nn
 
 from pisa.callbacks.evaluation import (
     ClipResult,
@@ -21,15 +22,17 @@ from pisa.callbacks.evaluation import (
     frozen_video,
     true_video,
 )
-from pisa.data.manifest import data_sha256
-from pisa.launch.datasets import DataSets
+from pisa.launch.devices import pick_device
 from pisa.launch.outcome import provenance_of, publish
 from pisa.launch.progress import clip_progress
-from pisa.launch.stages import build_data, build_model
+from pisa.launch.scored_sets import ScoredSets
+from pisa.launch.stages import build_model
+from pisa.models.base import VideoModel
 from pisa.reports.curves import read_csv_logger
 from pisa.reports.metrics_json import build_metrics
 from pisa.reports.published import published_table_1
 from pisa.reports.schema import KEYS
+from pisa.tasks.weights import load_denoiser
 from pisa.types import Batch
 
 CURVES = ("train/loss", "val/loss", "val/reward", "train/gradient_norm")
@@ -53,6 +56,17 @@ class FiniteVideos:
         return video.where(finite, 0.0)
 
 
+class Autocast:
+    """A source in bfloat16 arithmetic, its weights as they are (the release casts these too)."""
+
+    def __init__(self, source: VideoSource, device: torch.device) -> None:
+        self.source, self.device = source, device
+
+    def __call__(self, batch: Batch, seed: int) -> Float[Tensor, "b 3 t h w"]:
+        with torch.autocast(self.device.type, torch.bfloat16):
+            return self.source(batch, seed).float()
+
+
 class Evaluation:
     """Scores models on every clip of the chosen splits and writes the results to ``folder``."""
 
@@ -60,31 +74,26 @@ class Evaluation:
         self.cfg = cfg
         self.folder = folder
         self.settings = cfg.evaluation
+        self.device = pick_device(self.settings.device)
         self.tracker = instantiate(cfg.perception.tracker)
-        self.sets = DataSets(cfg)
-        self.data = build_data(
-            cfg,
-            self.sets,
-            batch_size=self.settings.batch_size,
-            num_eval_clips=self.settings.num_clips,
-        )
+        if isinstance(self.tracker, nn.Module):
+            self.tracker.to(self.device)
+        self.sets = ScoredSets(cfg)
+        self._model: VideoModel | None = None
 
     def run(self, weights: Mapping[str, Path | None]) -> dict[str, Any]:
         """Score ``frozen``, ``truth`` and one row per entry of ``weights`` (None: base model).
 
         Raises ``IncompleteError`` after all is written where clips could not be scored.
         """
-        for split in self.settings.splits:
-            if split in self.cfg.simulation.datasets:
-                self.sets.make(split)
-        self.data.setup("test")
+        self.sets.prepare()
         failures: list[dict[str, Any]] = []
         results = list(self._score_all(weights, failures))
         metrics = build_metrics(
             [row_of_known(result.row) for result in results],
             failures,
             protocol=self.settings.protocol,
-            provenance=provenance_of(self.cfg, self._data_sha256()),
+            provenance=provenance_of(self.cfg, self.sets.sha256()),
         )
         return publish(
             metrics,
@@ -96,21 +105,18 @@ class Evaluation:
             curves=self._curves(weights),
             config_text=OmegaConf.to_yaml(self.cfg),
             published=published_table_1() if self.settings.show_published else (),
-            fps_hz=self._fps_hz(),
+            fps_hz=self.sets.fps_hz,
         )
 
     def _score_all(
         self, weights: Mapping[str, Path | None], failures: list[dict[str, Any]]
     ) -> Iterator[ClipResult]:
-        loaders = dict(zip(self.data.splits, self.data.test_dataloader(), strict=True))
-        chosen = {split: loaders[split] for split in self.settings.splits}
-        sets = dict(zip(self.data.splits, self.data.test_sets, strict=True))
-        clips = sum(len(sets[split]) for split in chosen)
+        clips = sum(len(found) for found in self.sets.clips.values())
         with clip_progress() as progress:
             for name in ("truth", "frozen", *weights):
                 source = FiniteVideos(self._source(name, weights))
                 task = progress.add_task(f"scoring {name}", total=clips)
-                for split, loader in chosen.items():
+                for split, loader in self.sets.loaders.items():
                     for result in self._score(source, loader, name, split):
                         progress.advance(task)
                         if result.row["clip"] in source.broken:
@@ -128,6 +134,7 @@ class Evaluation:
             split=split,
             seed=self.settings.seed,
             protocol=self.settings.protocol,
+            device=self.device,
         )
 
     def _source(self, name: str, weights: Mapping[str, Path | None]) -> VideoSource:
@@ -135,14 +142,27 @@ class Evaluation:
             return true_video
         if name == "frozen":
             return frozen_video
-        model = build_model(self.cfg, weights[name])
-        model.denoiser.eval()
-        return ModelSource(
-            model,
+        source = ModelSource(
+            self._model_with(weights[name]),
             num_steps=self.settings.num_steps,
             guidance=self.settings.guidance,
             caption=self.settings.caption,
+            caption_suffix=self.settings.caption_suffix,
+            decode_chunk=self.settings.decode_chunk,
+            num_frames=self.cfg.data.num_frames,
         )
+        return Autocast(source, self.device) if self.settings.bfloat16 else source
+
+    def _model_with(self, weights: Path | None) -> VideoModel:
+        """On the device. Built once: what follows the base model changes only the denoiser."""
+        if self._model is None or weights is None:
+            self._model = build_model(self.cfg, weights)
+            if isinstance(self._model, nn.Module):
+                self._model.to(self.device)
+        else:
+            load_denoiser(self._model.denoiser, weights)
+        self._model.denoiser.eval()
+        return self._model
 
     def _videos(self, results: list[ClipResult]) -> list[dict[str, Any]]:
         """Frames and masks per clip and model, as the report shows them."""
@@ -165,14 +185,6 @@ class Evaluation:
                 if key in CURVES or (key.startswith("pisabench/") and not key.endswith("n")):
                     curves[f"{name} {key}"] = points
         return curves
-
-    def _data_sha256(self) -> str:
-        sets = dict(zip(self.data.splits, self.data.test_sets, strict=True))
-        hashes = {split: data_sha256(sets[split].folder) for split in self.settings.splits}
-        return " ".join(f"{split}:{digest}" for split, digest in hashes.items())
-
-    def _fps_hz(self) -> float:
-        return float(self.data.test_sets[0][0].fps_hz)
 
 
 def row_of_known(row: Mapping[str, Any]) -> dict[str, Any]:

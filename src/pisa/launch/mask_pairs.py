@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from rich.progress import track
 
 from pisa.data.mask_pairs import BrokenLine, MaskPair, load_pair, pairs_sha256, read_pairs
 from pisa.launch.outcome import provenance_of, publish, row_of
-from pisa.metrics import evaluate_pair
+from pisa.metrics import PairMasks, evaluate_many
 from pisa.metrics.pair import parse_protocol
 from pisa.ops.masks import dropping_object_index, select_object, to_binary
 from pisa.reports.metrics_json import build_metrics
@@ -28,12 +30,13 @@ def score_mask_pairs(
     *,
     manifest: str | None,
     shown_pairs: int = 60,
+    num_workers: int | None = None,
     row: str = "mask_pairs",
 ) -> None:
     """Score every line; a line that can't be scored is a failure, never a gap.
 
-    ``shown_pairs``: how many pairs the report shows as pictures; ``row``: what configs/eval.yaml
-    takes for ``name``.
+    ``shown_pairs``: how many of the first lines the report shows as pictures; ``num_workers``: None
+    is one for each core; ``row``: what configs/eval.yaml takes for ``name``.
     """
     if manifest is None:
         raise PisaError("source.manifest=PAIRS.jsonl is needed")
@@ -43,14 +46,22 @@ def score_mask_pairs(
     rows: list[dict[str, Any]] = []
     failures: list[dict[str, Any]] = []
     videos: list[dict[str, Any]] = []
-    for pair in track(pairs, "scoring pairs", transient=True):
-        key = {"model": model, "split": split, "clip": pair.clip, "seed": 0}
-        try:
-            scores, video = _score(pair, protocol, shown=len(videos) < shown_pairs)
-        except PisaError as error:
-            failures.append({**key, "line": pair.line, "reason": str(error)})
+    shown_lines = frozenset(pair.line for pair in pairs[:shown_pairs])
+    results = evaluate_many(
+        _load,
+        pairs,
+        protocol=protocol,
+        num_workers=num_workers or min(len(pairs), _num_cores()),
+        finish=partial(_finish, shown_lines),
+    )
+    progress = track(results, "scoring pairs", total=len(pairs), transient=True)
+    for pair, result in zip(pairs, progress, strict=True):
+        key = {"model": model, "split": split, "clip": pair.clip, "seed": 0, "line": pair.line}
+        if isinstance(result, PisaError):
+            failures.append({**key, "reason": str(result)})
             continue
-        rows.append({**key, "line": pair.line, **scores})
+        scores, video = result
+        rows.append({**key, **scores})
         if video is not None:
             videos.append({"clip": pair.clip, "split": split, "models": {model: video}})
     data = f"pairs:{pairs_sha256(pairs)}"
@@ -67,22 +78,35 @@ def score_mask_pairs(
     )
 
 
-def _score(
-    pair: MaskPair | BrokenLine, protocol: str, shown: bool
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Metrics of a pair, and its pictures where they are to be shown."""
+def _num_cores() -> int:
+    """How many this process may use, where the system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _load(pair: MaskPair | BrokenLine) -> PairMasks:
     if isinstance(pair, BrokenLine):
         raise PisaError(pair.problem)
     gt, pd, points = load_pair(pair)
-    result = evaluate_pair(gt, pd, pair.gt_fps_hz, pair.pd_fps_hz, protocol=protocol, points=points)
-    scores = row_of(result)
+    return PairMasks(gt, pd, pair.gt_fps_hz, pair.pd_fps_hz, points)
+
+
+def _finish(
+    shown_lines: frozenset[int],
+    pair: MaskPair | BrokenLine,
+    masks: PairMasks,
+    result: dict[str, Any],
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The row of a pair, and its pictures where they are to be shown."""
     index = result["per_frame"]["gt_index"]
-    if not shown or not len(index):
-        return scores, None
-    which = dropping_object_index(points)
+    if pair.line not in shown_lines or not len(index):
+        return row_of(result), None
+    which = dropping_object_index(masks.points)
     kept = slice(0, min(len(index), _SHOWN_FRAMES))
-    gt_masks = to_binary(select_object(gt, which))[index[kept]]
-    return scores, _pictures(gt_masks, to_binary(select_object(pd, which))[kept])
+    gt = to_binary(select_object(masks.gt_masks, which)[index[kept]])
+    gen = to_binary(select_object(masks.gen_masks, which)[kept])
+    return row_of(result), _pictures(gt, gen)
 
 
 def _pictures(gt: Bool[np.ndarray, "t h w"], pd: Bool[np.ndarray, "t h w"]) -> dict[str, Any]:

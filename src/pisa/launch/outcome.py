@@ -21,8 +21,9 @@ from pisa.types import PisaError
 
 EXIT_INCOMPLETE = 3
 _METRICS = ("l2", "chamfer", "iou")
-_RATES = ("miss_rate", "spurious_rate", "split_rate")  # of protocol strict
+_STRICT_RATES = ("miss_rate", "spurious_rate", "split_rate")
 _COUNTS = ("num_frames_gt", "num_frames_gen", "num_frames_compared")
+_STRICT_COUNTS = ("num_frames_uncovered",)
 
 
 class IncompleteError(PisaError):
@@ -32,10 +33,14 @@ class IncompleteError(PisaError):
 
 
 def row_of(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers of ``evaluate_pair`` that stand in a row of metrics.json."""
+    """The numbers of ``evaluate_pair`` that stand in a row of metrics.json.
+
+    What only ``strict`` counts is absent under the other protocols.
+    """
     row: dict[str, Any] = {name: float(result[name]) for name in _METRICS}
-    row |= {name: float(result[name]) for name in _RATES if name in result}
-    return row | {name: int(result[name]) for name in _COUNTS}
+    row |= {name: float(result[name]) for name in _STRICT_RATES if name in result}
+    row |= {name: int(result[name]) for name in _COUNTS}
+    return row | {name: int(result[name]) for name in _STRICT_COUNTS if name in result}
 
 
 def provenance_of(cfg: DictConfig, data_sha256: str) -> dict[str, Any]:

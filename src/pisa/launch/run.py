@@ -32,6 +32,10 @@ IRRELEVANT = (
 )
 
 
+# What a scale says of training, which scoring does not use.
+OF_TRAINING = ("trainer", "psft", "oro", "callbacks", "validate_every", "checkpoint_every")
+
+
 def simulate_main(cfg: DictConfig) -> None:
     """Make the data sets of ``cfg.datasets`` (all of the simulation's when empty)."""
     sets = DataSets(cfg)
@@ -54,10 +58,16 @@ def train_main(cfg: DictConfig) -> None:
 
 def evaluate_main(cfg: DictConfig) -> None:
     """Score what the configuration group ``source`` names: a model, videos, or mask pairs."""
+    cfg = _without_training(cfg)
     _prepare_torch(cfg)
     folder = Path(cfg.output_dir)
     _claim(folder, cfg)
     instantiate(cfg.source)(cfg, folder)
+
+
+def _without_training(cfg: DictConfig) -> DictConfig:
+    """So that what is recorded and hashed with the scores is what decides them."""
+    return OmegaConf.create({key: cfg._get_node(key) for key in cfg if key not in OF_TRAINING})
 
 
 def score_models(cfg: DictConfig, folder: Path, *, row: str = "checkpoint") -> None:

@@ -12,11 +12,11 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from pisa.data.errors import reason
 from pisa.data.manifest import clip_sha256
 from pisa.data.video_files import Footage, Limits, parse_fit, read_footage
 from pisa.data.video_match import Matches, Sample, match_videos
 from pisa.launch.benchmark import benchmark_clips, benchmark_size
+from pisa.launch.devices import pick_device
 from pisa.launch.outcome import provenance_of, publish
 from pisa.launch.progress import clip_progress
 from pisa.launch.sample_score import REFERENCES, SHOWN_FPS_HZ, SampleScorer
@@ -108,18 +108,6 @@ def cached_tracker(cfg: DictConfig, folder: str, device: torch.device) -> Cached
     if isinstance(tracker, nn.Module):
         tracker.to(device)
     return CachedTracker(tracker, folder, identity)
-
-
-def pick_device(name: str) -> torch.device:
-    """``auto`` is the first GPU where there is one. Raises ``PisaError`` for no such device."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise PisaError(f"no device {name!r}: {reason(error)}") from error
-    return device
 
 
 def _check_names(model: str, references: Sequence[str]) -> None:

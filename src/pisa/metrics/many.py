@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -14,6 +16,9 @@ from pisa.ops.masks import AnnotatedPoints, Masks
 from pisa.types import PisaError
 
 Source = TypeVar("Source")
+# Forked processes start at once and score with NumPy and SciPy only; spawned ones import torch
+# first (2.5 s of CPU time each), and macOS doesn't fork safely.
+_START_METHOD = "fork" if sys.platform == "linux" else "spawn"
 
 
 @dataclass(frozen=True)
@@ -33,27 +38,39 @@ def evaluate_many(
     *,
     protocol: str = "official",
     num_workers: int = 1,
-) -> Iterator[dict[str, Any] | PisaError]:
+    finish: Callable[[Source, PairMasks, dict[str, Any]], Any] | None = None,
+) -> Iterator[Any]:
     """``evaluate_pair`` of ``load(source)`` for every source, in order, as they are finished.
 
-    A pair that can't be loaded or scored comes as its error, so that no other is lost. With more
-    than one worker ``load`` and the sources must be picklable.
+    ``finish(source, masks, result)``, called where the pair was scored, replaces its result. A pair
+    that can't be loaded or scored comes as its ``PisaError``, so that no other is lost. With more
+    than one worker the functions and the sources must be picklable; the processes start with this
+    call, and a ``PisaError`` is raised if one of them is killed.
     """
-    score = partial(_score, load, parse_protocol(protocol).value)
+    score = partial(_score, load, finish, parse_protocol(protocol).value)
     if num_workers == 1:
-        yield from map(score, sources)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(num_workers, context) as pool:
-        yield from pool.map(score, sources, chunksize=4)
+        return map(score, sources)
+    pool = ProcessPoolExecutor(num_workers, multiprocessing.get_context(_START_METHOD))
+    return _drain(pool, pool.map(score, sources, chunksize=4))
+
+
+def _drain(pool: ProcessPoolExecutor, results: Iterator[Any]) -> Iterator[Any]:
+    try:
+        with pool:
+            yield from results
+    except BrokenProcessPool as error:
+        raise PisaError("a process that scores masks was killed; is memory short?") from error
 
 
 def _score(
-    load: Callable[[Source], PairMasks], protocol: str, source: Source
-) -> dict[str, Any] | PisaError:
+    load: Callable[[Source], PairMasks],
+    finish: Callable[[Source, PairMasks, dict[str, Any]], Any] | None,
+    protocol: str,
+    source: Source,
+) -> Any:
     try:
         pair = load(source)
-        return evaluate_pair(
+        result = evaluate_pair(
             pair.gt_masks,
             pair.gen_masks,
             pair.gt_fps_hz,
@@ -61,5 +78,6 @@ def _score(
             protocol=protocol,
             points=pair.points,
         )
+        return finish(source, pair, result) if finish else result
     except PisaError as error:
         return error

@@ -46,8 +46,9 @@ def evaluate_pair(
     better), ``num_frames_gt``, ``num_frames_gen``, ``num_frames_compared`` and ``per_frame``:
     ``l2``, ``chamfer``, ``iou``, ``gt_index`` of shape ``[K]`` and ``gt_centroid_px``,
     ``gen_centroid_px`` (x, y) of shape ``[K, 2]``. ``strict`` adds ``miss_rate``,
-    ``spurious_rate`` and ``split_rate``. Raises ``MaskError`` (a ``PisaError`` and a
-    ``ValueError``) for what can't be scored.
+    ``spurious_rate``, ``split_rate`` and ``num_frames_uncovered``; its means hold the uncovered
+    frames, ``per_frame`` doesn't. Raises ``MaskError`` (a ``PisaError`` and a ``ValueError``) for
+    what can't be scored.
     """
     module = import_module(f"pisa.metrics.{parse_protocol(protocol).value}")
     return module.score(gt_masks, gen_masks, gt_fps, gen_fps, points)

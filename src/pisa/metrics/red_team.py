@@ -2,16 +2,20 @@
 
 Each takes the true masks ``[T, N, H, W]`` of a clip, the dropping object last, and a strength in
 ``[0, 1]``, and returns that object's masks ``[T, H, W]`` as a tracker would report them from the
-attacked video. Strength 0 changes nothing; the stronger, the more frames or pixels are wrong.
-``docs/red_team.md`` shows them and how each protocol's metrics respond.
+attacked video. Strength 0 changes nothing. Stronger means that more frames are wrong in the same
+way, or that a frame's error is larger in the same direction. (Showing an earlier true frame instead
+would not do for slow motion: truth bounces, turns and hides, so that a longer delay can be nearer.)
+``docs/red_team.md`` shows the attacks and how each protocol's metrics respond.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from itertools import chain
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, Int
 from scipy.ndimage import distance_transform_edt, zoom
 
 from pisa.metrics.pair import evaluate_pair
@@ -24,17 +28,14 @@ LANDED = 0.9  # of the whole fall
 
 
 def vanish(masks: Clip, strength: float) -> Track:
-    """The object is gone in the last ``strength`` of the frames (never in frame 0)."""
+    """The object is gone in the last ``strength`` of the frames that show it (never in frame 0)."""
     return _in_last_frames(masks, strength, lambda t, mask: mask & False)
 
 
 def freeze(masks: Clip, strength: float) -> Track:
     """The object stops in mid-fall; at strength 1 it never leaves its place."""
-    held = round((1 - strength) * landing_frame(masks[:, -1]))
-    track = masks[:, -1].copy()
-    if strength > 0:
-        track[held:] = track[held]
-    return track
+    held = round((1 - strength) * landing_frame(masks[:, -1])) if strength > 0 else len(masks)
+    return _delayed(masks, np.minimum(np.arange(len(masks)), held))
 
 
 def duplicate(masks: Clip, strength: float) -> Track:
@@ -70,24 +71,23 @@ def grow(masks: Clip, strength: float) -> Track:
 
 def hover(masks: Clip, strength: float) -> Track:
     """The object falls by ``1 - strength`` of the true way: at 1 it turns in the air."""
-    track = masks[:, -1]
-    y = centroids(track)[:, 1]
-    up = np.nan_to_num(strength * (y - y[0]))
-    return np.stack([shift(mask, 0, -round(d)) for mask, d in zip(track, up, strict=True)])
+    return _raised(masks, strength * fallen_px(masks[:, -1]))
 
 
 def time_warp(masks: Clip, strength: float) -> Track:
-    """Slow motion; at strength 1 the clip takes three times as long."""
-    index = np.floor(np.arange(len(masks)) / (1 + 2 * strength)).astype(int)
-    return masks[index, -1]
+    """Slow motion; at strength 1 the fall takes three times as long."""
+    return _delayed(masks, np.arange(len(masks)) / (1 + 2 * strength))
 
 
 def rise(masks: Clip, strength: float) -> Track:
-    """The object moves up by ``strength`` of the way it should have fallen."""
-    track = masks[:, -1]
-    y = centroids(track)[:, 1]
-    up = np.nan_to_num((1 + strength) * (y - y[0])) if strength > 0 else np.zeros(len(y))
-    return np.stack([shift(mask, 0, -round(d)) for mask, d in zip(track, up, strict=True)])
+    """The object moves up by ``strength`` of the way it should have fallen, or to the top.
+
+    Raises ``MaskError`` where there is no room above it for a sixth of that way.
+    """
+    fall_px, box = fallen_px(masks[:, -1]), bounding_box(masks[0, -1])
+    if box is None or box[0].start < fall_px.max() / 6:
+        raise MaskError("rise needs room above the object")
+    return _raised(masks, (1 + strength) * fall_px * (strength > 0))
 
 
 def slide(masks: Clip, strength: float) -> Track:
@@ -99,12 +99,8 @@ def slide(masks: Clip, strength: float) -> Track:
 
 
 def deform(masks: Clip, strength: float) -> Track:
-    """The object gets flatter and wider; at strength 1 a third as high at twice the width."""
-    track = masks[:, -1].copy()
-    for t in range(1, len(track)):
-        share = strength * t / (len(track) - 1)
-        track[t] = _stretch(track[t], 1 - 2 / 3 * share, 1 + share)
-    return track
+    """In the last frames the object is a third as high and twice as wide."""
+    return _in_last_frames(masks, strength, lambda t, mask: _stretch(mask, 1 / 3, 2.0))
 
 
 def truncate(masks: Clip, strength: float) -> Track:
@@ -115,39 +111,48 @@ def truncate(masks: Clip, strength: float) -> Track:
 def late(masks: Clip, strength: float) -> Track:
     """The object starts to fall late; at strength 1 by half the clip."""
     delay = round(strength * len(masks) / 2)
-    return masks[np.maximum(np.arange(len(masks)) - delay, 0), -1]
+    return _delayed(masks, np.maximum(np.arange(len(masks)) - delay, 0))
 
 
 def flicker(masks: Clip, strength: float) -> Track:
-    """The object is gone in ``strength`` of the frames, evenly spread (never in frame 0)."""
+    """The object is gone in ``strength`` of the frames that show it, spread (never in frame 0)."""
     track = masks[:, -1].copy()
-    gone = np.diff(np.floor(strength * np.arange(len(track)))) > 0
-    track[1:][gone] = False
+    seen = np.flatnonzero(track[1:].any(axis=(1, 2))) + 1
+    track[seen[np.diff(np.ceil(strength * np.arange(len(seen) + 1))) > 0]] = False
     return track
 
 
 def specks(masks: Clip, strength: float) -> Track:
-    """Up to eight specks around the frame, each a twentieth of the object: below what counts."""
+    """Up to four pairs of specks, each a twentieth of the object: below what counts as a piece.
+
+    A pair lies at opposite sides of the frame. (Single ones wouldn't do: a speck opposite to the
+    last one moves the centroid back.)
+    """
     track = masks[:, -1].copy()
     height, width = track.shape[1:]
-    places = [(i, j) for i in (1, 5, 3) for j in (1, 5, 3) if (i, j) != (3, 3)]
+    pairs = [((1, 1), (5, 5)), ((1, 5), (5, 1)), ((1, 3), (5, 3)), ((3, 1), (3, 5))]
     for t in range(1, len(track)):
         side = max(1, round(float(np.sqrt(np.count_nonzero(track[t]) / 20))))
-        for i, j in places[: round(strength * len(places))]:
+        for i, j in chain.from_iterable(pairs[: round(strength * len(pairs))]):
             top, left = height * i // 6, width * j // 6
             track[t, top : top + side, left : left + side] = True
     return track
 
 
 def bridge(masks: Clip, strength: float) -> Track:
-    """Copies move out to both sides, tied to the object by a line: one piece, the same centroid."""
+    """Copies move out to both sides, tied to the object by a line: one piece, the same centroid.
+
+    Raises ``MaskError`` for an object at the frame's edge in every frame: there is no room.
+    """
     track = masks[:, -1].copy()
+    if track.shape[0] < 2 or not any(_room_px(mask) > 0 for mask in track[1:]):
+        raise MaskError("bridge needs an object with room on both sides")
     for t in range(1, len(track)):
         box = bounding_box(track[t])
         if box is None:
             continue
         left, right = box[1].start, box[1].stop
-        far = round(strength * min(left, masks.shape[-1] - right))
+        far = math.ceil(strength * _room_px(track[t]))
         track[t] |= shift(track[t], -far, 0) | shift(track[t], far, 0)
         if far > 0:
             track[t, (box[0].start + box[0].stop) // 2, left - far : right + far] = True
@@ -170,8 +175,14 @@ def losses(masks: Clip, track: Track, fps_hz: float, protocol: str) -> dict[str,
 
 def landing_frame(track: Track) -> int:
     """First frame in which the object has fallen nine tenths of its whole way."""
-    fallen = np.nan_to_num(centroids(track)[:, 1] - centroids(track[:1])[0, 1])
+    fallen = fallen_px(track)
     return max(1, int(np.argmax(fallen >= LANDED * fallen.max())))
+
+
+def fallen_px(track: Track) -> Float[np.ndarray, " t"]:
+    """How far the centroid is below its first place in each frame; 0 where there is none."""
+    y_px = centroids(track)[:, 1]
+    return np.nan_to_num(y_px - y_px[0])
 
 
 def shift(mask: Bool[np.ndarray, "h w"], dx: int, dy: int) -> Bool[np.ndarray, "h w"]:
@@ -188,11 +199,38 @@ def shift(mask: Bool[np.ndarray, "h w"], dx: int, dy: int) -> Bool[np.ndarray, "
 def _in_last_frames(
     masks: Clip, strength: float, change: Callable[[int, np.ndarray], np.ndarray]
 ) -> Track:
+    """The last ``strength`` of the frames after frame 0 that show the object, rounded up."""
     track = masks[:, -1].copy()
-    first = len(track) - round(strength * (len(track) - 1))
-    for t in range(first, len(track)):
+    seen = np.flatnonzero(track[1:].any(axis=(1, 2))) + 1
+    for t in seen[len(seen) - math.ceil(strength * len(seen)) :]:
         track[t] = change(t, track[t])
     return track
+
+
+def _raised(masks: Clip, up_px: Float[np.ndarray, " t"]) -> Track:
+    """Each frame's mask moved up by so much, but not beyond the top of the frame."""
+    track = masks[:, -1].copy()
+    for t, mask in enumerate(masks[:, -1]):
+        box = bounding_box(mask)
+        if box is not None:
+            track[t] = shift(mask, 0, -min(round(up_px[t]), box[0].start))
+    return track
+
+
+def _delayed(masks: Clip, shown: Float[np.ndarray, " t"] | Int[np.ndarray, " t"]) -> Track:
+    """Each frame's mask at the height that the fall had reached in frame ``shown[t] <= t``.
+
+    The mask is the frame's own, so that turning and occlusion don't mix in.
+    """
+    deepest_px = np.maximum.accumulate(fallen_px(masks[:, -1]))
+    reached_px = np.interp(shown, np.arange(len(deepest_px)), deepest_px)
+    return _raised(masks, deepest_px - reached_px)
+
+
+def _room_px(mask: Bool[np.ndarray, "h w"]) -> int:
+    """How far the mask may move to either side; 0 for an empty one."""
+    box = bounding_box(mask)
+    return 0 if box is None else min(box[1].start, mask.shape[1] - box[1].stop)
 
 
 def _wider_side(mask: Bool[np.ndarray, "h w"]) -> int:

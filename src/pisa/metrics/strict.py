@@ -10,9 +10,10 @@ Per compared frame:
   one shape it is Eq. 6, for others it is more: concentric growth, and copies left and right of the
   truth whose common centroid is right, cost l2 too. No two masks exceed the diagonal (it is a lower
   bound of the true Wasserstein distance; Gelbrich 1990).
-* **More pieces than the truth.** Counting 8-connected pieces of at least a tenth of the largest,
-  the frame is scored by its worst piece or by the whole, whichever is worse, in each metric: a copy
-  at the right place doesn't make up for one at a wrong place.
+* **More pieces than the truth.** Counting 8-connected pieces of at least a tenth of the mask's or
+  of the truth's largest (the smaller of the two: an object that grows must not make the rest too
+  small to count), the frame is scored by its worst piece or by the whole, whichever is worse, in
+  each metric: a copy at the right place doesn't make up for one at a wrong place.
 
 Per clip:
 
@@ -29,7 +30,7 @@ import math
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
 from pisa.metrics.alignment import AlignedPair, align, nearest_frame, summarise
@@ -43,7 +44,7 @@ MIN_FPS_HZ = 8.0  # the lowest rate of a model in paper Table 4
 WORST = {"l2": 1.0, "chamfer": 2.0, "iou": 0.0}
 _AGREED = {"l2": 0.0, "chamfer": 0.0, "iou": 1.0}
 _ROUNDING = 1e-6  # of frame counts, in the clip's favour
-_MIN_PIECE = 0.1  # of the largest piece's area
+_MIN_PIECE = 0.1  # of a largest piece's area
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 
@@ -166,23 +167,24 @@ def _extra_pieces(
     gt: Bool[np.ndarray, "h w"], gen: Bool[np.ndarray, "h w"]
 ) -> list[Bool[np.ndarray, "h w"]]:
     """The generated mask's large pieces if the truth is seen and has fewer, else none."""
-    pieces = _large_pieces(gen)
-    seen = len(pieces) > 1 and gt.any()
-    return pieces if seen and len(pieces) > len(_large_pieces(gt)) else []
-
-
-def _large_pieces(mask: Bool[np.ndarray, "h w"]) -> list[Bool[np.ndarray, "h w"]]:
-    """8-connected components of at least ``_MIN_PIECE`` of the largest one's area."""
-    box = bounding_box(mask)
-    if box is None:
+    box = bounding_box(gen)
+    if box is None or not gt.any():
         return []
-    labels, num_pieces = ndimage.label(mask[box], structure=_EIGHT_NEIGHBOURS)
-    if num_pieces == 1:
-        return [mask]
-    areas = np.bincount(labels.reshape(-1))[1:]
-    pieces = []
-    for i in np.flatnonzero(areas >= _MIN_PIECE * areas.max()) + 1:
-        piece = np.zeros_like(mask)
-        piece[box] = labels == i
-        pieces.append(piece)
-    return pieces
+    labels, areas = _pieces(gen[box])
+    if len(areas) == 1:
+        return []
+    _, gt_areas = _pieces(gt)
+    large = np.flatnonzero(areas >= _MIN_PIECE * min(gt_areas.max(), areas.max())) + 1
+    if len(large) <= np.count_nonzero(gt_areas >= _MIN_PIECE * gt_areas.max()):
+        return []
+    pieces = np.zeros((len(large), *gen.shape), dtype=bool)
+    pieces[:, *box] = labels == large[:, None, None]
+    return list(pieces)
+
+
+def _pieces(
+    mask: Bool[np.ndarray, "h w"],
+) -> tuple[Int[np.ndarray, "h w"], Int[np.ndarray, " pieces"]]:
+    """Numbers of the 8-connected components, from 1, and their areas in px."""
+    labels, _ = ndimage.label(mask, structure=_EIGHT_NEIGHBOURS)
+    return labels, np.bincount(labels.reshape(-1))[1:]

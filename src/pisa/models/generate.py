@@ -97,7 +97,7 @@ def model_velocity(
     twice = clean_frames.repeat(2, 1)
 
     def velocity_both(x: Tensor, s: Tensor) -> Tensor:
-        # Made anew in each step: the null prompt may be trained, and replay differentiates steps.
+        # Made anew in each step: a null prompt may be trained, and replay differentiates steps.
         both = _stack(prompt, model.null_condition(len(prompt.mask)))
         return model.velocity(x, s, both, twice, fps_hz=fps_hz)
 
@@ -107,6 +107,9 @@ def model_velocity(
 def _stack(prompt: Condition, null: Condition) -> Condition:
     """Prompt rows, then null rows; a null row with an empty mask takes that of its prompt."""
     null_mask = torch.where(null.mask.any(dim=1, keepdim=True), null.mask, prompt.mask)
+    filled_in = None if null.null is None else torch.cat([torch.zeros_like(null.null), null.null])
     return Condition(
-        torch.cat([prompt.embedding, null.embedding]), torch.cat([prompt.mask, null_mask])
+        torch.cat([prompt.embedding, null.embedding]),
+        torch.cat([prompt.mask, null_mask]),
+        filled_in,
     )

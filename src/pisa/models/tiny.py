@@ -85,9 +85,11 @@ class TinyVideoModel(nn.Module):
         return Condition(condition.embedding.to(device), condition.mask.to(device))
 
     def null_condition(self, batch_size: int) -> Condition:
-        null = self.denoiser.null_caption
-        mask = torch.ones(batch_size, null.shape[0], dtype=torch.bool, device=null.device)
-        return Condition(null.expand(batch_size, -1, -1), mask)
+        """Rows that the denoiser fills in: its null prompt is trained, and may be sharded."""
+        shape, device = self.denoiser.null_caption.shape, self.denoiser.null_caption.device
+        embedding = torch.zeros(batch_size, *shape, device=device)
+        mask = torch.ones(batch_size, shape[0], dtype=torch.bool, device=device)
+        return Condition(embedding, mask, mask[:, 0])
 
     def velocity(
         self,
@@ -98,7 +100,7 @@ class TinyVideoModel(nn.Module):
         *,
         fps_hz: float,
     ) -> Float[Tensor, "b c t i j"]:
-        clean = self.denoiser(x, noise_level, condition.embedding, condition.mask)
+        clean = self.denoiser(x, noise_level, condition.embedding, condition.mask, condition.null)
         level = noise_level.clamp(min=MIN_LEVEL)
         return (x - clean) / rearrange(level, "b -> b 1 1 1 1")
 

@@ -91,8 +91,12 @@ class TinyDenoiser(nn.Module):
         noise_level: Float[Tensor, " b"],
         caption: Float[Tensor, "b l k"],
         caption_mask: Bool[Tensor, "b l"],
+        null: Bool[Tensor, " b"] | None = None,
     ) -> Float[Tensor, "b c f h w"]:
-        """``x_0`` of clips whose frame 0 is given clean; ``noise_level`` in [0, 1]."""
+        """``x_0`` of clips whose frame 0 is given clean; ``noise_level`` in [0, 1].
+
+        Rows of ``null`` take the null prompt as their caption.
+        """
         frames, height = x.shape[2], x.shape[3] // self.patch
         if height**2 != self.place.shape[2] or x.shape[3] != x.shape[4]:
             side = int(self.place.shape[2] ** 0.5) * self.patch
@@ -111,6 +115,8 @@ class TinyDenoiser(nn.Module):
         )
         tokens = self.embed(tokens) + self.place + self.time[:, :frames]
         tokens = rearrange(tokens, "b f s d -> b (f s) d")
+        if null is not None:
+            caption = torch.where(null[:, None, None], self.null_caption, caption)
         weight = caption_mask.to(caption)[..., None]
         text = self.caption((caption * weight).sum(1) / weight.sum(1).clamp(min=1))
         condition = self.level(_fourier(noise_level)) + text

@@ -22,7 +22,7 @@ from scipy import ndimage
 from pisa.data.clip_io import read_clip
 from pisa.data.manifest import list_clips
 from pisa.metrics.red_team import ATTACKS, EXTRA_ATTACKS, Attack, losses
-from pisa.ops.masks import MaskError
+from pisa.ops.masks import MaskError, centroids
 from pisa.ops.video import to_frames
 from pisa.reports.contact_sheet import contact_sheet, save_png
 from pisa.reports.files import write_atomic
@@ -32,7 +32,7 @@ STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 PROTOCOLS = ("official", "strict")
 BEGIN, END = "<!-- red team: begin -->", "<!-- red team: end -->"
 _SHOWN = (0.5, 1.0)  # strengths in the first table
-_PICTURED, _EVERY, _SCALE = 0.75, 4, 2
+_PICTURED, _EVERY, _SCALE = 0.75, 5, 2
 _OBJECT, _OUTLINE = np.array([255, 140, 0]), np.array([0, 90, 200])
 _ROUNDING = 1e-9
 
@@ -142,16 +142,22 @@ def fill_page(page: str, text: str) -> str:
 
 
 def pictured_clip(clips: Sequence[Clip]) -> Clip:
-    """The clip with two objects or more whose dropping object is in sight and falls farthest."""
+    """A long fall that every attack applies to, of a large object in sight, beside another."""
 
-    def fall_px(clip: Clip) -> float:
+    def visibility(clip: Clip) -> float:
         masks = true_masks(clip)
-        if masks.shape[1] < 2 or not masks[:, -1].any(axis=(1, 2)).all():
+        areas = masks[:, [0, -1]].sum(axis=(2, 3))  # [T, 2]
+        if masks.shape[1] < 2 or not areas.all():
             return -1.0
-        y = [np.flatnonzero(mask.any(axis=1)).mean() for mask in masks[:, -1]]
-        return float(max(y) - y[0])
+        try:
+            for attack in (ATTACKS | EXTRA_ATTACKS).values():
+                attack(masks, _PICTURED)
+        except MaskError:
+            return -1.0
+        y_px = centroids(masks[:, -1])[:, 1]
+        return float(max(y_px) - y_px[0]) * float(np.sqrt(np.median(areas, axis=0).min()))
 
-    return max(clips, key=fall_px)
+    return max(clips, key=visibility)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

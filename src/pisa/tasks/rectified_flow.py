@@ -73,8 +73,12 @@ class RectifiedFlowLoss:
         level = shift_noise_level(level, shift).to(latents)
         noise = torch.randn(part.total, *latents.shape[1:], generator=generator)
         noise = part.cut(noise).to(latents)
-        dropped = part.cut(torch.rand(part.total, generator=generator)) < self.caption_dropout
-        condition = drop_captions(condition, self.model.null_condition(size), dropped)
+        dropped = torch.rand(part.total, generator=generator) < self.caption_dropout
+        if (
+            dropped.any()
+        ):  # the same on all ranks: a trained null prompt has gradient on all or none
+            null = self.model.null_condition(size)
+            condition = drop_captions(condition, null, part.cut(dropped))
         clean = first_frame_clean(latents)
         x = blend_clean(interpolate(latents, noise, level), latents, clean)
         predicted = self.model.velocity(x, level, condition, clean, fps_hz=batch.fps_hz)
@@ -104,11 +108,12 @@ def drop_captions(condition: Condition, null: Condition, dropped: Bool[Tensor, "
 
     A null row with an empty mask takes that of the caption it replaces (as Open-Sora trains).
     """
-    if not dropped.any():
+    if null.null is None and not dropped.any():
         return condition
     rows = dropped.to(condition.embedding.device)
     null_mask = torch.where(null.mask.any(dim=1, keepdim=True), null.mask, condition.mask)
     return Condition(
         torch.where(rows[:, None, None], null.embedding, condition.embedding),
         torch.where(rows[:, None], null_mask, condition.mask),
+        None if null.null is None else rows & null.null,
     )

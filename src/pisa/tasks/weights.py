@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from pisa.models.lora import adapter_config, adapter_state, frozen_names
+from pisa.models.opensora.checkpoint import find_shards, read_state_dict
 from pisa.types import PisaError
 
 PREFIX = "denoiser."
+UNREADABLE = (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, KeyError, EOFError)
 EMA_KEY = "ema_denoiser"  # checkpoint entry of the callback pisa.callbacks.ema.EMA
 
 
@@ -76,20 +78,21 @@ def write_tensors(
 def load_denoiser(denoiser: nn.Module, path: str | Path) -> dict[str, str]:
     """Load weights from a .safetensors export or a training checkpoint; the EMA where it has one.
 
+    A folder, or a file that is neither, is read as the base model's own weights are: a checkpoint
+    of the paper's release (``model/`` with its shards, or its ``ema.pt``) loads as it is.
     Returns the export's metadata, or ``{"step": ...}`` of the checkpoint.
 
     Raises:
         PisaError: the file is missing, unreadable, or holds another network.
     """
     source = Path(path)
-    if not source.is_file():
+    if not source.exists():
         raise PisaError(f"checkpoint not found: {source}")
     try:
         state, metadata = _read(source)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, KeyError) as error:
-        raise PisaError(
-            f"{source} is not a readable checkpoint of this project: {error}"
-        ) from error
+    except UNREADABLE as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise PisaError(f"{source} is damaged or no checkpoint: {reason}") from error
     check_same_network(denoiser.state_dict(), state, str(source))
     denoiser.load_state_dict(state)
     return metadata
@@ -129,11 +132,17 @@ def check_same_network(
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    if path.is_dir() or path.name.endswith(".index.json"):
+        return read_state_dict(find_shards(path)), {}
     if path.suffix == ".safetensors":
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
         return load_file(path), metadata
-    checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    checkpoint: Any = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(checkpoint, dict):
+        raise PisaError(f"{path} is no checkpoint: it holds a {type(checkpoint).__name__}")
+    if checkpoint and all(isinstance(value, Tensor) for value in checkpoint.values()):
+        return checkpoint, {}
     state = {
         key.removeprefix(PREFIX): value
         for key, value in checkpoint["state_dict"].items()

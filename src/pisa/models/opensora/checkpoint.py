@@ -29,6 +29,7 @@ CANDIDATES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
     "model.pt",
+    "ema.safetensors",
     "ema.pt",
 )
 _Module = TypeVar("_Module", bound=nn.Module)
@@ -40,7 +41,9 @@ def load_checkpoint(module: _Module, source: str | Path, file: str | None = None
     Args:
         source: a weights file, a folder (or its ``model`` sub-folder) that holds one, or a
             Hugging Face repository id such as ``hpcai-tech/OpenSora-STDiT-v3``.
-        file: name of the weights or index file; None tries ``CANDIDATES`` in order.
+        file: name of the weights or index file; None tries ``CANDIDATES`` in order. Checkpoints of
+            the paper's release hold ``model/`` (shards) and ``ema.pt``: like its inference this
+            takes the former; name the latter to have the average.
 
     Raises:
         PisaError: nothing found, no network, unreadable, or tensors that do not fit.
@@ -104,8 +107,8 @@ def _read_file(path: Path) -> dict[str, Tensor]:
 
 
 def _in_folder(folder: Path, names: tuple[str, ...]) -> list[Path]:
-    for parent in (folder, folder / "model"):
-        for name in names:
+    for name in names:
+        for parent in (folder, folder / "model"):
             if (parent / name).is_file():
                 return _shards(parent / name, parent.joinpath)
     raise PisaError(f"no weights in {folder}: it holds none of {', '.join(names)}")

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pisa.models.live_bytes import LiveBytes
+from pisa.models.live_bytes import LiveBytes, kept_by_child
 from pisa.models.opensora.stdit3 import STDiT3
 from pisa.models.opensora.vae import OpenSoraVAE
 
@@ -88,6 +88,13 @@ def denoiser_activations(
     return Activations(kept, live.peak)
 
 
+def kept_by_component(network: STDiT3, latent: tuple[int, int, int], clips: int) -> dict[str, int]:
+    """Activations that each component keeps for backward when no block is recomputed."""
+    return kept_by_child(
+        network, lambda: denoiser_activations(network, latent, clips, checkpointing=False)
+    )
+
+
 def vae_peak(vae: OpenSoraVAE, video: tuple[int, int, int]) -> int:
     """The most bytes at once while one clip is encoded without gradient."""
     frames, height, width = video
@@ -138,6 +145,9 @@ def report(size: int, num_frames: int, clips: int, gpus: int) -> str:
         kept, peak = step[checkpointing].kept / GIB, step[checkpointing].peak / GIB
         name = "recomputed by block" if checkpointing else "all kept"
         lines.append(f"  {name:22}{kept:8.1f} GiB / {peak:.1f} GiB")
+    parts = kept_by_component(network, latent, clips)
+    lines += ["Of what is kept without recomputing, by component:"]
+    lines += [f"  {name:22}{n / GIB:8.2f} GiB" for name, n in parts.items()]
     encode = vae_peak(vae, (num_frames, size, size)) + 2 * count(vae)
     lines += [f"VAE, weights and encoding of one clip: {encode / GIB:.2f} GiB", ""]
     lines += _fits(state, step[True], encode, clips, gpus)

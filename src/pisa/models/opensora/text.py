@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -167,13 +168,21 @@ class T5TextEncoder:
 
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(self.source)
-            self.encoder = T5EncoderModel.from_pretrained(self.source, dtype=self.dtype)
-        except (OSError, ValueError) as error:
+            loaded: Any = T5EncoderModel.from_pretrained(
+                self.source, dtype=self.dtype, output_loading_info=True
+            )
+        except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
             raise PisaError(
                 f"cannot load the T5 encoder and tokenizer from {self.source}: "
-                f"{str(error).splitlines()[0]}. Without network: fetch that repository elsewhere "
-                "and give its folder as source, or give a cache_file with these captions"
+                f"{' '.join(str(error).split())[:200]}. Without network: fetch that repository "
+                "elsewhere and give its folder as source, or give a cache_file with these captions"
             ) from error
+        self.encoder, info = loaded
+        missing = sorted(info["missing_keys"])
+        if missing:  # transformers leaves them random
+            raise PisaError(
+                f"{self.source} lacks {len(missing)} tensors of T5, such as {missing[0]}"
+            )
         self.encoder.requires_grad_(False).eval().to(self.device)
 
 

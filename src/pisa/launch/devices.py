@@ -1,0 +1,20 @@
+"""Which device a command computes on."""
+
+from __future__ import annotations
+
+import torch
+
+from pisa.data.errors import reason
+from pisa.types import PisaError
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` is the first GPU where there is one. Raises ``PisaError`` for no such device."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise PisaError(f"no device {name!r}: {reason(error)}") from error
+    return device
