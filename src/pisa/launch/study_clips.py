@@ -69,6 +69,8 @@ def model_source(cfg: DictConfig) -> ModelSource:
         num_steps=settings.num_steps,
         guidance=settings.guidance,
         caption=settings.caption,
+        caption_suffix=settings.caption_suffix,
+        decode_chunk=settings.decode_chunk,
     )
 
 
