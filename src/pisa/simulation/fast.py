@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pisa.simulation.assets import LICENCES
 from pisa.simulation.motions import simulate_drift
 from pisa.simulation.physics import Motion, Overlap, simulate_fall
-from pisa.simulation.scene import Prior, Scene, draw_scene
+from pisa.simulation.scene import Scene, ScenePrior
 from pisa.simulation.tiny_renderer import render
 from pisa.types import GRAVITY_M_S2, Clip, PisaError
 
@@ -26,7 +26,7 @@ class FastSimulator:
     """Makes clips of ``num_frames`` at ``fps_hz`` and ``resolution`` squared pixels."""
 
     min_clips_for_workers: ClassVar[int] = 100  # a worker starts in the time of so few clips
-    prior: Prior
+    prior: ScenePrior
     resolution: int = 64
     num_frames: int = 32
     fps_hz: int = 16
@@ -65,11 +65,11 @@ def library_versions() -> dict[str, str]:
 
 
 def draw_moving_scene(
-    prior: Prior, seed: int, split: str, resolution: int, num_frames: int, fps_hz: int
+    prior: ScenePrior, seed: int, split: str, resolution: int, num_frames: int, fps_hz: int
 ) -> tuple[Scene, Motion]:
     """The physical scene of one seed: both backends render this one."""
     for attempt in range(REDRAWS):
-        scene = draw_scene(prior, seed + attempt * REDRAW_STRIDE, split, resolution)
+        scene = prior.draw(seed + attempt * REDRAW_STRIDE, split, resolution)
         if scene.motion == "drift":
             return scene, simulate_drift(scene, num_frames, fps_hz)
         try:
@@ -117,4 +117,5 @@ def scene_information(scene: Scene, motion: Motion, seed: int, backend: str) -> 
         "objects": [asdict(thing) for thing in scene.objects],
         "drop_heights_m": list(scene.drop_heights_m),
         "contact_s": list(motion.contact_s),
+        **({"study": scene.study} if scene.study else {}),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -36,6 +36,8 @@ def render(scene: Scene, poses: Poses, *, centred: bool = False) -> Rendering:
     and up; with ``centred`` they stand where the pinhole camera of `pisa.types` sees them.
     """
     look = background(scene.background)
+    if scene.wall_distance_m is not None:
+        look = replace(look, wall_distance_m=scene.wall_distance_m)
     shading, ids, planar = _rasterise(scene, poses, look, centred)
     directions = ray_directions(scene.camera).numpy()
     depth = planar / directions[..., 1]

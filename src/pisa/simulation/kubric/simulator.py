@@ -21,7 +21,7 @@ from pisa.simulation.kubric.description import RenderSettings, describe
 from pisa.simulation.kubric.hdris import LICENCE, choose_hdri, packaged_folder
 from pisa.simulation.kubric.process import Renderer
 from pisa.simulation.physics import Motion
-from pisa.simulation.scene import Prior, Scene
+from pisa.simulation.scene import Scene, ScenePrior
 from pisa.types import Clip, PisaError
 
 OUTSIDE_DIGEST = {"digest": False}  # does not change the clips
@@ -37,7 +37,7 @@ class KubricSimulator:
     """
 
     min_clips_for_workers: ClassVar[int] = 2
-    prior: Prior
+    prior: ScenePrior
     resolution: int = 256
     num_frames: int = 32
     fps_hz: int = 16
