@@ -30,6 +30,7 @@ def generate(
     grad_steps: Collection[int] | None = None,
     replay: Replay | None = None,
     decode_chunk: int | None = None,
+    first_latent: Float[Tensor, "b c 1 i j"] | None = None,
 ) -> Float[Tensor, "b 3 t h w"]:
     """Clips that continue ``first_frame``, nominally in [-1, 1], not clamped.
 
@@ -43,6 +44,7 @@ def generate(
         checkpoint_steps: recompute each step in backward (memory of one step, one more forward).
         grad_steps, replay: see ``sample_euler``.
         decode_chunk: clips per ``decode`` call; None decodes all at once.
+        first_latent: what ``encode_first_frame`` made of ``first_frame``, where it is at hand.
 
     Raises:
         ValueError: not one caption per clip, noise of a wrong shape, or replay of trained text.
@@ -66,7 +68,7 @@ def generate(
         model_velocity(model, prompt, clean_frames, fps_hz, guidance),
         noise,
         inference_noise_levels(num_steps, model.noise_schedule_shift(num_frames, height, width)),
-        clean=model.encode_first_frame(first_frame),
+        clean=model.encode_first_frame(first_frame) if first_latent is None else first_latent,
         clean_frames=clean_frames,
         checkpoint_steps=checkpoint_steps,
         grad_steps=grad_steps,
