@@ -62,17 +62,21 @@ class Planner:
         ):
             yield Setting(steps, blocks, chunk)
 
+    def chain(self, setting: Setting) -> int:
+        key = setting.checkpoint_steps, setting.recompute_blocks
+        if key not in self._chain:
+            self._chain[key] = chain_bytes(self.network, self.vae, self.job, setting)
+        return self._chain[key]
+
     def plan(self, setting: Setting) -> Plan:
-        chain = setting.checkpoint_steps, setting.recompute_blocks
-        if chain not in self._chain:
-            self._chain[chain] = chain_bytes(self.network, self.vae, self.job, setting)
+        chain = self.chain(setting)
         reward = setting.recompute_blocks, setting.chunk
         if reward not in self._rewards:
             score = self.teacher.score(self.job, setting.chunk)
             self._rewards[reward] = reward_bytes(
                 self.vae, score, self.job, setting.recompute_blocks
             )
-        return Plan(setting, self.standing(), self._rewards[reward], self._chain[chain])
+        return Plan(setting, self.standing(), self._rewards[reward], chain)
 
     def standing(self) -> dict[str, int]:
         """What is there all the time."""
@@ -86,11 +90,11 @@ class Planner:
     def choose(self, memory_bytes: float) -> tuple[Plan, bool]:
         """The fastest plan that fits, or the smallest of all and False."""
         plans = []
+        standing = sum(self.standing().values())
         for setting in self.settings():
-            standing = sum(self.standing().values())
-            known = self._chain.get((setting.checkpoint_steps, setting.recompute_blocks), 0)
-            if known and standing + known > memory_bytes and not setting.checkpoint_steps:
-                continue  # another chunk does not help
+            smallest = setting.checkpoint_steps and setting.recompute_blocks
+            if standing + self.chain(setting) > memory_bytes and not smallest:
+                continue  # whatever the chunk
             plans.append(self.plan(setting))
             if plans[-1].total <= memory_bytes:
                 return plans[-1], True
