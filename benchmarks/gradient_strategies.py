@@ -204,7 +204,7 @@ def memory_table(problem: Problem) -> None:
 def make_problems(arguments: argparse.Namespace) -> list[Problem]:
     experiment = "oro_flow" if arguments.reward == "flow" else "oro_seg"  # flow: moving pixels
     overrides = [f"experiment={experiment}", f"data_dir={arguments.data_dir}"]
-    overrides += [f"reward@oro.reward={arguments.reward}"]
+    overrides += [f"reward={arguments.reward}"]
     overrides += [f"simulation.datasets.psft.num_clips={arguments.clips}"]
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = hydra.compose("train", overrides)

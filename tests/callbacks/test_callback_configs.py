@@ -49,11 +49,11 @@ def test_replay_is_set_from_the_command_line():
 
 
 def test_a_mix_is_weighted_and_extended_from_the_command_line():
-    mix = ["reward@oro.reward=mix", "oro.reward.weights={flow:1,segmentation:0.25}"]
-    mix += ["oro.reward.rewards.flow.region=moving"]
+    mix = ["reward=mix", "reward.weights={flow:1,seg:0.25}"]
+    mix += ["reward.rewards.flow.region=moving"]
     reward = instantiate(compose(*mix, experiment="oro_seg").oro.reward)
-    assert reward.weights == {"flow": 1.0, "segmentation": 0.25}
+    assert reward.weights == {"flow": 1.0, "seg": 0.25}
     assert reward.rewards["flow"].region == "moving"
-    more = ["+reward@oro.reward.rewards.depth=depth", "+oro.reward.weights.depth=0.01"]
+    more = ["+reward@reward.rewards.depth=depth", "+reward.weights.depth=0.01"]
     reward = instantiate(compose(*mix, *more, experiment="oro_seg").oro.reward)
-    assert reward.name == "flow+segmentation+depth" and reward.weights["depth"] == 0.01
+    assert reward.name == "flow+seg+depth" and reward.weights["depth"] == 0.01

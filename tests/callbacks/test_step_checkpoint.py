@@ -15,8 +15,11 @@ from pisa.callbacks.checkpoints import StepCheckpoint, newest_checkpoint
 from pisa.callbacks.csv_logger import CSVLogger
 from pisa.callbacks.ema import EMA
 from pisa.tasks.checkpoint_io import AtomicCheckpointIO
+from pisa.tasks.gradient_window import RandomSteps
+from pisa.tasks.oro import ORO
 from pisa.tasks.psft import PSFT
 from pisa.types import PisaError
+from tests.tasks.test_oro import Similarity
 from tests.tasks.toy import ToyData, make_trainer, toy_model
 
 
@@ -24,9 +27,19 @@ class Crash(Exception):
     pass
 
 
-def run(folder: Path, steps: int = 10, crash_at: str | None = None, **options) -> Path:
+def oro() -> ORO:
+    """With every kind of draw: noise, the window of replayed steps, the regulariser's."""
+    options = {"gradient_window": RandomSteps(1), "replay": True, "other_steps": "frozen"}
+    return ORO(toy_model(), Similarity(), 1e-2, 2, 2.0, psft_weight=0.1, **options)
+
+
+def psft() -> PSFT:
+    return PSFT(toy_model(), lr=1e-2)
+
+
+def run(folder: Path, steps: int = 10, crash_at: str | None = None, build=psft, **options) -> Path:
     """A run with a checkpoint every 2 steps and validation every 4; goes on where it stopped."""
-    task = PSFT(toy_model(), lr=1e-2)
+    task = build()
     step, _, hook = (crash_at or "0 none").partition(" ")
 
     def crash(*args, **kwargs):
@@ -79,13 +92,16 @@ def test_a_crash_anywhere_leaves_no_trace_after_a_resume(tmp_path, crash_at, acc
         assert all(torch.equal(a[part][k], b[part][k]) for k in a[part])
 
 
-def test_kill_9_at_a_random_moment_and_a_resume_repeat_the_run(tmp_path):
+@pytest.mark.parametrize("build", [psft, oro])
+def test_kill_9_at_a_random_moment_and_a_resume_repeat_the_run(tmp_path, build):
     """A process of its own, killed from outside three times; the last one runs to the end."""
     steps, rng = 60, random.Random()
-    straight, killed = run(tmp_path / "straight", steps), tmp_path / "killed"
+    straight, killed = run(tmp_path / "straight", steps, build=build), tmp_path / "killed"
     resumed_from = []
     for _ in range(3):
-        process = multiprocessing.get_context("fork").Process(target=run, args=(killed, steps))
+        process = multiprocessing.get_context("fork").Process(
+            target=run, args=(killed, steps), kwargs={"build": build}
+        )
         process.start()
         before = newest_checkpoint(killed / "checkpoints")
         while newest_checkpoint(killed / "checkpoints") == before and process.is_alive():
@@ -97,7 +113,7 @@ def test_kill_9_at_a_random_moment_and_a_resume_repeat_the_run(tmp_path):
         resumed_from.append(newest_checkpoint(killed / "checkpoints"))
     assert not (killed / "end.ckpt").exists()
     assert len(set(resumed_from)) == 3  # each killed run had got further
-    run(killed, steps)
+    run(killed, steps, build=build)
     logs = [(f / "csv" / "metrics.csv").read_bytes() for f in (straight, killed)]
     assert logs[0] == logs[1]
     a, b = (torch.load(f / "end.ckpt", weights_only=True) for f in (straight, killed))
@@ -107,6 +123,7 @@ def test_kill_9_at_a_random_moment_and_a_resume_repeat_the_run(tmp_path):
     assert all(
         torch.equal(states[0][i][k], states[1][i][k]) for i in states[0] for k in states[0][i]
     )
+    assert a["gradient_guard"] == b["gradient_guard"]
 
 
 def test_the_newest_alone_is_kept(tmp_path):

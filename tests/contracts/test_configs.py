@@ -8,6 +8,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from pisa.launch.datasets import DataSets
+from pisa.launch.run import stage_folder
 from pisa.simulation.ambiguous import AmbiguousPrior
 from pisa.simulation.ood import OodPrior
 
@@ -94,8 +95,38 @@ def test_every_prior_instantiates(prior):
 
 @pytest.mark.parametrize("reward", names("reward"))
 def test_every_reward_composes_with_the_main_job(reward):
-    cfg = compose("experiment=oro_flow", f"reward@oro.reward={reward}")
+    cfg = compose("experiment=oro_flow", f"reward={reward}")
     assert "_target_" in cfg.oro.reward
+
+
+@pytest.mark.parametrize("experiment", ["oro_flow", "oro_seg", "oro_depth", "oro_mix"])
+def test_a_mix_is_weighted_from_the_command_line_of_any_experiment(experiment):
+    mix = compose(f"experiment={experiment}", "reward=mix", "reward.weights={flow:2,seg:0.25}")
+    reward = instantiate(mix.oro.reward)
+    assert reward.weights == {"flow": 2.0, "seg": 0.25}
+    assert reward.rewards["flow"].region == "moving"  # of the tiny scale
+    other = compose(f"experiment={experiment}", "reward=mix", "reward.weights={flow:1,seg:0.25}")
+    assert len({stage_folder(cfg, "oro", "x") for cfg in (mix, other)}) == 2
+    assert len({stage_folder(cfg, "psft", "x") for cfg in (mix, other)}) == 1  # shared
+
+
+@pytest.mark.parametrize(
+    ("experiment", "lr", "teacher"),
+    [
+        ("oro_seg", 1e-6, "tracker: pisa.perception.sam2.SAM2Tracker"),
+        ("oro_flow", 1e-5, "flow_estimator: pisa.perception.raft.RAFT"),
+        ("oro_depth", 1e-6, "depth_estimator: pisa.perception.depth_anything.DepthAnything"),
+    ],
+)
+def test_every_row_of_the_paper_has_its_rate_sampler_and_teacher(experiment, lr, teacher):
+    """Section 4.3 and Appendix C."""
+    cfg = compose(f"experiment={experiment}", "scale=paper", "run_dir=x")
+    OmegaConf.to_container(cfg, resolve=True)
+    task, role = cfg.oro.task, teacher.split(": ")
+    assert (task.lr, task.num_steps, task.guidance) == (lr, 10, 4.0)
+    assert task.gradient_window._target_.endswith("FullGradient") and not task.replay
+    assert cfg.oro.batch_size == 2 and cfg.oro.reward.get("region", "all") == "all"
+    assert cfg.oro.reward[role[0]]._target_.startswith(role[1])
 
 
 @pytest.mark.parametrize("logger", names("logger"))

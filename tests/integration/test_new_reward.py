@@ -26,7 +26,7 @@ REWARD_YAML = "_target_: brightness_reward.BrightnessReward\n"
 
 EXPERIMENT_YAML = """# @package _global_
 defaults:
-  - override /reward@oro.reward: brightness
+  - override /reward: brightness
 name: oro_brightness
 stages: [psft, oro]
 """

@@ -96,6 +96,9 @@ def test_gradient_reaches_every_frame(network: nn.Module, clips: tuple[Tensor, T
     (gradient,) = torch.autograd.grad(logits[:, :, -1].sigmoid().mean(), video)
     assert torch.isfinite(gradient).all()
     assert (gradient.abs().amax(dim=(0, 1, 3, 4)) > 0).all()  # through memory too
+    again = SAM2Tracker(network, recompute_frames=True).segment(video, masks)
+    (recomputed,) = torch.autograd.grad(again[:, :, -1].sigmoid().mean(), video)
+    torch.testing.assert_close(recomputed, gradient)
 
 
 def test_frozen_and_stays_in_eval_mode(network: nn.Module) -> None:

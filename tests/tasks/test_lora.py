@@ -14,9 +14,11 @@ from safetensors.torch import load_file
 from pisa.callbacks.checkpoints import ExportWeights
 from pisa.callbacks.ema import EMA
 from pisa.models.lora import add_lora, has_lora, linear_layers_of_blocks, merged_state
+from pisa.tasks.oro import ORO
 from pisa.tasks.psft import PSFT
 from pisa.tasks.weights import load_denoiser
 from pisa.types import PisaError
+from tests.tasks.test_oro import Similarity
 from tests.tasks.test_psft import fit
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "model"
@@ -75,14 +77,25 @@ def test_merged_weights_give_the_adapters_output(name):
     assert changed == {f"{k}.weight" for k in linear_layers_of_blocks(plain_model.denoiser)}
 
 
-def test_only_the_adapter_is_trained_averaged_and_kept(tmp_path):
+def task_of(kind: str, model):
+    if kind == "psft":
+        return PSFT(model, lr=1e-2)
+    replay = kind == "oro replay"
+    return ORO(model, Similarity(), 1e-2, num_steps=2, guidance=2.0, replay=replay)
+
+
+TASKS = ("psft", "oro", "oro replay")
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_only_the_adapter_is_trained_averaged_and_kept(tmp_path, kind):
     from tests.distributed.job import tiny_opensora
 
     model = tiny_opensora()
     base = {k: v.clone() for k, v in model.denoiser.state_dict().items()}
     add_lora(model.denoiser, rank=2, targets=["qkv"])
     export = tmp_path / "weights.safetensors"
-    trainer = fit(PSFT(model, lr=1e-2), 3, callbacks=[EMA(0.5), ExportWeights(export)])
+    trainer = fit(task_of(kind, model), 3, callbacks=[EMA(0.5), ExportWeights(export)])
     assert all(
         torch.equal(value, base[name.replace(".base_layer.", ".")])
         for name, value in model.denoiser.state_dict().items()
@@ -123,19 +136,22 @@ def add_to(model, folder: Path):
     return model.eval()
 
 
-def test_a_lora_run_resumes_bit_for_bit(tmp_path):
+@pytest.mark.parametrize("kind", TASKS)
+def test_a_lora_run_resumes_bit_for_bit(tmp_path, kind):
     from tests.distributed.job import tiny_opensora
 
     def run(steps, ckpt=None):
         model = tiny_opensora()
         add_lora(model.denoiser, rank=2)
-        trainer = fit(PSFT(model, lr=1e-2), steps, ckpt, callbacks=[EMA(0.9)], num_clips=7)
+        trainer = fit(task_of(kind, model), steps, ckpt, callbacks=[EMA(0.9)], num_clips=7)
         return model.denoiser.state_dict(), trainer
 
     whole, _ = run(4)
     run(2)[1].save_checkpoint(tmp_path / "half.ckpt")
     resumed, _ = run(4, tmp_path / "half.ckpt")
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+    started = add_lora(tiny_opensora().denoiser, rank=2).state_dict()
+    assert any(whole[name].ne(started[name]).any() for name in whole if ".lora_B." in name)
 
 
 def test_mistakes():

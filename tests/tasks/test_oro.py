@@ -14,7 +14,7 @@ from pisa.tasks.gradient_window import (
     RandomSteps,
     SpreadSteps,
 )
-from pisa.tasks.oro import ORO, first_frames
+from pisa.tasks.oro import ORO, ChainStart, first_frames
 from pisa.tasks.seeding import generator_of
 from pisa.types import PisaError
 from tests.tasks.toy import ToyData, falling_batch, make_trainer, toy_model
@@ -71,7 +71,7 @@ def test_gradient_reaches_every_step(checkpoint_steps):
 
     model.velocity = velocity
     noise = torch.randn(2, 3, 6, 4, 4, generator=generator_of(0))
-    task._rewards(task._generate(batch, noise, list(range(4))), batch).sum().backward()
+    task._rewards(task._generate(batch, ChainStart(noise), list(range(4))), batch).sum().backward()
     assert len(gains) == 4
     assert all(gain.grad is not None and gain.grad.abs() > 0 for gain in gains.values())
 

@@ -92,6 +92,8 @@ def stage_folder(cfg: DictConfig, stage: str, name: str) -> Path:
     """``OUTPUT_DIR/NAME-DIGEST``; the digest covers all that decides the stage's weights."""
     upto = cfg.stages[: list(cfg.stages).index(stage) + 1]
     chosen = {key: cfg[key] for key in (*RESULT_KEYS, *upto)}
+    if any("reward" in cfg[entry] for entry in upto):
+        chosen["reward"] = cfg.reward  # the stage only points to it
     plain = OmegaConf.to_container(OmegaConf.create(chosen), resolve=False)
     text = json.dumps(_without(plain, IRRELEVANT), sort_keys=True, default=str)
     return Path(cfg.output_dir) / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -36,6 +36,7 @@ def generate(
     grad_steps: Collection[int] | None = None,
     replay: Replay | None = None,
     decode_chunk: int | None = None,
+    first_latent: Float[Tensor, "b c 1 i j"] | None = None,
 ) -> Float[Tensor, "b 3 t h w"]:
     """Clips that continue ``first_frame``, nominally in [-1, 1], not clamped.
 
@@ -49,6 +50,7 @@ def generate(
         checkpoint_steps: recompute each step in backward (memory of one step, one more forward).
         grad_steps, replay: see ``sample_euler``.
         decode_chunk: clips per ``decode`` call; None decodes all at once.
+        first_latent: what ``encode_first_frame`` made of ``first_frame``, where it is at hand.
 
     Raises:
         ValueError: not one caption per clip, noise of a wrong shape, or replay of trained text.
@@ -70,6 +72,8 @@ def generate(
     null = _null(model, prompt, first_frame, num_frames) if guidance != 1.0 else None
     clean_frames = given_frames(model, noise)
     any_given = bool(clean_frames.any())
+    if any_given and first_latent is None:
+        first_latent = model.encode_first_frame(first_frame)
     levels = _levels(model, num_steps, num_frames, height, width)
     if isinstance(model, HasSchedule):
         noise = model.initial_latents(noise, float(levels[0]), prompt)
@@ -77,7 +81,7 @@ def generate(
         model_velocity(model, prompt, clean_frames, fps_hz, guidance, null),
         noise,
         levels,
-        clean=model.encode_first_frame(first_frame) if any_given else None,
+        clean=first_latent if any_given else None,
         clean_frames=clean_frames if any_given else None,
         checkpoint_steps=checkpoint_steps,
         grad_steps=grad_steps,

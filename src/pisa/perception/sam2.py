@@ -7,6 +7,7 @@ driven step by step in memory, with gradient, and gives the same logits.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from pisa.perception.base import ALL_OBJECTS, ObjectPoints, freeze, load_pickled
 from pisa.perception.colour import imagenet_normalised
@@ -32,10 +34,18 @@ class SAM2Tracker(nn.Module):
         network: ``SAM2Base`` as made by ``build_sam2``; its ``image_size`` is the side frames are
             resized to (the paper's release: 256, SAM 2's own: 1024).
         memory_dtype: type of the memory features (the package's predictor: bfloat16).
+        recompute_frames: compute each frame's image features again in the backward pass, so that
+            the image encoder takes the memory of one frame.
     """
 
-    def __init__(self, network: nn.Module, memory_dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        memory_dtype: torch.dtype = torch.float32,
+        recompute_frames: bool = False,
+    ) -> None:
         super().__init__()
+        self.recompute_frames = recompute_frames
         self.network: Any = freeze(network)
         self.memory_dtype = memory_dtype
 
@@ -45,6 +55,7 @@ class SAM2Tracker(nn.Module):
         path: str | Path | None = None,
         size: HieraSize = HIERA_LARGE,
         image_size: int = 1024,
+        recompute_frames: bool = False,
     ) -> SAM2Tracker:
         """SAM 2.1 from a checkpoint file; None takes Hiera-L from the Hugging Face hub.
 
@@ -53,7 +64,7 @@ class SAM2Tracker(nn.Module):
         """
         network = build_sam2(size, image_size)
         load_pickled(network, path or _hub_weights(), "SAM 2.1")
-        return cls(network)
+        return cls(network, recompute_frames=recompute_frames)
 
     def segment(
         self,
@@ -107,10 +118,15 @@ class SAM2Tracker(nn.Module):
         logits = clip.new_full((len(first_masks), *clip.shape[1:]), ABSENT_LOGIT)
         if not present.any():
             return logits
-        frames = self._image_features(clip)
-        low = self._track(frames, self._prompt(first_masks[present]))
-        tracked = F.interpolate(low, clip.shape[-2:], mode="bilinear", align_corners=False)
+        tracked = self.track(clip, first_masks[present])
         return logits.masked_scatter(present[:, None, None, None], tracked)
+
+    def track(
+        self, clip: Float[Tensor, "3 t h w"], first_masks: Bool[Tensor, "n h w"]
+    ) -> Float[Tensor, "n t h w"]:
+        """Mask logits of one clip's objects, all of which frame 0 must show."""
+        low = self._track(self._image_features(clip), self._prompt(first_masks))
+        return F.interpolate(low, clip.shape[-2:], mode="bilinear", align_corners=False)
 
     def _image_features(self, clip: Float[Tensor, "3 t h w"]) -> list[dict[str, Any]]:
         """Per frame, what ``forward_image`` of the network gives."""
@@ -118,7 +134,10 @@ class SAM2Tracker(nn.Module):
         frames = F.interpolate(
             clip.transpose(0, 1), side, mode="bilinear", align_corners=False, antialias=True
         )
-        return [self.network.forward_image(f[None]) for f in imagenet_normalised(frames)]
+        encode = self.network.forward_image
+        if self.recompute_frames and torch.is_grad_enabled():
+            encode = partial(checkpoint, encode, use_reentrant=False)
+        return [encode(f[None]) for f in imagenet_normalised(frames)]
 
     def _prompt(self, masks: Bool[Tensor, "n h w"]) -> Float[Tensor, "n 1 s s"]:
         """First masks at the network's size, binary."""

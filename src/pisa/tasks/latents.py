@@ -69,6 +69,19 @@ class LatentEncoder:
         rows = enumerate(batch.video, start=first_row)
         return torch.cat([self._drawn(video, *stream, row) for row, video in rows])
 
+    @torch.no_grad()
+    def first(
+        self, frames: Float[Tensor, "b 3 h w"], streams: Sequence[Sequence[int | str]]
+    ) -> Float[Tensor, "b c 1 i j"]:
+        """First frames encoded alone; posterior samples of clip ``i`` come from ``streams[i]``."""
+        if not self._sampled:
+            return self._model.encode_first_frame(frames)
+        latents = []
+        for frame, stream in zip(frames, streams, strict=True):
+            with default_generator_of(frame.device, "posterior of the first frame", *stream):
+                latents.append(self._model.encode_first_frame(frame[None]))
+        return torch.cat(latents)
+
     def _cached(self, name: str, video: Float[Tensor, "3 t h w"]) -> Float[Tensor, "c f i j"]:
         key = _key(name, video)
         if self._cache is not None and key in self._cache:

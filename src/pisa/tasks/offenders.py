@@ -11,10 +11,11 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
+from pisa.tasks.rectified_flow import Share
 from pisa.tasks.weights import write_tensors
 from pisa.types import PisaError
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,10 @@ class GeneratedClips:
     reward_name: str
     grad_steps: tuple[int, ...]
     seed: int
-    step: int  # with seed, micro_batch and rank it fixes the noise
+    step: int  # with the seed it fixes the noise of the global batch
     micro_batch: int
     rank: int
+    share: Share  # rows of these clips in the global batch
 
 
 def save_offenders(folder: Path, clips: Sequence[GeneratedClips]) -> list[Path]:
@@ -63,6 +65,8 @@ def _save(folder: Path, clips: GeneratedClips) -> Path:
         "step": clips.step,
         "micro_batch": clips.micro_batch,
         "rank": clips.rank,
+        "first_row": clips.share.first,  # of these clips in the global batch
+        "global_batch": clips.share.total,
     }
     try:
         (place / "clips.json").write_text(json.dumps(text, indent=1, allow_nan=False))

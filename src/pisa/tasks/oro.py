@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
@@ -21,18 +21,33 @@ from pisa.diffusion.noise_levels import logit_normal_noise_level
 from pisa.diffusion.replay import OtherSteps, Replay
 from pisa.models.base import VideoModel
 from pisa.models.generate import generate
+from pisa.models.lora import has_lora
 from pisa.tasks.frozen import CaptionEncoder, Unregistered
 from pisa.tasks.gradient_window import FullGradient, GradientWindow
 from pisa.tasks.latents import LatentEncoder
 from pisa.tasks.offenders import GeneratedClips, save_offenders
 from pisa.tasks.optim import GradientGuard
-from pisa.tasks.rectified_flow import RectifiedFlowLoss
+from pisa.tasks.rectified_flow import RectifiedFlowLoss, Share
 from pisa.tasks.reward_terms import RewardTerms, reward_name
-from pisa.tasks.seeding import clip_noise
+from pisa.tasks.seeding import clip_noise, generator_of
 from pisa.tasks.step_gradients import StepGradients, step_gradients
-from pisa.tasks.training import ValidationMeans, configure_adamw, guard_gradients, step_generator
-from pisa.tasks.weights import check_same_network
+from pisa.tasks.training import (
+    ValidationMeans,
+    configure_adamw,
+    from_checkpoint,
+    guard_gradients,
+    share_of,
+    step_stream,
+    to_checkpoint,
+)
 from pisa.types import Batch, PisaError
+
+
+class ChainStart(NamedTuple):
+    """What the sampler starts from."""
+
+    noise: Float[Tensor, "b c f i j"]
+    first_latent: Float[Tensor, "b c 1 i j"] | None = None  # None: encoded when it is needed
 
 
 class ORO(pl.LightningModule):
@@ -98,6 +113,7 @@ class ORO(pl.LightningModule):
         self._guard = GradientGuard(max_nonfinite, self._save_offenders)
         self._recent: list[GeneratedClips] = []  # since the last optimiser step
         self._validation = ValidationMeans()
+        self.strict_loading = not has_lora(self.denoiser)  # their checkpoints hold no base model
 
     @property
     def model(self) -> VideoModel:
@@ -124,9 +140,10 @@ class ORO(pl.LightningModule):
         self._to_device()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        batch, noise, generator = self._start(batch, batch_idx)
+        """The mean over ranks and accumulated micro-batches is that of the global batch."""
+        batch, start, share, generator = self._start(batch, batch_idx)
         window = self._window(self.hparams["num_steps"], generator)
-        generated = self._generate(batch, noise, window, self._replay())
+        generated = self._generate(batch, start, window, self._replay())
         reward = self._rewards(generated, batch)
         self._remember(batch, generated, reward, window, batch_idx)
         if not reward.requires_grad:
@@ -134,9 +151,9 @@ class ORO(pl.LightningModule):
                 f"reward {reward_name(self.reward)} passes no gradient to the generated clip"
             )
         values = self._reward_values("train", reward.detach())
-        self.log_dict(values, prog_bar=True, batch_size=len(batch))
-        loss = self._regularised(-reward.mean(), batch, generator)
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch))
+        self.log_dict(values, prog_bar=True, batch_size=len(batch), sync_dist=True)
+        loss = self._regularised(-reward.mean(), batch, share, generator)
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch), sync_dist=True)
         return loss if torch.isfinite(loss) else loss * float("nan")  # every gradient is then NaN
 
     def step_gradients(self, batch: Batch, batch_idx: int) -> StepGradients:
@@ -145,11 +162,11 @@ class ORO(pl.LightningModule):
         Of all steps, whatever the window, from the noise that ``training_step`` takes for the same
         arguments; leaves ``.grad`` alone.
         """
-        batch, noise, _ = self._start(batch, batch_idx)
+        batch, start, _, _ = self._start(batch, batch_idx)
         steps = range(self.hparams["num_steps"])
 
         def loss(replay: Replay) -> Tensor:
-            return -self._rewards(self._generate(batch, noise, steps, replay), batch).mean()
+            return -self._rewards(self._generate(batch, start, steps, replay), batch).mean()
 
         trained = [p for p in self.denoiser.parameters() if p.requires_grad]
         return step_gradients(loss, trained)
@@ -163,8 +180,10 @@ class ORO(pl.LightningModule):
         Returns the clips and their rewards, for callbacks.
         """
         batch = first_frames(batch, self.hparams["num_frames"])
-        noise = clip_noise(batch.names, self.hparams["seed"], self._latent_shape(batch))
-        generated = self._generate(batch, noise, [])
+        seed = self.hparams["seed"]
+        noise = clip_noise(batch.names, seed, self._latent_shape(batch))
+        first = self._latents.first(batch.first_frame, [(seed, "clip", n) for n in batch.names])
+        generated = self._generate(batch, ChainStart(noise, first), [])
         reward = self._rewards(generated, batch)
         self._validation.add(self._reward_values("val", reward), len(batch))
         return {"generated": generated, "reward": reward}
@@ -185,18 +204,25 @@ class ORO(pl.LightningModule):
         self._recent.clear()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["gradient_guard"] = self._guard.state_dict()
+        to_checkpoint(self, self._guard, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        check_same_network(self.state_dict(), checkpoint["state_dict"], "the checkpoint")
-        self._guard.load_state_dict(checkpoint["gradient_guard"])
+        from_checkpoint(self, self._guard, checkpoint)
 
-    def _start(self, batch: Batch, batch_idx: int) -> tuple[Batch, Tensor, torch.Generator]:
-        """The clips, the initial noise, and the generator for further draws of a training step."""
-        generator = step_generator(self, self.hparams["seed"], batch_idx)
+    def _start(
+        self, batch: Batch, batch_idx: int
+    ) -> tuple[Batch, ChainStart, Share, torch.Generator]:
+        """The clips, the start of their chains, and the generator for further draws of the step.
+
+        Further draws are to be made for the global batch, too, see ``Share``.
+        """
+        stream, share = step_stream(self), share_of(self, len(batch), batch_idx)
+        generator = generator_of(*stream)
         batch = first_frames(batch, self.hparams["num_frames"])
-        noise = torch.randn(len(batch), *self._latent_shape(batch), generator=generator)
-        return batch, noise, generator
+        noise = torch.randn(share.total, *self._latent_shape(batch), generator=generator)
+        rows = range(share.first, share.first + share.size)
+        first = self._latents.first(batch.first_frame, [(*stream, row) for row in rows])
+        return batch, ChainStart(share.cut(noise), first), share, generator
 
     def _replay(self) -> Replay | None:
         if not self.hparams["replay"]:
@@ -206,7 +232,7 @@ class ORO(pl.LightningModule):
     def _generate(
         self,
         batch: Batch,
-        noise: Tensor,
+        start: ChainStart,
         grad_steps: Sequence[int],
         replay: Replay | None = None,
     ) -> Float[Tensor, "b 3 t h w"]:
@@ -218,11 +244,12 @@ class ORO(pl.LightningModule):
             fps_hz=batch.fps_hz,
             num_steps=self.hparams["num_steps"],
             guidance=self.hparams["guidance"],
-            noise=noise.to(batch.video),
+            noise=start.noise.to(batch.video),
             checkpoint_steps=self.hparams["checkpoint_steps"],
             grad_steps=grad_steps,
             replay=replay,
             decode_chunk=self.hparams["decode_chunk"],
+            first_latent=start.first_latent,
         )
 
     def _rewards(self, generated: Tensor, batch: Batch) -> Float[Tensor, " b"]:
@@ -256,6 +283,7 @@ class ORO(pl.LightningModule):
                 self.global_step,
                 batch_idx % self.trainer.accumulate_grad_batches,
                 self.global_rank,
+                share_of(self, len(batch), batch_idx),
             )
         )
 
@@ -264,13 +292,16 @@ class ORO(pl.LightningModule):
         save_offenders(folder, self._recent)
         return f"What was generated is in {folder}"
 
-    def _regularised(self, loss: Tensor, batch: Batch, generator: torch.Generator) -> Tensor:
+    def _regularised(
+        self, loss: Tensor, batch: Batch, share: Share, generator: torch.Generator
+    ) -> Tensor:
         weight = self.hparams["psft_weight"]
         if weight == 0.0:
             return loss
         condition = self._conditions(batch.captions, batch.video.device)
-        psft = self._regulariser(batch, self._latents(batch), condition, generator).mean()
-        self.log("train/psft_loss", psft.detach(), batch_size=len(batch))
+        latents = self._latents(batch, step_stream(self), share.first)
+        psft = self._regulariser(batch, latents, condition, generator, share).mean()
+        self.log("train/psft_loss", psft.detach(), batch_size=len(batch), sync_dist=True)
         return loss + weight * psft
 
     def _reward_values(self, stage: str, reward: Tensor) -> dict[str, Tensor]:

@@ -19,8 +19,15 @@ from pisa.tasks.latents import FirstFrame, LatentEncoder
 from pisa.tasks.optim import GradientGuard
 from pisa.tasks.rectified_flow import NoiseLevelSampler, RectifiedFlowLoss, Share
 from pisa.tasks.seeding import generator_of
-from pisa.tasks.training import ValidationMeans, configure_adamw, guard_gradients, share_of
-from pisa.tasks.weights import check_same_network, leave_out_base, put_back_base
+from pisa.tasks.training import (
+    ValidationMeans,
+    configure_adamw,
+    from_checkpoint,
+    guard_gradients,
+    share_of,
+    step_stream,
+    to_checkpoint,
+)
 from pisa.types import Batch
 
 
@@ -100,8 +107,7 @@ class PSFT(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean over ranks and accumulated micro-batches is that of the global batch."""
         share = share_of(self, len(batch), batch_idx)
-        stream = (self.hparams["seed"], "train", self.global_step, 0, 0)
-        loss = self._mean_loss(self._loss, batch, stream, share)
+        loss = self._mean_loss(self._loss, batch, step_stream(self), share)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch), sync_dist=True)
         return loss
 
@@ -126,13 +132,10 @@ class PSFT(pl.LightningModule):
         guard_gradients(self, self._guard, optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["gradient_guard"] = self._guard.state_dict()
-        leave_out_base(checkpoint, self.denoiser)
+        to_checkpoint(self, self._guard, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        put_back_base(checkpoint, self.denoiser)
-        check_same_network(self.state_dict(), checkpoint["state_dict"], "the checkpoint")
-        self._guard.load_state_dict(checkpoint["gradient_guard"])
+        from_checkpoint(self, self._guard, checkpoint)
 
     def _mean_loss(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
@@ -13,16 +13,16 @@ from torch import Tensor, nn
 from pisa.models.base import VideoModel
 from pisa.tasks.optim import GradientGuard, adamw, warmup_cosine
 from pisa.tasks.rectified_flow import Share
-from pisa.tasks.seeding import generator_of
+from pisa.tasks.weights import check_same_network, leave_out_base, put_back_base
 
 
-def step_generator(task: pl.LightningModule, seed: int, batch_idx: int) -> torch.Generator:
-    """The random stream of one micro-batch: (seed, optimiser step, micro-batch, rank).
+def step_stream(task: pl.LightningModule) -> tuple[int | str, ...]:
+    """The random stream of one optimiser step, the same on all ranks and in all micro-batches.
 
-    It depends on nothing drawn before, so a resumed run continues exactly.
+    It depends on nothing drawn before, so a resumed run continues exactly. What is drawn for a
+    clip must be drawn for the whole global batch and cut, see ``Share``.
     """
-    micro_batch = batch_idx % task.trainer.accumulate_grad_batches
-    return generator_of(seed, "train", task.global_step, micro_batch, task.global_rank)
+    return task.hparams["seed"], "train", task.global_step, 0, 0
 
 
 def share_of(task: pl.LightningModule, size: int, batch_idx: int) -> Share:
@@ -53,6 +53,23 @@ def configure_adamw(task: pl.LightningModule) -> OptimizerLRSchedulerConfig:
         "optimizer": optimizer,
         "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
     }
+
+
+def to_checkpoint(task: pl.LightningModule, guard: GradientGuard, state: dict[str, Any]) -> None:
+    """Add the guard's counts, and drop the frozen base of a LoRA run."""
+    state["gradient_guard"] = guard.state_dict()
+    leave_out_base(state, denoiser_of(task))
+
+
+def from_checkpoint(task: pl.LightningModule, guard: GradientGuard, state: dict[str, Any]) -> None:
+    """Undo ``to_checkpoint`` before Lightning loads ``state``.
+
+    Raises:
+        PisaError: the checkpoint is of another network.
+    """
+    put_back_base(state, denoiser_of(task))
+    check_same_network(task.state_dict(), state["state_dict"], "the checkpoint")
+    guard.load_state_dict(state["gradient_guard"])
 
 
 class ValidationMeans:

@@ -71,7 +71,7 @@ def denoiser_activations(
         level = torch.empty(clips)
         fps = torch.empty(1)
     side_px = torch.tensor([8.0 * height])
-    with _fused_attention(), LiveBytes() as live:
+    with fused_attention(), LiveBytes() as live:
         out = network(
             x,
             level,
@@ -99,7 +99,7 @@ def vae_peak(vae: OpenSoraVAE, video: tuple[int, int, int]) -> int:
     """The most bytes at once while one clip is encoded without gradient."""
     frames, height, width = video
     dtype = vae.scale.dtype
-    with torch.device("meta"), torch.no_grad(), _fused_attention(), LiveBytes() as live:
+    with torch.device("meta"), torch.no_grad(), fused_attention(), LiveBytes() as live:
         vae.encode(torch.empty(1, 3, frames, height, width, dtype=dtype), sample=True)
     return live.peak
 
@@ -183,7 +183,7 @@ def _caption_channels(network: STDiT3) -> int:
     return network.y_embedder.y_embedding.shape[1]
 
 
-def _fused_attention() -> AbstractContextManager[None]:
+def fused_attention() -> AbstractContextManager[None]:
     """Fused attention keeps no matrix of scores; GPUs choose it for these shapes."""
     return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION])
 

@@ -1,0 +1,101 @@
+"""ORO of the tiny Open-Sora model, alone or in several gloo processes forked from the test."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+from torch import nn
+
+from pisa.tasks.gradient_window import RandomSteps
+from pisa.tasks.oro import ORO
+from tests.distributed.job import Recorder, tiny_opensora
+from tests.tasks.toy import ToyData, make_trainer
+
+GLOBAL_BATCH, STEPS = 4, 2
+VARIANTS: dict[str, dict[str, Any]] = {
+    "full": {"psft_weight": 0.1},
+    "random_k": {"gradient_window": RandomSteps(1)},
+    "replay": {"replay": True},
+    "replay_frozen": {"replay": True, "other_steps": "frozen", "gradient_window": RandomSteps(1)},
+}
+
+
+class Similarity(nn.Module):
+    """Minus the mean squared difference to the true clip, scaled up for gradients of size 1."""
+
+    name = "similarity"
+
+    def forward(self, generated: torch.Tensor, batch: Any) -> torch.Tensor:
+        return -100 * (generated - batch.video).square().mean(dim=(1, 2, 3, 4))
+
+
+def run(
+    folder: Path, variant: str, world_size: int = 1, strategy: Any = "auto", accumulate: int = 1
+) -> list[dict[str, torch.Tensor]]:
+    """Gradients of each optimiser step, reduced over processes, before clipping."""
+    recorder = Recorder()
+    trainer = make_trainer(
+        folder,
+        STEPS,
+        recorder,
+        logger=False,
+        strategy=strategy,
+        devices=world_size,
+        accumulate_grad_batches=accumulate,
+    )
+    task = ORO(
+        tiny_opensora(),
+        Similarity(),
+        1e-3,
+        num_steps=2,
+        guidance=2.0,
+        **VARIANTS[variant],
+        eps=1e-2,
+    )
+    trainer.fit(task, ToyData(12, GLOBAL_BATCH // world_size // accumulate))
+    return recorder.gradients
+
+
+def run_together(folder: Path, world_size: int = 2, timeout_s: float = 120) -> None:
+    """Every variant in ``world_size`` processes; rank 0 leaves ``VARIANT.pt`` in ``folder``."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("fork")  # as they are: the imports take seconds
+    workers = [
+        context.Process(target=_work, args=(folder, rank, world_size, port))
+        for rank in range(world_size)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(timeout_s)
+    alive = [worker for worker in workers if worker.is_alive()]
+    for worker in alive:
+        worker.kill()
+    assert not alive, f"{len(alive)} processes still ran after {timeout_s:g} s"
+    assert [worker.exitcode for worker in workers] == [0] * world_size
+
+
+def _work(folder: Path, rank: int, world_size: int, port: int) -> None:
+    os.environ |= {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(world_size),
+        "LOCAL_WORLD_SIZE": str(world_size),
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "GROUP_RANK": "0",
+        "TORCHELASTIC_RUN_ID": "oro",  # by which Lightning knows that the processes are started
+    }
+    for variant in VARIANTS:
+        ddp = DDPStrategy(process_group_backend="gloo", find_unused_parameters=True)
+        gradients = run(folder / f"rank_{rank}", variant, world_size, ddp)
+        if rank == 0:
+            torch.save(gradients, folder / f"{variant}.pt")

@@ -1,0 +1,38 @@
+"""ORO draws for the global batch: two gloo processes have the gradients of one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.distributed.oro_job import STEPS, VARIANTS, run, run_together
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("together")
+    run_together(folder)
+    return folder
+
+
+def assert_same(found, expected) -> None:
+    assert len(found) == len(expected) == STEPS
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine.keys() == theirs.keys()
+        assert max(gradient.abs().max() for gradient in theirs.values()) > 0.1
+        for name, gradient in theirs.items():
+            torch.testing.assert_close(mine[name], gradient, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_two_processes_have_the_gradients_of_one(together, tmp_path, variant):
+    """With sampled first-frame latents, the regulariser, random windows, and replay."""
+    found = torch.load(together / f"{variant}.pt", weights_only=True)
+    assert_same(found, run(tmp_path, variant))
+
+
+@pytest.mark.parametrize("variant", ["full", "replay_frozen"])
+def test_accumulated_micro_batches_have_the_gradients_of_one_batch(tmp_path, variant):
+    assert_same(run(tmp_path, variant, accumulate=2), run(tmp_path, variant))
