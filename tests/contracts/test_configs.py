@@ -7,7 +7,12 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from pisa.launch.datasets import DataSets
+from pisa.simulation.ambiguous import AmbiguousPrior
+from pisa.simulation.ood import OodPrior
+
 CONFIGS = Path(__file__).parents[2] / "configs"
+ANALYSES = ("drop_time", "lift3d", "ood")  # experiments of eval.py
 
 
 def names(group: str) -> list[str]:
@@ -19,7 +24,7 @@ def compose(*overrides: str, name: str = "train"):
         return hydra.compose(name, list(overrides))
 
 
-@pytest.mark.parametrize("experiment", names("experiment"))
+@pytest.mark.parametrize("experiment", [n for n in names("experiment") if n not in ANALYSES])
 def test_every_experiment_composes_and_names_its_stages(experiment):
     cfg = compose(f"experiment={experiment}", "run_dir=x")
     assert all(stage in cfg for stage in cfg.stages)
@@ -54,6 +59,27 @@ def test_every_source_composes_and_names_its_row(source):
     cfg = compose(f"source={source}", "protocol=strict", name="eval")
     assert cfg.name == cfg.source.row and cfg.evaluation.protocol == "strict"
     assert callable(instantiate(cfg.source))
+
+
+@pytest.mark.parametrize("experiment", ANALYSES)
+def test_every_analysis_composes_with_its_data_set(experiment):
+    cfg = compose(f"experiment={experiment}", name="eval")
+    assert cfg.source.data_set in cfg.simulation.datasets
+    assert callable(instantiate(cfg.source))
+    OmegaConf.to_container(cfg, resolve=True)
+
+
+def test_data_sets_of_their_own_scenario_are_named_after_it():
+    sets = DataSets(compose(name="simulate"))
+    assert isinstance(sets.spec("ood").simulator.prior, OodPrior)
+    train, test = sets.spec("ambiguous_train"), sets.spec("drop_time_test")
+    assert isinstance(train.simulator.prior, AmbiguousPrior)
+    assert train.simulator.num_frames == 16 and test.simulator.prior.num_slopes == 50
+    wider = DataSets(
+        compose("simulation.datasets.ambiguous_train.prior.depth_m=[2,20]", name="simulate")
+    )
+    assert wider.folder_name("ambiguous_train") != sets.folder_name("ambiguous_train")
+    assert wider.folder_name("psft") == sets.folder_name("psft")
 
 
 def test_annotate_composes():

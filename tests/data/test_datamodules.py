@@ -9,8 +9,15 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from pisa.data import AmbiguousDataModule, SimulatedDataModule
+from pisa.data import (
+    AmbiguousDataModule,
+    Manifest,
+    SimulatedDataModule,
+    write_clip,
+    write_manifest,
+)
 from pisa.types import Batch, PisaError
+from tests.data.conftest import make_clip
 
 
 def simulated(root: Path, **options) -> SimulatedDataModule:
@@ -156,12 +163,40 @@ def test_missing_data_and_failing_hooks(tmp_path: Path) -> None:
         simulated(tmp_path, prepare=lambda folder, name: None).prepare_data()
 
 
-def test_ambiguous(data_root: Path) -> None:
+def ambiguous_set(folder: Path, groups: list[int], seed_of: Callable[[int], int]) -> Path:
+    names = tuple(f"{i:04d}" for i in range(len(groups)))
+    for i, name in enumerate(names):
+        study = {"kind": "ambiguous", "group": groups[i], "member": i}
+        clip = make_clip(name, seed=seed_of(i))
+        clip.masks[-1, 0] = torch.roll(clip.masks[-1, 0], seed_of(i), dims=0)
+        write_clip(folder / "clips" / name, clip, extra={"study": study})
+    write_manifest(folder, Manifest(clips=names))
+    return folder
+
+
+def test_ambiguous(tmp_path: Path) -> None:
+    ambiguous_set(tmp_path / "train", [0, 0, 1, 1], lambda i: i // 2)
+    ambiguous_set(tmp_path / "test", [0, 0], lambda i: 0)
     module = AmbiguousDataModule(
-        data_root, train="train", test="sim_seen", batch_size=2, num_frames=3
+        tmp_path,
+        train="train",
+        test="test",
+        batch_size=2,
+        num_frames=3,
+        horizontal_flip=True,
+        expect_size=(16, 16),
     )
     module.prepare_data()
     module.setup("fit")
+    assert module.train_set is not None and len(module.train_set) == 8
     assert next(iter(module.train_dataloader())).video.shape == (2, 3, 3, 16, 16)
     (loader,) = module.test_dataloader()
-    assert [n for batch in loader for n in batch.names] == ["0000", "0001", "0002"]
+    assert [n for batch in loader for n in batch.names] == ["0000", "0001"]
+
+
+def test_sets_that_are_not_ambiguous_are_refused(data_root: Path, tmp_path: Path) -> None:
+    with pytest.raises(PisaError, match="'ambiguous' kind"):
+        AmbiguousDataModule(data_root, train="train", test="sim_seen").setup("test")
+    ambiguous_set(tmp_path / "test", [0, 0], lambda i: i)
+    with pytest.raises(PisaError, match="first frame"):
+        AmbiguousDataModule(tmp_path, test="test").setup("test")

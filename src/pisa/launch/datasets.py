@@ -31,8 +31,12 @@ class DataSets:
         if name not in known:
             raise PisaError(f"no data set named {name!r}; valid: {', '.join(known)}")
         chosen = known[name]
-        prior = instantiate(self._cfg.prior, motion=chosen.motion)
-        simulator = instantiate(self._cfg.simulation.backend)(prior=prior)
+        if "prior" in chosen:  # a scenario of its own, see configs/dataset
+            prior = instantiate(chosen.prior)
+        else:
+            prior = instantiate(self._cfg.prior, motion=chosen.motion)
+        backend = instantiate(self._cfg.simulation.backend)
+        simulator = backend(prior=prior, **chosen.get("backend", {}))
         return DataSetSpec(simulator, chosen.split, chosen.num_clips, chosen.first_seed)
 
     def folder_name(self, name: str) -> str:

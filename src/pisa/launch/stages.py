@@ -38,7 +38,8 @@ def build_data(cfg: DictConfig, sets: DataSets, **options: Any) -> SimulatedData
 
     ``options`` override its settings; ``train`` names a data set of ``cfg.simulation``.
     """
-    names = {key: cfg.data[key] for key in ("train", "sim_seen", "sim_unseen") if key in cfg.data}
+    sets_of = ("train", "sim_seen", "sim_unseen", "test")
+    names = {key: cfg.data[key] for key in sets_of if key in cfg.data}
     names |= {key: options.pop(key) for key in list(options) if key in names}
     folders = {key: sets.folder_name(name) for key, name in names.items()}
     prepare = {"prepare": sets.prepare} if folders else {}

@@ -10,7 +10,7 @@ import torch
 
 from pisa.simulation.motions import simulate_drift
 from pisa.simulation.physics import Motion, Overlap, simulate_fall
-from pisa.simulation.scene import Prior, Scene, draw_scene
+from pisa.simulation.scene import Scene, ScenePrior
 from pisa.simulation.tiny_renderer import render
 from pisa.types import GRAVITY_M_S2, Clip, PisaError
 
@@ -22,7 +22,7 @@ REDRAW_STRIDE = 1_000_003  # keeps the seeds of redraws apart from the seeds of 
 class FastSimulator:
     """Makes clips of ``num_frames`` at ``fps_hz`` and ``resolution`` squared pixels."""
 
-    prior: Prior
+    prior: ScenePrior
     resolution: int = 64
     num_frames: int = 32
     fps_hz: int = 16
@@ -51,7 +51,7 @@ class FastSimulator:
 
     def _draw(self, seed: int, split: str) -> tuple[Scene, Motion]:
         for attempt in range(REDRAWS):
-            scene = draw_scene(self.prior, seed + attempt * REDRAW_STRIDE, split, self.resolution)
+            scene = self.prior.draw(seed + attempt * REDRAW_STRIDE, split, self.resolution)
             if scene.motion == "drift":
                 return scene, simulate_drift(scene, self.num_frames, self.fps_hz)
             try:
@@ -72,4 +72,5 @@ class FastSimulator:
             "objects": [asdict(thing) for thing in scene.objects],
             "drop_heights_m": list(scene.drop_heights_m),
             "contact_s": list(motion.contact_s),
+            **({"study": scene.study} if scene.study else {}),
         }

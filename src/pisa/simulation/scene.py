@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.random import Generator, default_rng
@@ -55,6 +55,10 @@ class Prior:
         if self.num_dropping[0] < 1:
             raise PisaError("prior.num_dropping must allow at least one dropping object")
 
+    def draw(self, seed: int, split: str, resolution: int) -> Scene:
+        """The scene of one seed; see ``draw_scene``."""
+        return draw_scene(self, seed, split, resolution)
+
 
 def _is_range(value: object) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
@@ -86,10 +90,21 @@ class Scene:
     background: int
     shadows: bool = True
     motion: str = "fall"
+    wall_distance_m: float | None = None  # None: the background's own
+    study: dict[str, Any] = field(default_factory=dict)  # goes to clip_info.json (ood, ambiguous)
 
     @property
     def num_pile(self) -> int:
         return sum(not o.dropping for o in self.objects)
+
+
+@runtime_checkable
+class ScenePrior(Protocol):
+    """What a backend needs of a prior; a dataclass, so that its numbers name the data set."""
+
+    def draw(self, seed: int, split: str, resolution: int) -> Scene:
+        """The scene of one seed; the same arguments always give the same scene."""
+        ...
 
 
 def draw_scene(prior: Prior, seed: int, split: str, resolution: int) -> Scene:
@@ -103,12 +118,12 @@ def draw_scene(prior: Prior, seed: int, split: str, resolution: int) -> Scene:
     dropping, heights, pile = [], [], []
     for x, y in ground:
         height = rng.uniform(*prior.drop_height_m)
-        dropping.append(_draw_object(rng, prior, split, (x, y, height), dropping=True))
+        dropping.append(draw_object(rng, prior, split, (x, y, height), dropping=True))
         heights.append(height)
         for _ in range(int(rng.integers(prior.num_pile[0], prior.num_pile[1] + 1))):
             jitter = rng.normal(scale=0.05, size=2)
             place = (x + jitter[0], y + jitter[1], 0.0)
-            pile.append(_draw_object(rng, prior, split, place, dropping=False))
+            pile.append(draw_object(rng, prior, split, place, dropping=False))
     camera, sized = _place_camera(rng, prior, pile + dropping, heights, resolution)
     return Scene(
         seed=seed,
@@ -137,9 +152,10 @@ def _nearest(point: tuple[float, float], others: list[tuple[float, float]]) -> f
     return min(np.hypot(point[0] - x, point[1] - y) for x, y in others)
 
 
-def _draw_object(
+def draw_object(
     rng: Generator, prior: Prior, split: str, position, *, dropping: bool
 ) -> SceneObject:
+    """A random object, at ``position``; with ``span_px`` its size is in pixels still."""
     names = asset_names(split)
     quaternion = rng.normal(size=4)
     a, b, c, d = (float(v) for v in quaternion / np.linalg.norm(quaternion))
@@ -165,11 +181,11 @@ def _place_camera(rng: Generator, prior: Prior, objects, heights, resolution: in
         camera = Camera(
             (0.0, -distance, height), resolution, resolution, prior.focal_mm, prior.sensor_mm
         )
-        sized = [_fix_size(prior, o, s, camera) for o, s in zip(objects, drawn, strict=True)]
+        sized = [sized_for(prior, o, s, camera) for o, s in zip(objects, drawn, strict=True)]
         pile, dropping = sized[: -len(heights)], sized[-len(heights) :]
-        lifted = [_lift(o, h) for o, h in zip(dropping, heights, strict=True)]
-        grounded = [_lift(o, 0.0) for o in sized]
-        if all(_visible(o, camera) for o in lifted + grounded):
+        lifted = [lift(o, h) for o, h in zip(dropping, heights, strict=True)]
+        grounded = [lift(o, 0.0) for o in sized]
+        if all(object_in_view(o, camera) for o in lifted + grounded):
             return camera, pile + lifted
         distance += float(rng.uniform(*prior.camera_step_m))
     raise PisaError(
@@ -178,7 +194,8 @@ def _place_camera(rng: Generator, prior: Prior, objects, heights, resolution: in
     )
 
 
-def _fix_size(prior: Prior, thing: SceneObject, drawn: float, camera: Camera) -> SceneObject:
+def sized_for(prior: Prior, thing: SceneObject, drawn: float, camera: Camera) -> SceneObject:
+    """With ``span_px``, the object so large that it spans ``drawn`` pixels at its depth."""
     if prior.span_px is None:
         return thing
     depth = thing.position_m[1] - camera.position_m[1]
@@ -186,13 +203,15 @@ def _fix_size(prior: Prior, thing: SceneObject, drawn: float, camera: Camera) ->
     return replace(thing, size_m=drawn * depth / focal_px)
 
 
-def _lift(thing: SceneObject, height_m: float) -> SceneObject:
+def lift(thing: SceneObject, height_m: float) -> SceneObject:
+    """The object with its lowest point at ``height_m``."""
     x, y, _ = thing.position_m
     lowest = lowest_point_m(thing.asset, thing.size_m, thing.quaternion)
     return replace(thing, position_m=(x, y, height_m - lowest))
 
 
-def _visible(thing: SceneObject, camera: Camera) -> bool:
+def object_in_view(thing: SceneObject, camera: Camera) -> bool:
+    """Whether the whole object is in the frame."""
     x, y, z = (thing.position_m[i] - camera.position_m[i] for i in range(3))
     half_view = y * camera.sensor_mm / camera.focal_mm / 2
     radius = 0.55 * thing.size_m

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -32,6 +32,8 @@ class Rendering:
 def render(scene: Scene, poses: Poses) -> Rendering:
     """Render every frame of a motion."""
     look = background(scene.background)
+    if scene.wall_distance_m is not None:
+        look = replace(look, wall_distance_m=scene.wall_distance_m)
     shading, ids, planar = _rasterise(scene, poses, look)
     directions = ray_directions(scene.camera).numpy()
     depth = planar / directions[..., 1]

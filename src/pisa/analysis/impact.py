@@ -1,0 +1,52 @@
+"""When the object of a clip hits the floor, and what else may have become of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool
+
+from pisa.metrics.time_error import impact_frame
+from pisa.ops.masks import centroids
+
+STATUSES = ("impact", "falling", "hovering", "lost")
+_START = 0.02  # of the frame height: less is no fall
+
+
+@dataclass(frozen=True)
+class Drop:
+    """``frame``: the impact is in ``(frame - 1, frame] / fps``; None without an impact.
+
+    ``status``: ``impact``; ``falling`` until the end or out of sight; ``hovering``, never falls;
+    ``lost``, never seen after frame 0.
+    """
+
+    status: str
+    frame: int | None
+
+    def category(self, num_frames: int) -> int:
+        """The frame, or ``num_frames`` (censored)."""
+        return num_frames if self.frame is None else self.frame
+
+
+def find_drop(masks: Bool[np.ndarray, "t h w"]) -> Drop:
+    """Read off the mask of one object (``pisa.metrics.time_error`` says how)."""
+    if not masks[1:].any():
+        return Drop("lost", None)
+    y_px = centroids(masks)[:, 1]
+    fall_px = _START * masks.shape[1]
+    frame = impact_frame(y_px, fall_px)
+    if frame is not None:
+        return Drop("impact", frame)
+    seen = y_px[~np.isnan(y_px)]
+    falls = (seen - np.minimum.accumulate(seen) >= fall_px).any()
+    return Drop("falling" if falls else "hovering", None)
+
+
+def count_statuses(drops: Iterable[Drop]) -> dict[str, int]:
+    """How many drops have each status."""
+    counts = Counter(drop.status for drop in drops)
+    return {status: counts[status] for status in STATUSES}

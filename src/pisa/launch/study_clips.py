@@ -1,0 +1,140 @@
+"""What the analyses of section 5 share: their clips, samples of a model, and the tracked masks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+from omegaconf import DictConfig
+
+from pisa.analysis.drop_time import DropTimes
+from pisa.callbacks.evaluation import ModelSource, VideoSource, track_dropping
+from pisa.data.clip_io import read_clip
+from pisa.data.families import study_of
+from pisa.data.manifest import data_sha256, list_clips
+from pisa.launch.datasets import DataSets
+from pisa.launch.outcome import provenance_of
+from pisa.launch.stages import build_model
+from pisa.ops.drop_ray import DropRay
+from pisa.perception.base import Tracker
+from pisa.reports.files import write_atomic
+from pisa.simulation.ambiguous import AmbiguousPrior
+from pisa.types import Camera, Clip, PisaError, collate
+
+
+@dataclass(frozen=True)
+class StudyClip:
+    """A clip and what its simulator recorded for the analyses."""
+
+    clip: Clip
+    study: Mapping[str, Any]
+
+    @property
+    def camera(self) -> Camera:
+        if self.clip.camera is None:
+            raise PisaError(f"clip {self.clip.name} records no camera, which this analysis needs")
+        return self.clip.camera
+
+    @property
+    def drop_times(self) -> DropTimes:
+        """``p(t | y)`` of the first frame; of ambiguous clips only."""
+        camera, (low, high) = self.camera, self.study["depth_range_m"]
+        ray = DropRay(self.study["slope"], camera.position_m[2], camera.focal_mm / 1000)
+        return DropTimes(ray, (low, high))
+
+
+def study_clips(cfg: DictConfig, name: str, kind: str, limit: int | None = None) -> list[StudyClip]:
+    """The clips of a data set, simulated when they are missing.
+
+    Raises ``PisaError`` for a set that is unknown or of another kind.
+    """
+    paths = list_clips(DataSets(cfg).make(name))[:limit]
+    studies = [study_of(path, kind) for path in paths]
+    clips = [read_clip(path, num_frames=cfg.data.num_frames) for path in paths]
+    return [StudyClip(clip, study) for clip, study in zip(clips, studies, strict=True)]
+
+
+def model_source(cfg: DictConfig) -> ModelSource:
+    """The checkpoint ``ckpt=...``, or the base model without one."""
+    model = build_model(cfg, None if cfg.ckpt is None else Path(cfg.ckpt))
+    model.denoiser.eval()
+    settings = cfg.evaluation
+    return ModelSource(
+        model,
+        num_steps=settings.num_steps,
+        guidance=settings.guidance,
+        caption=settings.caption,
+    )
+
+
+def row_name(cfg: DictConfig) -> str:
+    """``base`` without a checkpoint, else ``name=``."""
+    return "base" if cfg.ckpt is None else str(cfg.name)
+
+
+def sampled_masks(
+    cfg: DictConfig, source: VideoSource, tracker: Tracker, clip: Clip, num_samples: int
+) -> Iterator[Bool[np.ndarray, "t h w"]]:
+    """Masks of the object in samples of one first frame, one after another.
+
+    Sample ``k`` has noise of its own, whatever the batch size. Raises ``PisaError`` for samples
+    that aren't finite: a tracker would find no object in them, which would pass for a result.
+    """
+    size = cfg.evaluation.batch_size
+    for start in range(0, num_samples, size):
+        numbers = range(start, min(start + size, num_samples))
+        batch = collate([replace(clip, name=f"{clip.name}.{k}") for k in numbers])
+        video = source(batch, cfg.evaluation.seed)
+        if not video.isfinite().all():
+            raise PisaError(f"samples of {clip.name} hold NaN or infinity: is {cfg.ckpt} sound?")
+        yield from track_dropping(video, batch, tracker).cpu().numpy()
+
+
+def true_masks(
+    cfg: DictConfig, name: str, item: StudyClip, count: int, tracker: Tracker
+) -> Iterator[Bool[np.ndarray, "t h w"]]:
+    """Tracked masks of simulated clips with the first frame of an ambiguous one, at new depths."""
+    spec = DataSets(cfg).spec(name)
+    prior = spec.simulator.prior
+    if not isinstance(prior, AmbiguousPrior):
+        raise PisaError(f"data set {name!r} has no other drops of one first frame")
+    simulator = replace(spec.simulator, prior=replace(prior, trajectories=count))
+    first = int(item.study["group"]) * count
+    for member in range(count):
+        clip, _ = simulator.make_clip(first + member, spec.split, f"{member}")
+        batch = collate([replace(clip, depth_m=None, poses=None)])
+        yield from track_dropping(batch.video, batch, tracker).cpu().numpy()
+
+
+def write_study(
+    cfg: DictConfig, folder: Path, analysis: str, data_set: str, content: Mapping[str, Any]
+) -> Path:
+    """``FOLDER/ANALYSIS.json``: the content with schema, settings and provenance."""
+    settings = {key: cfg.evaluation[key] for key in ("num_steps", "guidance", "seed")}
+    record = {
+        "schema": 1,
+        "analysis": analysis,
+        "data_set": data_set,
+        "ckpt": cfg.ckpt,
+        "settings": settings,
+        **content,
+        "provenance": provenance_of(cfg, data_hash(cfg, data_set)),
+    }
+    path = folder / f"{analysis}.json"
+    write_atomic(path, json.dumps(record, indent=1, allow_nan=False).encode())
+    return path
+
+
+def data_hash(cfg: DictConfig, data_set: str) -> str:
+    """Name and content hash of a data set, for the provenance."""
+    return f"{data_set}:{data_sha256(DataSets(cfg).make(data_set))}"
+
+
+def means_of(values: Sequence[float | None]) -> str:
+    """A row of numbers for the terminal; a dash where one is unknown."""
+    return "  ".join("-" if value is None else f"{value:.3f}" for value in values)

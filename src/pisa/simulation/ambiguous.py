@@ -1,0 +1,124 @@
+"""One first frame, many depths (paper Appendix F, Figure 6): the prior of the ambiguous sets.
+
+An initial scene of one object is drawn as for the training set. Then the object is scaled and moved
+along the rays of the camera to another depth, which leaves the image as it is, and dropped.
+
+With ``Z`` the depth of the object's centre and ``Y`` the height of its lowest point, every member
+of such a family obeys ``Y = h + beta Z`` with one slope ``beta``, however deep the object itself
+is: the map is a scaling about the camera's centre. ``Z`` is uniform, so that drop times follow
+Eq. 4 exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from numpy.random import default_rng
+
+from pisa.ops.drop_ray import DropRay, fallen_m
+from pisa.simulation.scene import Prior, Scene, SceneObject, draw_scene, object_in_view
+from pisa.types import PisaError
+
+MAX_DRAWS = 1000
+DRAW_STRIDE = 1_000_003
+
+
+@dataclass(frozen=True)
+class AmbiguousPrior:
+    """Seeds ``trajectories * k ... + trajectories - 1`` are the members of scene ``k``.
+
+    Initial scenes follow ``scene`` with one dropping object, nothing on the floor and no shadows.
+    Kept are those whose slope is at least ``min_slope`` (lower rays reach the floor before
+    ``depth_m[1]``) and whose longest fall takes at most ``max_drop_s``, so that every impact is in
+    the clip. With ``num_slopes`` the object is also moved up or down so that scene ``k`` has the
+    ``k mod num_slopes``-th of as many evenly spaced slopes.
+    """
+
+    scene: Prior
+    depth_m: tuple[float, float] = (2.0, 18.0)
+    trajectories: int = 5
+    min_slope: float = 0.0
+    max_drop_s: float = 1.9
+    num_slopes: int | None = None
+    wall_distance_m: float = 30.0  # behind the deepest object
+
+    @classmethod
+    def of(cls, **values: Any) -> AmbiguousPrior:
+        """A prior from configuration values, where a range is any sequence of two numbers."""
+        low, high = values.pop("depth_m")
+        return cls(depth_m=(float(low), float(high)), **values)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.depth_m[0] < self.depth_m[1]:
+            raise PisaError("prior.depth_m must be a range of positive depths, the nearer first")
+        if self.trajectories < 1 or (self.num_slopes is not None and self.num_slopes < 1):
+            raise PisaError("prior.trajectories and prior.num_slopes must be at least 1")
+
+    def draw(self, seed: int, split: str, resolution: int) -> Scene:
+        """The scene of one seed. Raises ``PisaError`` when no initial scene is accepted."""
+        group, member = divmod(seed, self.trajectories)
+        initial, slope = self._initial(group, split, resolution)
+        depth_m = float(default_rng([9, group, member]).uniform(*self.depth_m))
+        scene = at_depth(initial, depth_m)
+        study = {"kind": "ambiguous", "group": group, "member": member, "slope": slope}
+        study |= {"depth_m": depth_m, "height_m": scene.drop_heights_m[-1]}
+        study |= {"depth_range_m": list(self.depth_m)}
+        return replace(scene, wall_distance_m=self.wall_distance_m, study=study)
+
+    def _initial(self, group: int, split: str, resolution: int) -> tuple[Scene, float]:
+        alone = replace(self.scene, num_dropping=(1, 1), num_pile=(0, 0), shadows=False)
+        for attempt in range(MAX_DRAWS):
+            scene = draw_scene(alone, group + attempt * DRAW_STRIDE, split, resolution)
+            low, high = self._slopes(scene)
+            if self.num_slopes is not None and low < high:
+                step = (high - low) / self.num_slopes
+                scene = with_slope(scene, low + (group % self.num_slopes + 0.5) * step)
+            slope = ray_of(scene).slope
+            if low <= slope <= high and object_in_view(scene.objects[-1], scene.camera):
+                return scene, slope
+        raise PisaError(
+            f"no initial scene in {MAX_DRAWS} draws fits prior.min_slope={self.min_slope:g} and "
+            f"prior.max_drop_s={self.max_drop_s:g}; make the one smaller or the other larger"
+        )
+
+    def _slopes(self, scene: Scene) -> tuple[float, float]:
+        """The slopes that are kept: no object starts under the floor, no fall is too long."""
+        camera_m = scene.camera.position_m[2]
+        highest = (float(fallen_m(self.max_drop_s)) - camera_m) / self.depth_m[1]
+        return self.min_slope, highest
+
+
+def ray_of(scene: Scene) -> DropRay:
+    """The ray from the camera to the lowest point's height at the centre's depth."""
+    camera = scene.camera
+    rise_m = scene.drop_heights_m[-1] - camera.position_m[2]
+    return DropRay(rise_m / depth_of(scene.objects[-1], scene), camera.position_m[2])
+
+
+def depth_of(thing: SceneObject, scene: Scene) -> float:
+    """Depth of an object's centre along the view axis, in metres."""
+    return thing.position_m[1] - scene.camera.position_m[1]
+
+
+def at_depth(scene: Scene, depth_m: float) -> Scene:
+    """The scene with its dropping object scaled about the camera's centre; the image stays."""
+    thing = scene.objects[-1]
+    factor = depth_m / depth_of(thing, scene)
+    x, y, z = (
+        c + factor * (p - c) for p, c in zip(thing.position_m, scene.camera.position_m, strict=True)
+    )
+    moved = replace(thing, position_m=(x, y, z), size_m=factor * thing.size_m)
+    camera_m = scene.camera.position_m[2]
+    height_m = camera_m + factor * (scene.drop_heights_m[-1] - camera_m)
+    return replace(scene, objects=(*scene.objects[:-1], moved), drop_heights_m=(height_m,))
+
+
+def with_slope(scene: Scene, slope: float) -> Scene:
+    """The scene with its dropping object moved up or down until its ray has that slope."""
+    thing, ray = scene.objects[-1], ray_of(scene)
+    lift_m = (slope - ray.slope) * depth_of(thing, scene)
+    x, y, z = thing.position_m
+    moved = replace(thing, position_m=(x, y, z + lift_m))
+    height_m = scene.drop_heights_m[-1] + lift_m
+    return replace(scene, objects=(*scene.objects[:-1], moved), drop_heights_m=(height_m,))
