@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pisa.reports.breakdown import breakdown, paired_list
 from pisa.reports.curves import Curve, draw_charts
+from pisa.reports.failure_kinds import KindTable
 from pisa.reports.files import write_atomic
 from pisa.reports.metrics_json import validate_metrics
 from pisa.reports.names import (
@@ -41,10 +42,18 @@ def write_report(
     config_text: str = "",
     published: Sequence[PublishedRow] = (),
     fps_hz: float = 16.0,
+    pairs: Sequence[Mapping[str, Any]] | None = None,
+    kinds: KindTable | None = None,
+    notes: Sequence[str] = (),
+    ranked: bool = False,
+    runs: Sequence[Mapping[str, str]] = (),
 ) -> Path:
     """Write the page atomically and return its path.
 
     ``videos``: see ``panels.build_panels``; ``curves``: ``{name: [(step, value), ...]}``.
+    ``pairs``: instead of ``paired_list(metrics)``; ``kinds``: how clips fail, by model; ``notes``:
+    lines below the title; ``ranked``: the results are sorted by their first column;
+    ``runs``: what was merged, ``{"run", "models", "commit", "config_sha256"}`` each.
     Raises ``ValueError`` for metrics that are not schema 1, ``PisaError`` for an unwritable path.
     """
     validate_metrics(metrics)
@@ -61,7 +70,11 @@ def write_report(
             has_published=bool(published),
             empty=Cell(),
             notice=status_notice(metrics),
-            pairs=_pairs(metrics),
+            pairs=_pairs(paired_list(metrics) if pairs is None else pairs),
+            kinds=kinds,
+            notes=notes,
+            ranked=ranked,
+            runs=runs,
             breakdown=_breakdown_tables(metrics),
             charts=draw_charts(curves or {}),
             panels=_worst_first(panels, sort_by),
@@ -88,15 +101,16 @@ def _environment() -> Environment:
         "model_label": model_label,
         "metric_label": metric_label,
         "metric_arrow": metric_arrow,
+        "direction": direction,
         "split_label": split_label,
         "signed": _signed,
     }
     return environment
 
 
-def _pairs(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """``paired_list`` with a verdict in each cell."""
-    return [{**pair, "cells": _verdicts(pair["cells"])} for pair in paired_list(metrics)]
+def _pairs(pairs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Paired differences with a verdict in each cell."""
+    return [{**pair, "cells": _verdicts(pair["cells"])} for pair in pairs]
 
 
 def _breakdown_tables(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -158,6 +172,8 @@ def _page_data(panels: Sequence[Panel], models: Sequence[str], fps_hz: float) ->
         "directions": {metric: direction(metric) for metric in METRICS},
         "panels": [
             {
+                "clip": panel.clip,
+                "split": panel.split,
                 "models": panel.models,
                 "frames": panel.num_frames,
                 "overlay": panel.overlay,

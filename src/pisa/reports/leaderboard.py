@@ -1,0 +1,210 @@
+"""Several runs on one page: ranking, paired differences, kinds of failure, clips side by side."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pisa.reports.failure_kinds import count_kinds
+from pisa.reports.html import write_report
+from pisa.reports.metrics_json import build_metrics, paired_summary, read_metrics
+from pisa.reports.names import TRUTH, direction, model_label, split_label
+from pisa.reports.published import published_table_1
+from pisa.reports.report_clips import read_report_clips
+from pisa.reports.table import print_table
+from pisa.types import PisaError
+
+_REFERENCES = (TRUTH, "frozen")
+_MAX_CLIPS = 60
+
+
+def add_parser(commands: Any) -> None:
+    """The subcommand of ``python -m pisa.reports``."""
+    parser = commands.add_parser("leaderboard", help="merge runs into one page")
+    parser.add_argument("runs", nargs="+", type=Path, help="folders with a metrics.json")
+    parser.add_argument("--out", type=Path, default=Path("leaderboard.html"))
+    parser.add_argument("--clips", type=int, default=_MAX_CLIPS, help="shown side by side")
+    parser.add_argument("--no-published", action="store_true", help="leave out the paper's rows")
+    parser.set_defaults(run=_main)
+
+
+def _main(given: argparse.Namespace) -> None:
+    published = () if given.no_published else published_table_1()
+    page = write_leaderboard(given.runs, given.out, max_clips=given.clips, published=published)
+    print(f"leaderboard: {page}")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's document and, by the name in it, the name of each model on the page."""
+
+    folder: Path
+    metrics: Mapping[str, Any]
+    names: Mapping[str, str]
+
+
+def write_leaderboard(
+    runs: Sequence[Path],
+    out: Path,
+    *,
+    max_clips: int = _MAX_CLIPS,
+    published: Sequence[Any] = (),
+) -> Path:
+    """Merge and write the page.
+
+    Raises:
+        PisaError: a run that cannot be read, or runs that cannot be compared (protocols differ).
+    """
+    read = read_runs(runs)
+    metrics = merge(read)
+    videos, fps_hz, notes = merge_clips(read, max_clips)
+    print_table(metrics, published=published)
+    return write_report(
+        out,
+        metrics,
+        title=f"PisaBench leaderboard: {len(read)} run{'s' if len(read) > 1 else ''}",
+        videos=videos,
+        published=published,
+        fps_hz=fps_hz,
+        pairs=against_best(metrics),
+        kinds=count_kinds(videos, fps_hz) if videos else None,
+        notes=[*_data_notes(read), *notes],
+        ranked=True,
+        runs=[_described(run) for run in read],
+    )
+
+
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """The runs, models of one name in several runs told apart by their folders."""
+    if len({folder.resolve() for folder in folders}) != len(folders):
+        raise PisaError("a run is given twice")
+    documents = [(f, read_metrics(f / "metrics.json" if f.is_dir() else f)) for f in folders]
+    protocols = {document["protocol"] for _, document in documents}
+    if len(protocols) > 1:
+        raise PisaError(f"runs of different protocols cannot be compared: {sorted(protocols)}")
+    rows = {f: _rows_by_model(document) for f, document in documents}
+    runs = []
+    for folder, document in documents:
+        names = {}
+        for model, own in rows[folder].items():
+            rivals = [rows[f].get(model) for f, _ in documents if f != folder]
+            clash = model not in _REFERENCES and any(r not in (None, own) for r in rivals)
+            run = folder.name if folder.is_dir() else folder.parent.name
+            names[model] = f"{model_label(model)} ({run})" if clash else model
+        runs.append(Run(folder if folder.is_dir() else folder.parent, document, names))
+    return runs
+
+
+def merge(runs: Sequence[Run]) -> dict[str, Any]:
+    """One document of all rows; a row that several runs share (references) counts once."""
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    failures: list[dict[str, Any]] = []
+    for run in runs:
+        for row in run.metrics["per_clip"]:
+            named = {**row, "model": run.names[row["model"]]}
+            rows.setdefault((named["model"], row["split"], row["clip"], row["seed"]), named)
+        for failure in run.metrics["failures"]:
+            if "metric" not in failure:  # those are found again in the rows
+                model = failure.get("model")
+                entry = {**failure, "model": run.names.get(model, model)}
+                failures += [entry] if entry not in failures else []
+    return build_metrics(
+        list(rows.values()),
+        failures,
+        protocol=runs[0].metrics["protocol"],
+        provenance=_common([run.metrics["provenance"] for run in runs]),
+    )
+
+
+def merge_clips(
+    runs: Sequence[Run], max_clips: int
+) -> tuple[list[dict[str, Any]], float, list[str]]:
+    """Clips with every model's video of them, their rate, and a line for each run without."""
+    clips: dict[tuple[str, str], dict[str, Any]] = {}
+    notes, rate = [], 0.0
+    for run in runs:
+        shown, fps_hz = read_report_clips(run.folder / "report.html")
+        if not shown or (rate and fps_hz != rate):
+            why = "shows no clips" if not shown else f"shows its clips at {fps_hz:g} Hz"
+            notes.append(f"{run.folder.name}: its report {why}, so they are not below.")
+            continue
+        rate = fps_hz
+        for item in shown:
+            key = (item["split"], item["clip"])
+            entry = clips.setdefault(key, {"split": key[0], "clip": key[1], "models": {}})
+            for model, video in item["models"].items():
+                entry["models"].setdefault(run.names.get(model, model), video)
+    ordered = sorted(clips.values(), key=lambda entry: -len(entry["models"]))
+    if len(ordered) > max_clips:
+        notes.append(f"{max_clips} of {len(ordered)} clips are shown (--clips).")
+    return ordered[:max_clips], rate or 16.0, notes
+
+
+def against_best(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every model against the one with the best L2 of each split, as ``breakdown.paired_list``."""
+    pairs = []
+    for split in dict.fromkeys(s for splits in metrics["summary"].values() for s in splits):
+        scored = {
+            model: splits[split]["l2"]["mean"]
+            for model, splits in metrics["summary"].items()
+            if model not in _REFERENCES and splits.get(split, {}).get("l2", {}).get("n")
+        }
+        if len(scored) < 2:
+            continue
+        ranking = sorted(scored, key=lambda model: -direction("l2") * scored[model])
+        for model in ranking[1:]:
+            cells = paired_summary(metrics, model, ranking[0]).get(split)
+            if cells:
+                pairs.append({"a": model, "b": ranking[0], "split": split, "cells": cells})
+    return pairs
+
+
+def _common(provenances: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What all runs share; the page lists the others by run. The seed is that of the intervals."""
+    first = dict(provenances[0])
+    for key in ("commit", "config_sha256", "data_sha256"):
+        if any(other.get(key) != first.get(key) for other in provenances):
+            first[key] = "differs between the runs"
+    return first
+
+
+def _described(run: Run) -> dict[str, str]:
+    own = [model_label(name) for old, name in run.names.items() if old not in _REFERENCES]
+    origin = run.metrics["provenance"]
+    return {
+        "run": run.folder.name,
+        "models": ", ".join(own),
+        "commit": str(origin["commit"] or "unknown"),
+        "config_sha256": str(origin["config_sha256"]),
+    }
+
+
+def _rows_by_model(document: Mapping[str, Any]) -> dict[str, list[Any]]:
+    rows: dict[str, list[Any]] = {}
+    for row in document["per_clip"]:
+        rows.setdefault(row["model"], []).append(row)
+    return rows
+
+
+def _data_notes(runs: Sequence[Run]) -> list[str]:
+    """A warning where runs were scored on different numbers of clips."""
+    clips = {
+        run.folder.name: {
+            split: len({r["clip"] for r in run.metrics["per_clip"] if r["split"] == split})
+            for split in dict.fromkeys(r["split"] for r in run.metrics["per_clip"])
+        }
+        for run in runs
+    }
+    notes = []
+    for split in dict.fromkeys(s for counts in clips.values() for s in counts):
+        counts = {name: c[split] for name, c in clips.items() if split in c}
+        if len(set(counts.values())) > 1:
+            listed = ", ".join(f"{name} {count}" for name, count in counts.items())
+            notes.append(
+                f"{split_label(split)}: the runs scored different numbers of clips ({listed}); "
+                "compare the paired differences."
+            )
+    return notes

@@ -1,0 +1,90 @@
+"""Several runs on one page."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from pisa.reports.__main__ import main
+from pisa.reports.html import write_report
+from pisa.reports.leaderboard import against_best, merge, read_runs
+from pisa.reports.metrics_json import build_metrics, write_metrics
+from pisa.reports.report_clips import read_report_clips
+from pisa.types import PisaError
+
+CLIPS = [f"00000{i}" for i in range(4)]
+PROVENANCE = {"commit": "abc", "config_sha256": "1", "data_sha256": "2", "seed": 0, "versions": {}}
+
+
+def falling(speed):
+    """Frames and masks of a square that falls by ``speed`` px a frame."""
+    frames = np.full((12, 64, 64, 3), 60, dtype=np.uint8)
+    masks = np.zeros((12, 64, 64), dtype=bool)
+    for t in range(12):
+        top = 4 + min(44, round(speed * t))
+        masks[t, top : top + 12, 26:38] = True
+    frames[masks] = (230, 60, 40)
+    return {"frames": frames, "mask": masks}
+
+
+def write_run(folder, model, error, protocol="official", speed=4.0):
+    """A run with truth, frozen and one model, whose L2 is about ``error``."""
+    rows = [
+        {"model": m, "split": "real", "clip": clip, "seed": 0, "l2": e + 0.01 * i, "iou": 1 - e}
+        for m, e in (("truth", 0.0), ("frozen", 0.5), (model, error))
+        for i, clip in enumerate(CLIPS)
+    ]
+    failures = [{"model": model, "split": "real", "clip": CLIPS[0], "seed": 1, "reason": "missing"}]
+    metrics = build_metrics(rows, failures, protocol=protocol, provenance=PROVENANCE)
+    write_metrics(folder / "metrics.json", metrics)
+    models = {"truth": falling(4.0), "frozen": falling(0.0), model: falling(speed)}
+    videos = [{"clip": clip, "split": "real", "models": models} for clip in CLIPS[:2]]
+    write_report(folder / "report.html", metrics, title=model, videos=videos)
+    return folder
+
+
+def test_clips_come_back_out_of_a_report(tmp_path):
+    clips, fps_hz = read_report_clips(write_run(tmp_path / "a", "a", 0.1) / "report.html")
+    assert [clip["clip"] for clip in clips] == CLIPS[:2] and fps_hz == 16.0
+    shown = clips[0]["models"]["a"]
+    assert np.array_equal(shown["mask"], falling(4.0)["mask"])
+    small = shown["frames"][:, ::2, ::2].astype(int)  # the report enlarges small frames twice
+    assert np.abs(small - falling(4.0)["frames"]).mean() < 6
+
+
+def test_merged_page(tmp_path, capsys):
+    runs = [
+        write_run(tmp_path / "wan", "Wan", 0.2, speed=0.1),
+        write_run(tmp_path / "cog", "Cog", 0.1, speed=4.0),
+    ]
+    out = tmp_path / "board.html"
+    assert main(["leaderboard", *map(str, runs), "--out", str(out)]) == 0
+    page = out.read_text()
+    data = json.loads(page.split('id="data">')[1].split("</script>")[0])
+    assert data["panels"][0]["models"] == ["truth", "frozen", "Wan", "Cog"]
+    assert "Sora (published)" in page and "hovers" in page and "data-ranked" in page
+    metrics = merge(read_runs(runs))
+    assert metrics["summary"]["Cog"]["real"]["l2"]["n"] == 4
+    assert len(metrics["per_clip"]) == 16  # truth and frozen count once
+    assert len(metrics["failures"]) == 2
+    (pair,) = against_best(metrics)
+    assert (pair["a"], pair["b"]) == ("Wan", "Cog")
+    assert pair["cells"]["l2"]["mean"] == pytest.approx(0.1)
+    assert "leaderboard:" in capsys.readouterr().out
+
+
+def test_one_name_in_two_runs_is_told_apart(tmp_path):
+    runs = [write_run(tmp_path / name, "base", e) for name, e in (("a", 0.2), ("b", 0.3))]
+    assert set(merge(read_runs(runs))["summary"]) == {"truth", "frozen", "Base (a)", "Base (b)"}
+
+
+def test_runs_that_cannot_be_compared(tmp_path, capsys):
+    runs = [write_run(tmp_path / p, "m", 0.2, p) for p in ("official", "strict")]
+    with pytest.raises(PisaError, match="different protocols"):
+        read_runs(runs)
+    with pytest.raises(PisaError, match="twice"):
+        read_runs([runs[0], runs[0]])
+    assert main(["leaderboard", str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
