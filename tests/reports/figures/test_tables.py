@@ -56,7 +56,7 @@ def test_table_2_beside_the_papers_row(made):
     assert rows["The paper's model (published)"] == expected
     table = json.loads((made / "ood.json").read_text())["models"]["psft"]["table"]
     assert rows["PSFT"][4].split(" ")[0] == f"{table['ood']['l2']['mean']:.3f}"
-    assert "Out of distribution, n = 9" in rows["Model"][4]
+    assert "Out of distribution, n = 11" in rows["Model"][4]
 
 
 def test_every_file_is_there_and_says_where_it_comes_from(made):

@@ -121,6 +121,8 @@ def _draw_sizes(axes: Axes, runs: Sequence[RunLog], splits: Sequence[str]) -> No
     if drawn > 1:
         axes.set_xscale("log")
     else:
+        if not drawn:
+            axes.set(xticks=[], yticks=[])
         axes.text(0.5, 0.5, "no runs of other sizes given", ha="center", transform=axes.transAxes)
 
 

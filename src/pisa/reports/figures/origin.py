@@ -32,6 +32,8 @@ class Origin:
         """One line; hashes are cut to eight digits."""
         parts = (("results: commit", self.commits), ("config", self.configs), ("data", self.data))
         named = [f"{name} {_list(values)}" for name, values in parts]
+        if not self.commits and self.data:  # a data set, which no run made
+            named = [f"data {_list(self.data)}", f"config {_list(self.configs)}"]
         drawn = git_commit(Path(pisa.__file__).parent) or NOT_RECORDED
         return "; ".join([*named, f"drawn by commit {_cut(drawn)}"])
 

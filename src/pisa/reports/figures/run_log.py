@@ -72,7 +72,7 @@ def settings_of(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
 
 
 def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Points]]:
-    """Settings from config.yaml, else from W&B; curves from the CSV log, else from W&B."""
+    """Settings from config.yaml, else from the logs; curves from the CSV log, else from W&B."""
     logs = sorted(folder.glob("wandb/*run-*/run-*.wandb"))
     config: Mapping[str, Any] = {}
     curves: dict[str, Points] = {}
@@ -86,7 +86,16 @@ def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Points]]:
         raise PisaError(f"{folder}: holds no csv/metrics.csv, no W&B log and no metrics.json")
     if (folder / "config.yaml").is_file():
         return _settings_in(folder / "config.yaml"), curves
+    if (folder / "csv" / "hparams.yaml").is_file():  # of a first stage, which has no config.yaml
+        config = _hyperparameters(folder / "csv" / "hparams.yaml")
     return dict(config.get(SETTINGS, {})), curves
+
+
+def _hyperparameters(path: Path) -> dict[str, Any]:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise PisaError(f"{path}: cannot read ({error})") from error
 
 
 def _settings_in(path: Path) -> dict[str, Any]:

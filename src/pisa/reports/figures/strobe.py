@@ -19,7 +19,7 @@ from pisa.reports.figures import style
 from pisa.reports.figures.origin import origin_of_data, together
 from pisa.types import Clip, PisaError
 
-EXPOSURES = 8
+EXPOSURES = 16
 _LOOKED_AT = 30  # clips of a set among which the longest falls are shown
 
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from pisa.reports.figures import style
 from pisa.reports.table import Cell, ResultRow, ResultTable
 
-_LABEL_SHARE = 0.25  # of the width
+_LABEL_SHARE = 0.28  # of the width
 _LINE_IN = 0.155
 _SMALL = 4.8
 
