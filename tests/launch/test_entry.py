@@ -24,7 +24,11 @@ def run(script: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     ("script", "arguments", "expected"),
     [
         ("train.py", ["experiment=oro_magic"], "oro_depth, oro_flow"),
-        ("train.py", ["experiment=psft", "psft.max_stepz=3"], "no setting 'max_stepz' in psft; valid: b"),
+        (
+            "train.py",
+            ["experiment=psft", "psft.max_stepz=3"],
+            "'max_stepz' in psft; valid: batch_size",
+        ),
         ("train.py", ["oro_flow"], "name=value"),
         ("simulate.py", ["datasets=[nothing]"], "valid: psft"),
         ("eval.py", ["ckpt=absent.safetensors", "output_dir=out"], "absent.safetensors"),

@@ -69,8 +69,8 @@ def choose(clips: Sequence[Clip], count: int) -> list[Clip]:
 def draw(clips: Sequence[Clip], depth_range_m: Sequence[float]) -> Figure:
     """Above in 3D, below height over time beside the nearest possible fall."""
     columns = len(clips)
-    figure = style.new_figure(style.TEXT_IN * columns / SHOWN, 3.6)
-    grid = figure.add_gridspec(2, columns, height_ratios=(1.75, 1.0))
+    figure = style.new_figure(style.TEXT_IN * columns / SHOWN, 3.3)
+    grid = figure.add_gridspec(2, columns, height_ratios=(1.4, 1.0))
     for column, clip in enumerate(clips):
         _draw_3d(figure.add_subplot(grid[0, column], projection="3d"), clip, depth_range_m)
         flat = figure.add_subplot(grid[1, column])
@@ -100,7 +100,7 @@ def _draw_3d(axes: Any, clip: Clip, depth_range_m: Sequence[float]) -> None:
     lifted = np.full(len(clip["time_s"]), clip["implied_depth_m"])
     axes.plot(lifted, clip["time_s"], clip["height_m"], color=style.GREEN, linewidth=2.2)
     axes.view_init(**_VIEW)
-    axes.set_box_aspect((1.35, 1.0, 0.9), zoom=0.88)
+    axes.set_box_aspect((1.35, 1.0, 0.9), zoom=0.8)
     axes.tick_params(pad=-3, labelsize=5.5)
     for name, pad in (("x", -8), ("y", -8), ("z", -9)):
         label = {"x": "depth (m)", "y": "time (s)", "z": "height (m)"}[name]
