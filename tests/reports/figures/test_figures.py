@@ -116,7 +116,7 @@ def test_figure_7_draws_ray_falls_and_the_lifted_curve(results, tmp_path):
 
 def test_figure_6_orders_a_family_by_depth(results, tmp_path):
     members = ambiguous.family(results / "ambiguous-1234", None)
-    assert [m.depth_m for m in members] == [3.0, 6.0, 12.0]
+    assert [m.depth_m for m in members] == [3.0, 9.0, 12.0]
     with style.paper_style():
         figure = ambiguous.draw(members)
     drawn = [axes.images[0].get_array() for axes in figure.axes if axes.images]
