@@ -18,6 +18,7 @@ from pisa.data import SimulatedDataModule
 from pisa.launch.datasets import DataSets
 from pisa.models.base import VideoModel
 from pisa.models.lora import add_lora
+from pisa.reports.figures.run_log import SETTINGS, settings_of
 from pisa.tasks.checkpoint_io import AtomicCheckpointIO
 from pisa.tasks.weights import load_denoiser, write_tensors
 from pisa.types import PisaError
@@ -58,6 +59,9 @@ def run_stage(cfg: DictConfig, stage: str, folder: Path, start: Path | None) -> 
     chosen = cfg[stage]
     task = build_task(cfg, stage, start)
     trainer = build_trainer(cfg, chosen.max_steps)
+    if "exports" not in chosen:
+        for logger in trainer.loggers:
+            logger.log_hyperparams({SETTINGS: settings_of(cfg, stage)})
     data = build_data(
         cfg,
         DataSets(cfg),

@@ -36,13 +36,18 @@ class TinyVideoModel(nn.Module):
     def __init__(
         self,
         codec: TinyCodec,
-        denoiser: TinyDenoiser,
+        denoiser: TinyDenoiser | None,
         text: WordHashEncoder,
         weights: str | Path | None = None,
         parts: Sequence[str] = ("codec", "denoiser"),
         shift: float = 1.0,
     ) -> None:
         super().__init__()
+        if denoiser is None:  # what means random weights in configs/model/opensora.yaml
+            raise PisaError(
+                "the tiny model's denoiser has no settings; for random weights of it write "
+                "model.parts=[codec] instead of model.denoiser=null"
+            )
         self.codec = codec
         self.denoiser = denoiser
         self.text = text

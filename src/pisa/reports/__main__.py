@@ -10,9 +10,18 @@ import sys
 from collections.abc import Sequence
 
 from pisa.reports import leaderboard
+from pisa.reports.figures import (
+    ablation,
+    ambiguous,
+    drop_times,
+    lifting,
+    qualitative,
+    strobe,
+    tables,
+)
 from pisa.types import PisaError
 
-COMMANDS = (leaderboard,)
+COMMANDS = (leaderboard, tables, strobe, qualitative, ablation, ambiguous, lifting, drop_times)
 EXIT_USER_ERROR = 2
 
 

@@ -18,7 +18,13 @@ _METRIC_LABELS = {
     "time_error": "Time error",
     "miss_rate": "Missed",
 }
-_SPLIT_LABELS = {"real": "Real", "sim_seen": "Sim (seen)", "sim_unseen": "Sim (unseen)"}
+_SPLIT_LABELS = {
+    "real": "Real",
+    "sim_seen": "Sim (seen)",
+    "sim_unseen": "Sim (unseen)",
+    "id": "In distribution",
+    "ood": "Out of distribution",
+}
 _MODEL_LABELS = {
     TRUTH: "Ground truth",
     "frozen": "First frame held",

@@ -1,0 +1,183 @@
+"""Figure 5: scores over training steps, with and without pre-training, and over training clips."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from pisa.reports.figures import style
+from pisa.reports.figures.origin import together
+from pisa.reports.figures.run_log import RunLog, read_run
+from pisa.reports.names import metric_arrow, metric_label, order_splits, split_label
+from pisa.reports.published import published_table_1
+from pisa.types import PisaError
+
+METRICS = ("l2", "chamfer", "iou")  # (a), (b), (c)
+SIZE_METRIC = "l2"  # (d)
+_COLOURS = {"pre-trained": style.BLUE, "random": style.RED, "unknown": style.GREY}
+_DASHES = ("-", "--", ":")
+_MARKERS = ("o", "s", "^")
+_PSFT_ROW = "Open-Sora + PSFT (base)"
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser("figure5", help="ablations: steps, initialisation, clips")
+    help_text = "run folders, run-*.wandb files, or wandb:ENTITY/PROJECT/RUN"
+    parser.add_argument("runs", nargs="+", help=help_text)
+    parser.add_argument("--no-published", action="store_true", help="leave out the paper's lines")
+    style.add_out(parser, "figure5")
+    parser.set_defaults(run=_main)
+
+
+def _main(given: argparse.Namespace) -> None:
+    runs = [read_run(place) for place in given.runs]
+    origin = together(run.origin for run in runs)
+    with style.paper_style():
+        figure = draw(runs, published=not given.no_published)
+        title = "Figure 5: ablations of PSFT"
+        paths = style.save(figure, given.out, origin, title=title, notes=_notes(runs))
+    style.report(paths)
+
+
+def draw(runs: Sequence[RunLog], *, published: bool = True) -> Figure:
+    """(a) to (c) over steps, (d) over numbers of clips. Raises ``PisaError`` without any score."""
+    splits = order_splits(s for run in runs for s in [*run.scores, *(k[0] for k in run.curves)])
+    if not splits:
+        raise PisaError("none of these runs has a score of PisaBench to draw")
+    figure = style.new_figure(style.TEXT_IN, 3.9)
+    grid = figure.subplots(2, 2)
+    size = _common([run.train_clips for run in runs])
+    for letter, axes, metric in zip("abc", grid.flat, METRICS, strict=False):
+        for index, split in enumerate(splits):
+            _draw_steps(axes, [r for r in runs if r.train_clips == size], split, index, metric)
+            if published:
+                _draw_published(axes, split, index, metric)
+        axes.set_title(f"({letter}) {metric_label(metric)} {metric_arrow(metric)}", loc="left")
+        axes.set_xlabel("training steps")
+        axes.set_ylim(bottom=0)
+    _draw_sizes(grid[1, 1], runs, splits)
+    handles = _legend(runs, splits, published)
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    return figure
+
+
+def steps_of(runs: Sequence[RunLog], split: str, metric: str) -> list[tuple[int, dict[str, Any]]]:
+    """Final scores ``(steps, {"mean", "ci95", "n"})`` of runs, by length."""
+    found = [
+        (run.max_steps, run.scores[split][metric])
+        for run in runs
+        if run.max_steps is not None and run.scores.get(split, {}).get(metric, {}).get("n")
+    ]
+    return sorted(found, key=lambda pair: pair[0])
+
+
+def sizes_of(runs: Sequence[RunLog], split: str) -> list[tuple[int, dict[str, Any]]]:
+    """Final scores ``(clips, cell)`` of pre-trained runs of one length, by number of clips."""
+    length = _common([run.max_steps for run in runs if run.initialisation == "pre-trained"])
+    found = [
+        (run.train_clips, run.scores[split][SIZE_METRIC])
+        for run in runs
+        if run.initialisation == "pre-trained"
+        and run.max_steps == length
+        and run.train_clips is not None
+        and run.scores.get(split, {}).get(SIZE_METRIC, {}).get("n")
+    ]
+    return sorted(found, key=lambda pair: pair[0])
+
+
+def _draw_steps(axes: Axes, runs: Sequence[RunLog], split: str, index: int, metric: str) -> None:
+    """Thin: validation during a run; with intervals: final scores of runs of several lengths."""
+    for kind in dict.fromkeys(run.initialisation for run in runs):
+        chosen = [run for run in runs if run.initialisation == kind]
+        look = {"color": _COLOURS[kind], "linestyle": _DASHES[index % len(_DASHES)]}
+        for run in chosen:
+            points = run.curves.get((split, metric), [])
+            if points:
+                axes.plot(*zip(*points, strict=True), linewidth=0.8, marker=".", **look)
+        _draw_scores(axes, steps_of(chosen, split, metric), index, look)
+
+
+def _draw_sizes(axes: Axes, runs: Sequence[RunLog], splits: Sequence[str]) -> None:
+    length = _common([run.max_steps for run in runs if run.initialisation == "pre-trained"])
+    steps = f", {length:,} steps each" if length else ""
+    axes.set_title(
+        f"(d) {metric_label(SIZE_METRIC)} {metric_arrow(SIZE_METRIC)}{steps}", loc="left"
+    )
+    axes.set_xlabel("training clips")
+    drawn = 0
+    for index, split in enumerate(splits):
+        found = sizes_of(runs, split)
+        look = {"color": style.BLUE, "linestyle": _DASHES[index % len(_DASHES)]}
+        _draw_scores(axes, found, index, look)
+        drawn = max(drawn, len({clips for clips, _ in found}))
+    if drawn:
+        axes.set_ylim(bottom=0)
+    if drawn > 1:
+        axes.set_xscale("log")
+    else:
+        if not drawn:
+            axes.set(xticks=[], yticks=[])
+        axes.text(0.5, 0.5, "no runs of other sizes given", ha="center", transform=axes.transAxes)
+
+
+def _draw_scores(
+    axes: Axes, found: Sequence[tuple[int, dict[str, Any]]], index: int, look: dict[str, Any]
+) -> None:
+    if not found:
+        return
+    places = [place for place, _ in found]
+    means = [cell["mean"] for _, cell in found]
+    below = [
+        m - (c["ci95"][0] if c["n"] > 1 else m) for m, (_, c) in zip(means, found, strict=True)
+    ]
+    above = [
+        (c["ci95"][1] if c["n"] > 1 else m) - m for m, (_, c) in zip(means, found, strict=True)
+    ]
+    filled = {"markerfacecolor": "white" if index else look["color"]}
+    axes.errorbar(
+        places, means, yerr=[below, above], marker=_MARKERS[index % len(_MARKERS)], markersize=4,
+        capsize=2, elinewidth=0.8, **filled, **look,
+    )  # fmt: skip
+
+
+def _draw_published(axes: Axes, split: str, index: int, metric: str) -> None:
+    row = next(row for row in published_table_1() if row.label == _PSFT_ROW)
+    if split in row.scores:
+        dash = _DASHES[index % len(_DASHES)]
+        axes.axhline(row.scores[split][metric], color=style.PALE, linewidth=1.0, linestyle=dash)
+
+
+def _legend(runs: Sequence[RunLog], splits: Sequence[str], published: bool) -> list[Line2D]:
+    kinds = dict.fromkeys(run.initialisation for run in runs)
+    names = {"random": "random initialisation", "unknown": "unknown initialisation"}
+    lines = [Line2D([], [], color=_COLOURS[k], label=names.get(k, k)) for k in kinds]
+    for index, split in enumerate(splits):
+        look = {"linestyle": _DASHES[index % 3], "marker": _MARKERS[index % 3], "markersize": 4}
+        fill = "white" if index else style.INK
+        label = split_label(split)
+        lines.append(Line2D([], [], color=style.INK, label=label, markerfacecolor=fill, **look))
+    if published:
+        lines.append(Line2D([], [], color=style.PALE, label="paper's PSFT (published)"))
+    return lines
+
+
+def _notes(runs: Sequence[RunLog]) -> str:
+    cells = [c for run in runs for by_metric in run.scores.values() for c in by_metric.values()]
+    counts = sorted({cell["n"] for cell in cells})
+    scored = f" (n = {' or '.join(map(str, counts))} clips)" if counts else ""
+    return (
+        "Thin lines: validation during training (few clips: docs/figures.md). Large markers: final "
+        f"scores with 95 % intervals{scored}. One seed each."
+    )
+
+
+def _common(values: Sequence[int | None]) -> int | None:
+    """The most frequent value, the largest of equals; None without any."""
+    counts = Counter(value for value in values if value is not None)
+    return max(counts, key=lambda value: (counts[value], value), default=None)

@@ -1,0 +1,132 @@
+"""What Figure 5 needs of a training run: settings, curves and final scores.
+
+A run is named by its folder (a CSV log, else W&B's offline file in it), by a ``run-*.wandb`` file,
+or by ``wandb:ENTITY/PROJECT/RUN`` on the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pisa.reports.curves import read_csv_logger
+from pisa.reports.figures.origin import Origin, origin_of
+from pisa.reports.figures.wandb_log import read_offline, read_online
+from pisa.reports.metrics_json import read_metrics
+from pisa.types import PisaError
+
+SETTINGS = "pisa"  # where the launcher logs ``settings_of`` in W&B's config
+_PREFIX = "pisabench/"
+
+Points = list[tuple[int, float]]
+
+
+@dataclass(frozen=True)
+class RunLog:
+    """``curves[split, metric]``: (optimiser steps taken, mean); ``scores``: a model's summary."""
+
+    name: str
+    initialisation: str  # "pre-trained", "random" or "unknown"
+    train_clips: int | None
+    max_steps: int | None
+    curves: Mapping[tuple[str, str], Points]
+    scores: Mapping[str, Mapping[str, Any]]
+    origin: Origin
+
+
+def read_run(place: str) -> RunLog:
+    """Raises ``PisaError`` where there is no log, or none of PisaBench."""
+    if place.startswith("wandb:"):
+        config, curves = read_online(place.removeprefix("wandb:"))
+        return _run(place, config.get(SETTINGS, {}), curves, {}, Origin())
+    path = Path(place)
+    if path.suffix == ".wandb":
+        config, curves = read_offline(path)
+        return _run(path.stem, config.get(SETTINGS, {}), curves, {}, Origin())
+    if not path.is_dir():
+        raise PisaError(f"{path}: no such run folder")
+    settings, curves = _read_folder(path)
+    metrics = read_metrics(path / "metrics.json") if (path / "metrics.json").is_file() else None
+    origin = Origin() if metrics is None else origin_of(metrics["provenance"])
+    scores = {} if metrics is None else metrics["summary"].get(settings.get("name"), {})
+    return _run(path.name, settings, curves, scores, origin)
+
+
+def settings_of(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
+    """What distinguishes runs of an ablation, from a run's configuration (config.yaml)."""
+    model, chosen = config["model"], config[stage]
+    fresh = model.get("denoiser", "") is None or "denoiser" not in model.get("parts", ["denoiser"])
+    clips = (chosen.get("data") or {}).get("num_train_clips")
+    made = config["simulation"]["datasets"].get(chosen["train"], {}).get("num_clips")
+    return {
+        "name": config["name"],
+        "stage": stage,
+        "initialisation": "random" if fresh else "pre-trained",
+        "train_clips": min(clips or made, made) if made else clips,
+        "max_steps": chosen["max_steps"],
+    }
+
+
+def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Points]]:
+    """Settings from config.yaml, else from the logs; curves from the CSV log, else from W&B."""
+    logs = sorted(folder.glob("wandb/*run-*/run-*.wandb"))
+    config: Mapping[str, Any] = {}
+    curves: dict[str, Points] = {}
+    if (folder / "csv" / "metrics.csv").is_file():
+        curves = read_csv_logger(folder / "csv" / "metrics.csv")
+    for log in logs if not curves else []:  # a resumed run has several
+        config, part = read_offline(log)
+        for key, points in part.items():
+            curves.setdefault(key, []).extend(points)
+    if not curves and not (folder / "metrics.json").is_file():
+        raise PisaError(f"{folder}: holds no csv/metrics.csv, no W&B log and no metrics.json")
+    if (folder / "config.yaml").is_file():
+        return _settings_in(folder / "config.yaml"), curves
+    if (folder / "csv" / "hparams.yaml").is_file():  # of a first stage, which has no config.yaml
+        config = _hyperparameters(folder / "csv" / "hparams.yaml")
+    return dict(config.get(SETTINGS, {})), curves
+
+
+def _hyperparameters(path: Path) -> dict[str, Any]:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise PisaError(f"{path}: cannot read ({error})") from error
+
+
+def _settings_in(path: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return settings_of(config, config["stages"][0])
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise PisaError(f"{path}: is no configuration of a training run ({error})") from error
+
+
+def _run(
+    name: str,
+    settings: Mapping[str, Any],
+    logged: Mapping[str, Points],
+    scores: Mapping[str, Any],
+    origin: Origin,
+) -> RunLog:
+    curves = {
+        (split, metric): [(step + 1, value) for step, value in points]  # logged from 0
+        for key, points in logged.items()
+        if key.startswith(_PREFIX) and key.count("/") == 2 and not key.endswith("n")
+        for split, metric in [key.removeprefix(_PREFIX).split("/")]
+    }
+    if not curves and not scores:
+        raise PisaError(f"{name}: its log holds no scores of PisaBench (callbacks.pisabench)")
+    return RunLog(
+        name=name,
+        initialisation=settings.get("initialisation", "unknown"),
+        train_clips=settings.get("train_clips"),
+        max_steps=settings.get("max_steps"),
+        curves=curves,
+        scores=scores,
+        origin=origin,
+    )

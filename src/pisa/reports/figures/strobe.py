@@ -1,0 +1,88 @@
+"""Figure 1: whole drops in one picture each, of real or simulated data sets."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from pisa.data.clip_io import read_clip
+from pisa.data.manifest import list_clips
+from pisa.ops.masks import centroids
+from pisa.ops.video import to_frames
+from pisa.reports.contact_sheet import stroboscopic
+from pisa.reports.figures import style
+from pisa.reports.figures.origin import origin_of_data, together
+from pisa.types import Clip, PisaError
+
+EXPOSURES = 16
+_LOOKED_AT = 30  # clips of a set among which the longest falls are shown
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser("figure1", help="stroboscopic pictures of clips")
+    parser.add_argument("data_sets", nargs="+", type=Path, help="data sets, or folders of clips")
+    parser.add_argument("--clips", nargs="+", help="names of clips; default: long falls")
+    parser.add_argument("--num", type=int, default=3, help="clips of each data set")
+    style.add_out(parser, "figure1")
+    parser.set_defaults(run=_main)
+
+
+def _main(given: argparse.Namespace) -> None:
+    origin = together(origin_of_data(folder) for folder in given.data_sets)
+    with style.paper_style():
+        figure = draw([(f.name, choose(f, given.num, given.clips)) for f in given.data_sets])
+        paths = style.save(figure, given.out, origin, title="Figure 1: drops in one picture")
+    style.report(paths)
+
+
+def draw(rows: Sequence[tuple[str, Sequence[Clip]]]) -> Figure:
+    """One row of pictures per data set, ``(name, clips)`` each."""
+    columns = max(len(clips) for _, clips in rows)
+    side_in = style.COLUMN_IN / max(columns, 3)
+    figure = style.new_figure(side_in * columns, (side_in + 0.2) * len(rows) + 0.15)
+    grid = figure.subplots(len(rows), columns, squeeze=False)
+    for axes_row, (name, clips) in zip(grid, rows, strict=True):
+        axes_row[0].set_title(name.rsplit("-", 1)[0], loc="left")
+        for axes in axes_row[len(clips) :]:
+            axes.set_axis_off()
+        for axes, clip in zip(axes_row, clips, strict=False):
+            style.show_frame(axes, picture(clip))
+    return figure
+
+
+def picture(clip: Clip) -> np.ndarray:
+    """``EXPOSURES`` moments of the dropping object over one background, uint8 ``[H, W, 3]``."""
+    frames, masks = to_frames(clip.video), clip.masks[clip.dropping_index].numpy()
+    return stroboscopic(frames, masks, every=max(1, len(frames) // EXPOSURES))
+
+
+def choose(folder: Path, count: int, names: Sequence[str] | None) -> list[Clip]:
+    """The named clips, or those whose objects fall furthest among the first of the set.
+
+    Raises ``PisaError`` for names that the set lacks, and for a count below 1.
+    """
+    if count < 1:
+        raise PisaError("figure 1 needs at least one clip of each data set: raise --num")
+    paths = list_clips(folder)
+    if names is not None:
+        known = {path.name: path for path in paths}
+        unknown = sorted(set(names) - set(known))
+        if unknown:
+            raise PisaError(f"{folder}: has no clip {', '.join(unknown)}")
+        return [read_clip(known[name]) for name in names]
+    clips = [read_clip(path) for path in paths[:_LOOKED_AT]]
+    return sorted(clips, key=_fall_px, reverse=True)[:count]
+
+
+def _fall_px(clip: Clip) -> float:
+    """How far the object sinks while it is in sight, times its size; 0 without an object."""
+    masks = clip.masks[clip.dropping_index].numpy()
+    y_px = centroids(masks)[:, 1]
+    seen = y_px[~np.isnan(y_px)]
+    whole = len(seen) == len(y_px)
+    return float((seen.max() - seen[0]) * np.sqrt(masks[0].sum())) if whole else 0.0

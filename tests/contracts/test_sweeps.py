@@ -1,0 +1,85 @@
+"""Every sweep composes into runs that differ; W&B's files name the same runs as Hydra's."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import hydra
+import pytest
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from pisa.launch.run import stage_folder
+from pisa.reports.figures.run_log import settings_of
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+SWEEPS = sorted(path.stem for path in (CONFIGS / "sweep").glob("*.yaml"))
+WANDB = sorted(path.stem for path in (CONFIGS / "wandb_sweep").glob("*.yaml"))
+STEPS = (150, 300, 600, 1200)
+
+
+def compose(*overrides: str, whole: bool = False):
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return hydra.compose("train", list(overrides), return_hydra_config=whole)
+
+
+def jobs_of(sweep: str) -> list[list[str]]:
+    """The overrides of every run, as Hydra's own sweeper expands them."""
+    chosen = compose(f"sweep={sweep}", "run_dir=x", whole=True).hydra
+    assert chosen.mode.name == "MULTIRUN"
+    parser = OverridesParser.create()
+    axes = []
+    for key, value in chosen.sweeper.params.items():
+        override = parser.parse_override(f"{key}={value}")
+        values = override.sweep_string_iterator() if override.is_sweep_override() else [value]
+        axes.append([f"{key}={v}" for v in values])
+    return [list(job) for job in itertools.product(*axes)]
+
+
+def runs_of(sweep: str) -> dict[Path, dict]:
+    """Folder and settings of every run."""
+    runs = {}
+    for job in jobs_of(sweep):
+        cfg = compose("debug=smoke", *job, "run_dir=x")
+        OmegaConf.to_container(cfg, resolve=True)
+        runs[stage_folder(cfg, "psft", cfg.name)] = settings_of(cfg, "psft")
+    return runs
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_every_run_of_a_sweep_has_a_folder_of_its_own(sweep):
+    assert len(runs_of(sweep)) == len(jobs_of(sweep)) > 1
+
+
+def test_sweeps_vary_what_figure_5_draws():
+    kinds = {s["initialisation"] for s in runs_of("init").values()}
+    assert kinds == {"pre-trained", "random"}
+    assert sorted(s["max_steps"] for s in runs_of("steps").values()) == list(STEPS)
+    tiny = [settings_of(compose(*job, "run_dir=x"), "psft") for job in jobs_of("clips")]
+    assert [s["train_clips"] for s in tiny] == [125, 250, 500, 1000]
+    paper = [settings_of(compose(*job, "run_dir=x"), "psft") for job in jobs_of("paper_clips")]
+    assert [s["train_clips"] for s in paper] == [500, 1000, 2000, 5000, 10000, 20000]
+
+
+def test_sweeps_share_runs():
+    """The estimate in the header of `init` counts on it."""
+    folders = {
+        sweep: {stage_folder(compose(*job, "run_dir=x"), "psft", "psft") for job in jobs_of(sweep)}
+        for sweep in ("steps", "init")
+    }
+    assert folders["steps"] < folders["init"]
+
+
+@pytest.mark.parametrize("sweep", WANDB)
+def test_a_wandb_sweep_has_the_runs_of_hydras(sweep):
+    text = yaml.safe_load((CONFIGS / "wandb_sweep" / f"{sweep}.yaml").read_text())
+    assert text["method"] == "grid" and text["program"] == "train.py"
+    assert text["command"][-1] == "${args_no_hyphens}"
+    axes = [
+        [f"{key}={value}" for value in spec.get("values", [spec.get("value")])]
+        for key, spec in text["parameters"].items()
+    ]
+    listed = {tuple(sorted(job)) for job in itertools.product(*axes)}
+    assert listed == {tuple(sorted(job)) for job in jobs_of(sweep)}

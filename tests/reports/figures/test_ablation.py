@@ -1,0 +1,153 @@
+"""Figure 5: runs are read from CSV, W&B's offline file and W&B, and sorted into its panels."""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import ClassVar
+
+import pytest
+
+from pisa.reports.__main__ import main
+from pisa.reports.figures import ablation, style, wandb_log
+from pisa.reports.figures.run_log import SETTINGS, read_run
+from pisa.types import PisaError
+from tests.reports import saved_results as saved
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two lengths, two initialisations, two sizes; levels tell them apart."""
+    folder = tmp_path_factory.mktemp("runs")
+    made = [
+        saved.write_run(folder / "short", max_steps=50, level=0.2, curve=False),
+        saved.write_run(folder / "long", max_steps=100, level=0.1),
+        saved.write_run(folder / "random", max_steps=100, level=0.25, pretrained=False),
+        saved.write_run(folder / "few", max_steps=100, level=0.15, train_clips=100, curve=False),
+    ]
+    return [str(path) for path in made]
+
+
+def test_a_run_folder_is_read(runs):
+    run = read_run(runs[1])
+    assert (run.initialisation, run.train_clips, run.max_steps) == ("pre-trained", 1000, 100)
+    assert run.curves["sim_seen", "l2"] == [(50, pytest.approx(0.12)), (100, pytest.approx(0.11))]
+    assert run.scores["sim_seen"]["l2"]["n"] == 4
+    assert read_run(runs[2]).initialisation == "random"
+    assert read_run(runs[3]).train_clips == 100
+
+
+def test_panels_draw_the_runs_that_belong_there(runs):
+    read = [read_run(place) for place in runs]
+    with style.paper_style():
+        figure = ablation.draw(read)
+    steps, _, _, sizes = figure.axes
+    drawn = [[list(map(float, v)) for v in line.get_data()] for line in steps.lines]
+    assert [[50.0, 100.0], pytest.approx([0.12, 0.11])] in drawn  # validation of the long run
+    assert [[50.0, 100.0], pytest.approx([0.215, 0.115])] in drawn  # final scores, both lengths
+    assert [[100.0], pytest.approx([0.265])] in drawn  # random
+    assert not any(pytest.approx(0.165) in y for _, y in drawn)  # other number of clips
+    first = [list(map(float, v)) for v in sizes.lines[0].get_data()]
+    assert first == [[100.0, 1000.0], pytest.approx([0.165, 0.115])]
+    assert sizes.get_xscale() == "log" and "100 steps each" in sizes.get_title(loc="left")
+    published = [y[0] for x, y in drawn if len(set(y)) == 1 and x == [0.0, 1.0]]
+    assert published == [0.036, 0.028]  # the paper's PSFT, seen and unseen
+
+
+def test_one_run_says_what_panel_d_lacks(runs, tmp_path):
+    assert main(["figure5", runs[1], "--out", str(tmp_path / "f5")]) == 0
+    with style.paper_style():
+        figure = ablation.draw([read_run(runs[1])], published=False)
+    assert figure.axes[3].texts[0].get_text() == "no runs of other sizes given"
+    assert style.provenance_in_png(tmp_path / "f5.png").startswith("results: commit c0ffee00")
+    assert b"/Subtype /Image" not in (tmp_path / "f5.pdf").read_bytes()
+
+
+def test_a_folder_without_a_log_or_scores_is_named(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PisaError, match=r"holds no csv.metrics.csv, no W&B log"):
+        read_run(str(tmp_path / "empty"))
+    (tmp_path / "csv").mkdir()
+    (tmp_path / "csv" / "metrics.csv").write_text("step,train/loss\n1,2\n")
+    with pytest.raises(PisaError, match="holds no scores of PisaBench"):
+        read_run(str(tmp_path))
+    (tmp_path / "config.yaml").write_text("name: x\n")
+    with pytest.raises(PisaError, match="is no configuration of a training run"):
+        read_run(str(tmp_path))
+
+
+def offline_file(path, rows, config) -> None:
+    """A W&B offline log: LevelDB records of protocol buffers, cut at blocks of 32 KiB."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    records = [Record(), *(Record() for _ in rows)]
+    for key, value in config.items():
+        records[0].config.update.add(key=key, value_json=json.dumps(value))
+    for record, row in zip(records[1:], rows, strict=True):
+        for key, value in row.items():
+            record.history.item.add(nested_key=[key], value_json=json.dumps(value))
+    content = bytearray(b":W&B" + struct.pack("<HB", 0xBEE1, 0))
+    for record in records:
+        rest, first = record.SerializeToString(), True
+        while first or rest:
+            left = 32768 - len(content) % 32768
+            if left < 7:
+                content += bytes(left)
+                continue
+            part, rest = rest[: left - 7], rest[left - 7 :]
+            kind = (1 if not rest else 2) if first else (4 if not rest else 3)
+            content += struct.pack("<IHB", 0, len(part), kind) + part
+            first = False
+    path.write_bytes(content)
+
+
+def test_an_offline_file_is_read_across_blocks(tmp_path):
+    rows = [
+        {"trainer/global_step": step, "pisabench/sim_seen/l2": 1 / step, "long": "x" * 30_000}
+        for step in (100, 200, 300)
+    ]
+    rows.append({"_runtime": 3})  # no step: not a curve
+    path = tmp_path / "run-abc.wandb"
+    settings = {"initialisation": "random", "train_clips": 5, "max_steps": 300, "name": "psft"}
+    offline_file(path, rows, {SETTINGS: settings})
+    run = read_run(str(path))
+    assert (run.initialisation, run.train_clips, run.max_steps) == ("random", 5, 300)
+    assert run.curves == {("sim_seen", "l2"): [(101, 0.01), (201, 0.005), (301, 1 / 300)]}
+    path.write_bytes(path.read_bytes()[:-20_000])  # a run that is still going on
+    assert len(read_run(str(path)).curves["sim_seen", "l2"]) == 2
+    folder = tmp_path / "run" / "wandb" / "offline-run-1"
+    folder.mkdir(parents=True)
+    path.rename(folder / path.name)
+    assert read_run(str(tmp_path / "run")).initialisation == "random"
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path):
+    path = tmp_path / "run-abc.wandb"
+    path.write_bytes(b"nothing")
+    with pytest.raises(PisaError, match="is no W&B offline log"):
+        read_run(str(path))
+
+
+def test_a_run_on_the_server_is_read(monkeypatch):
+    """The server itself cannot be reached here: its client is replaced."""
+    import wandb
+
+    class Run:
+        config: ClassVar = {
+            SETTINGS: {"initialisation": "pre-trained", "max_steps": 10, "train_clips": 3}
+        }
+
+        def scan_history(self):
+            yield {"trainer/global_step": 9, "pisabench/real/l2": 0.5, "_step": 1}
+
+    class Api:
+        def run(self, name):
+            if name != "me/pisa/abc":
+                raise wandb.errors.CommError("could not find\nthat run")
+            return Run()
+
+    monkeypatch.setattr(wandb, "Api", Api)
+    run = read_run("wandb:me/pisa/abc")
+    assert run.curves == {("real", "l2"): [(10, 0.5)]} and run.max_steps == 10
+    with pytest.raises(PisaError, match="wandb:me/pisa/x: cannot read: could not find that run"):
+        wandb_log.read_online("me/pisa/x")
