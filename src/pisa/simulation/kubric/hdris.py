@@ -1,7 +1,8 @@
 """HDRI environments: which picture of the sky lights a scene (paper Appendix K: 458 / 51).
 
-With a folder of HDRI Haven pictures (fetched by hand) the split is Kubric's own, which gives the paper's 458 / 51 for its 509 pictures. Without one, the eight CC0 pictures that come
-with Blender stand in (7 / 1), each turned by an angle that the background's number decides.
+With a folder of HDRI Haven pictures (fetched by hand) the split is Kubric's own, which gives the
+paper's 458 / 51 for its 509 pictures. Without one, the eight CC0 pictures that come with Blender
+stand in (7 / 1), each turned by an angle that the background's number decides.
 """
 
 from __future__ import annotations
