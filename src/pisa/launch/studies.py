@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from pisa.analysis import drop_study, lift3d
 from pisa.analysis.drop_tests import require_samples
 from pisa.analysis.impact import Drop, count_statuses, find_drop
-from pisa.callbacks.evaluation import true_video
+from pisa.callbacks.evaluation import VideoSource, true_video
 from pisa.launch.progress import clip_progress
 from pisa.launch.study_clips import (
     StudyClip,
@@ -106,7 +106,10 @@ def run_lift3d(
         raise PisaError("lift3d needs at least one sample of each image: raise source.num_samples")
     source, tracker = model_source(cfg), instantiate(cfg.perception.tracker)
     items = study_clips(cfg, data_set, "ambiguous", num_images)
-    sources = {"truth": (true_video, 1), row_name(cfg): (source, num_samples)}
+    sources: dict[str, tuple[VideoSource, int]] = {
+        "truth": (true_video, 1),
+        row_name(cfg): (source, num_samples),
+    }
     lifted: dict[str, list[tuple[str, lift3d.Lifted]]] = {name: [] for name in sources}
     with clip_progress() as progress:
         task = progress.add_task("lifting", total=len(items) * (1 + num_samples))
@@ -115,7 +118,7 @@ def run_lift3d(
                 for masks in sampled_masks(cfg, videos, tracker, item.clip, count):
                     lifted[name].append((item.clip.name, _lift(item, masks, name)))
                     progress.advance(task)
-    models = {
+    models: dict[str, dict[str, Any]] = {
         name: {
             "summary": lift3d.summarise([clip for _, clip in found]),
             "clips": [{"image": image, **lift3d.plain(clip)} for image, clip in found],

@@ -102,10 +102,11 @@ def true_masks(
 ) -> Iterator[Bool[np.ndarray, "t h w"]]:
     """Tracked masks of simulated clips with the first frame of an ambiguous one, at new depths."""
     spec = DataSets(cfg).spec(name)
-    prior = spec.simulator.prior
+    backend: Any = spec.simulator
+    prior = backend.prior
     if not isinstance(prior, AmbiguousPrior):
         raise PisaError(f"data set {name!r} has no other drops of one first frame")
-    simulator = replace(spec.simulator, prior=replace(prior, trajectories=count))
+    simulator = replace(backend, prior=replace(prior, trajectories=count))
     first = int(item.study["group"]) * count
     for member in range(count):
         clip, _ = simulator.make_clip(first + member, spec.split, f"{member}")

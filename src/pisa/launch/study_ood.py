@@ -51,7 +51,7 @@ def run_ood(
     source, tracker = model_source(cfg), instantiate(cfg.perception.tracker)
     items = study_clips(cfg, data_set, "ood", num_clips)
     model = row_name(cfg)
-    sources = {"truth": true_video, "frozen": frozen_video, model: source}
+    sources: dict[str, VideoSource] = {"truth": true_video, "frozen": frozen_video, model: source}
     run = OodRun(cfg, items, tracker)
     with clip_progress() as progress:
         for name, videos in sources.items():

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +66,7 @@ def adapter_parameters(network: nn.Module, rank: int) -> int:
     """Parameters of LoRA of all linear layers of the blocks: ``rank (in + out)`` of each."""
     layers = [network.get_submodule(name) for name in linear_layers_of_blocks(network)]
     sides = [side for layer in layers for side in (layer.in_features, layer.out_features)]
-    return rank * sum(int(side) for side in sides)  # type: ignore[arg-type]
+    return rank * sum(int(cast(int, side)) for side in sides)
 
 
 def chain_bytes(network: STDiT3, vae: OpenSoraVAE, job: Job, setting: Setting) -> int:
@@ -73,7 +74,8 @@ def chain_bytes(network: STDiT3, vae: OpenSoraVAE, job: Job, setting: Setting) -
 
     The network is on "meta" and in the type that activations have.
     """
-    latent = (vae.latent_frames(job.num_frames), *[job.size_px // 8] * 2)
+    side = job.size_px // 8
+    latent = (vae.latent_frames(job.num_frames), side, side)
     rows = 1 if job.guidance == 1.0 else 2
     with _gradients_dropped(network):
         step = denoiser_activations(network, latent, rows, setting.recompute_blocks)

@@ -74,7 +74,7 @@ def _depth() -> Teacher:
         hidden_size=384,
         num_hidden_layers=12,
         num_attention_heads=6,
-        out_features=["stage3", "stage6", "stage9", "stage12"],
+        out_features=["stage3", "stage6", "stage9", "stage12"],  # type: ignore[call-arg]
         reshape_hidden_states=False,
         apply_layernorm=True,
     )

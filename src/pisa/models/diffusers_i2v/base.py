@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from jaxtyping import Float
@@ -154,6 +154,11 @@ class DiffusersModel(nn.Module):
     def posterior(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c f i j"]:
         """Raw latents, clip by clip as the pipelines do (the order of the draws matters)."""
         return torch.cat([self._draw(self.vae.encode(clip[None])) for clip in video])
+
+    @property
+    def denoiser_config(self) -> Any:
+        """The settings of the denoiser, which diffusers keeps beside it."""
+        return cast(Any, self.denoiser).config
 
     def normalise(self, latents: Tensor) -> Tensor:
         """The VAE's latents as the denoiser sees them."""

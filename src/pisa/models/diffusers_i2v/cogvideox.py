@@ -21,13 +21,13 @@ class CogVideoX(DiffusersModel):
     pipeline_class = "CogVideoXImageToVideoPipeline"
 
     def takes_first_frame(self) -> bool:
-        return bool(self.denoiser.config.in_channels == 2 * self.vae.config.latent_channels)
+        return bool(self.denoiser_config.in_channels == 2 * self.vae.config.latent_channels)
 
     def factors(self) -> tuple[int, int, int]:
-        if self.denoiser.config.patch_size_t is not None:
+        if self.denoiser_config.patch_size_t is not None:
             raise PisaError("CogVideoX 1.5 is not supported, only 1.0 (CogVideoX-5b-I2V)")
         pipe = self.pipe
-        patch = int(self.denoiser.config.patch_size)
+        patch = int(self.denoiser_config.patch_size)
         return pipe.vae_scale_factor_spatial, pipe.vae_scale_factor_temporal, patch
 
     def sampling_levels(
@@ -60,7 +60,7 @@ class CogVideoX(DiffusersModel):
         timestep = self._timesteps(noise_level)
         space = self.pipe.vae_scale_factor_spatial
         rotary = None
-        if self.denoiser.config.use_rotary_positional_embeddings:
+        if self.denoiser_config.use_rotary_positional_embeddings:
             sides = x.shape[3] * space, x.shape[4] * space
             rotary = self.pipe._prepare_rotary_positional_embeddings(*sides, x.shape[2], x.device)
 

@@ -42,11 +42,11 @@ class Cosmos2(Wan):
         self.told_level = sigma_conditioning / (1 + sigma_conditioning)
 
     def takes_first_frame(self) -> bool:
-        return bool(self.denoiser.config.in_channels > self.vae.config.z_dim)
+        return bool(self.denoiser_config.in_channels > self.vae.config.z_dim)
 
     def factors(self) -> tuple[int, int, int]:
         pipe = self.pipe
-        patch = int(self.denoiser.config.patch_size[1])
+        patch = int(self.denoiser_config.patch_size[1])
         return pipe.vae_scale_factor_spatial, pipe.vae_scale_factor_temporal, patch
 
     def noise_schedule_shift(self, num_frames: int, height: int, width: int) -> float:

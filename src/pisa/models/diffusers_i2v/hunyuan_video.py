@@ -44,7 +44,7 @@ class HunyuanVideo(DiffusersModel):
         **options: Any,
     ) -> None:
         super().__init__(pipe, max_tokens=max_tokens, **options)
-        kind = self.denoiser.config.image_condition_type
+        kind = self.denoiser_config.image_condition_type
         self.replaces = kind == "token_replace"
         self.first_frame_in_latents = self.replaces
         self.embedded_guidance = embedded_guidance
@@ -52,10 +52,10 @@ class HunyuanVideo(DiffusersModel):
         self.template = {} if prompt_template is None else {"prompt_template": prompt_template}
 
     def takes_first_frame(self) -> bool:
-        return self.denoiser.config.image_condition_type is not None
+        return self.denoiser_config.image_condition_type is not None
 
     def factors(self) -> tuple[int, int, int]:
-        pipe, patch = self.pipe, int(self.denoiser.config.patch_size)
+        pipe, patch = self.pipe, int(self.denoiser_config.patch_size)
         return pipe.vae_scale_factor_spatial, pipe.vae_scale_factor_temporal, patch
 
     def sampling_levels(
@@ -107,7 +107,7 @@ class HunyuanVideo(DiffusersModel):
     ) -> Float[Tensor, "b c f i j"]:
         hidden = x if self.replaces else torch.cat([x, *self._first(x, condition)], dim=1)
         guidance = None
-        if self.denoiser.config.guidance_embeds:
+        if self.denoiser_config.guidance_embeds:
             guidance = x.new_full((len(x),), self.embedded_guidance * TIMESTEPS).to(self.dtype)
         output = self.denoiser(
             hidden_states=hidden.to(self.dtype),
@@ -121,7 +121,7 @@ class HunyuanVideo(DiffusersModel):
         return output.float()
 
     def latent_channels(self) -> int:
-        channels = int(self.denoiser.config.in_channels)
+        channels = int(self.denoiser_config.in_channels)
         return channels if self.replaces else (channels - 1) // 2
 
     def decode(

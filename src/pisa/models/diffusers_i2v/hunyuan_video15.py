@@ -24,14 +24,14 @@ class HunyuanVideo15(DiffusersModel):
 
     def __init__(self, pipe: Any, **options: Any) -> None:
         super().__init__(pipe, **options)
-        if self.denoiser.config.use_meanflow:
+        if self.denoiser_config.use_meanflow:
             raise PisaError("HunyuanVideo 1.5 distilled with mean flows is not supported")
 
     def takes_first_frame(self) -> bool:
-        return bool(self.denoiser.config.task_type == "i2v")
+        return bool(self.denoiser_config.task_type == "i2v")
 
     def factors(self) -> tuple[int, int, int]:
-        pipe, patch = self.pipe, int(self.denoiser.config.patch_size)
+        pipe, patch = self.pipe, int(self.denoiser_config.patch_size)
         return pipe.vae_scale_factor_spatial, pipe.vae_scale_factor_temporal, patch
 
     def sampling_levels(
@@ -60,7 +60,7 @@ class HunyuanVideo15(DiffusersModel):
         latents[:, :, :1] = condition.image["first_latent"].to(x)
         mask[:, :, 0] = 1.0
         no_glyphs = x.new_zeros(
-            len(x), self.pipe.tokenizer_2_max_length, self.denoiser.config.text_embed_2_dim
+            len(x), self.pipe.tokenizer_2_max_length, self.denoiser_config.text_embed_2_dim
         )
         output = self.denoiser(
             hidden_states=torch.cat([x, latents, mask], dim=1).to(self.dtype),

@@ -40,7 +40,7 @@ class LTXVideo(DiffusersModel):
         return pipe.vae_spatial_compression_ratio, pipe.vae_temporal_compression_ratio, 1
 
     def latent_channels(self) -> int:
-        return int(self.denoiser.config.in_channels)
+        return int(self.denoiser_config.in_channels)
 
     def normalise(self, latents: Tensor) -> Tensor:
         normalised: Tensor = self.pipe._normalize_latents(

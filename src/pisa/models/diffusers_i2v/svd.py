@@ -51,11 +51,11 @@ class StableVideoDiffusion(DiffusersModel):
         return (
             self.pipe.vae_scale_factor,
             1,
-            2 ** (len(self.denoiser.config.block_out_channels) - 1),
+            2 ** (len(self.denoiser_config.block_out_channels) - 1),
         )
 
     def latent_channels(self) -> int:
-        return int(self.denoiser.config.out_channels)
+        return int(self.denoiser_config.out_channels)
 
     def encode_captions(self, captions: Sequence[str]) -> Condition:
         """SVD reads no captions."""

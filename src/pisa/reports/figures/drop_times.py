@@ -102,7 +102,12 @@ def _draw_density(axes: Axes, fit: Fit, fps_hz: float, num_frames: int) -> None:
     samples = sample_shares(fit, num_frames)
     middles_s = (np.arange(num_frames + 1) - 0.5) / fps_hz
     seen, none = slice(0, num_frames), slice(num_frames, None)
-    bars = {"width": 1 / fps_hz, "color": style.SKY, "edgecolor": "white", "linewidth": 0.3}
+    bars: dict[str, Any] = {
+        "width": 1 / fps_hz,
+        "color": style.SKY,
+        "edgecolor": "white",
+        "linewidth": 0.3,
+    }
     axes.bar(middles_s[seen], samples[seen] * fps_hz, label="model", **bars)
     axes.bar(
         middles_s[none], samples[none] * fps_hz, **{**bars, "hatch": "////"}
@@ -110,7 +115,7 @@ def _draw_density(axes: Axes, fit: Fit, fps_hz: float, num_frames: int) -> None:
     edges_s = np.arange(-1, num_frames + 1) / fps_hz
     shares = np.array(fit["shares"]) * fps_hz
     axes.stairs(shares, edges_s, color=style.ORANGE, label="truth in frames", linewidth=1.2)
-    time_s = np.linspace(*fit["bounds_s"], _CURVE_POINTS)
+    time_s = np.linspace(fit["bounds_s"][0], fit["bounds_s"][1], _CURVE_POINTS)
     axes.plot(time_s, drop_times_of(fit).pdf(time_s), color=style.GREEN, label="truth, Eq. 4")
     axes.set_title(f"image {fit['image']}\nKS {fit['ks']:.2f}, p = {fit['p_ks']:.3f}")
     if samples[-1]:

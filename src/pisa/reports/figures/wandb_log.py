@@ -29,7 +29,9 @@ def read_offline(path: Path) -> tuple[dict[str, Any], Curves]:
 
     Raises ``PisaError`` for a file that is none.
     """
-    from wandb.proto.wandb_internal_pb2 import Record  # importing wandb takes seconds
+    from wandb.proto.wandb_internal_pb2 import (  # type: ignore[attr-defined]  # generated code; importing wandb takes seconds
+        Record,
+    )
 
     try:
         content = path.read_bytes()
