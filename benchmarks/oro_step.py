@@ -36,10 +36,10 @@ from pisa.diffusion.noise_levels import inference_noise_levels
 from pisa.diffusion.samplers import sample_euler
 from pisa.launch.datasets import DataSets
 from pisa.launch.stages import build_model
+from pisa.models.base import given_frames
 from pisa.models.generate import model_velocity
 from pisa.perception.embedded_flow import EmbeddedFlow
 from pisa.rewards.flow import MOVING_PX, FlowReward
-from pisa.tasks.rectified_flow import first_frame_clean
 from pisa.tasks.seeding import clip_noise
 from pisa.types import Batch, Condition, collate
 
@@ -68,7 +68,7 @@ class Step:
         """The gradient is cut at the latents, to time both sides; the product is the same."""
         self.model.zero_grad(set_to_none=True)
         frames, height, width = self.batch.video.shape[2:]
-        clean = first_frame_clean(self.noise)
+        clean = given_frames(self.model, self.noise)
         with self._timed("sample"):
             fps_hz = self.batch.fps_hz
             velocity = model_velocity(self.model, prompt(), clean, fps_hz, self.guidance)

@@ -75,9 +75,8 @@ class RectifiedFlowLoss:
         noise = torch.randn(part.total, *latents.shape[1:], generator=generator)
         noise = part.cut(noise).to(latents)
         dropped = torch.rand(part.total, generator=generator) < self.caption_dropout
-        if (
-            dropped.any()
-        ):  # the same on all ranks: a trained null prompt has gradient on all or none
+        # of the global batch: a trained null prompt has gradient on all ranks or on none
+        if dropped.any():
             null = self.model.null_condition(size)
             condition = drop_captions(condition, null, part.cut(dropped))
         condition = with_first_frame(self.model, condition, batch.first_frame, frames)
