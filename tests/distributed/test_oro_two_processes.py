@@ -21,9 +21,9 @@ def assert_same(found, expected) -> None:
     assert len(found) == len(expected) == STEPS
     for mine, theirs in zip(found, expected, strict=True):
         assert mine.keys() == theirs.keys()
-        assert max(gradient.abs().max() for gradient in theirs.values()) > 0.1
+        assert max(gradient.abs().max() for gradient in theirs.values()) > 0.01
         for name, gradient in theirs.items():
-            torch.testing.assert_close(mine[name], gradient, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(mine[name], gradient, rtol=1e-3, atol=2e-5)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

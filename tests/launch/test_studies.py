@@ -83,7 +83,7 @@ def test_mistakes_are_one_sentence(data_dir: Path, tmp_path: Path):
     with pytest.raises(PisaError, match="'ood' kind"):
         evaluate_main(
             config(
-                data_dir, tmp_path, "ood", "+dataset=[ambiguous,drop_time_test]", FEW, wrong_kind
+                data_dir, tmp_path, "ood", "+scenario=[ambiguous,drop_time_test]", FEW, wrong_kind
             )
         )
     larger = ("simulation.backend.resolution=128", FEW, "source.num_images=1")

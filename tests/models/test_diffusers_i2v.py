@@ -17,7 +17,7 @@ from pisa.models.base import VideoModel
 from pisa.models.diffusers_i2v.base import to_images
 from pisa.models.generate import generate
 from pisa.ops.video import from_uint8
-from pisa.tasks.oro import ORO
+from pisa.tasks.oro import ORO, ChainStart
 from pisa.tasks.psft import PSFT
 from pisa.types import PisaError, collate
 from tests.models import tiny_pipelines as tiny
@@ -180,7 +180,7 @@ def loss_of(task, batch):
     if isinstance(task, PSFT):
         return task._mean_loss(task._loss, batch, (0, "train"))
     noise = torch.randn(len(batch), *task._latent_shape(batch), generator=generator)
-    return -task._rewards(task._generate(batch, noise, [0, 1]), batch).mean()
+    return -task._rewards(task._generate(batch, ChainStart(noise), [0, 1]), batch).mean()
 
 
 def test_frame_counts_and_sizes_are_refused_in_one_sentence():

@@ -16,7 +16,7 @@ from pisa.ops.drop_ray import (
 )
 from pisa.simulation.ambiguous import AmbiguousPrior, ray_of
 from pisa.simulation.assets import lowest_point_m
-from pisa.simulation.fast import FastSimulator
+from pisa.simulation.fast import FastSimulator, draw_moving_scene
 from pisa.simulation.scene import Prior
 from pisa.types import Camera
 
@@ -76,9 +76,8 @@ def test_bottom_row_of_a_mask():
 
 def test_row_over_time_is_that_of_the_simulators_poses():
     """Eq. 3 with the camera's height, against PyBullet's poses: within half a pixel."""
-    simulator = FastSimulator(PRIOR, num_frames=16)
     for seed in range(4):
-        scene, motion = simulator._draw(seed, "train")
+        scene, motion = draw_moving_scene(PRIOR, seed, "train", 64, 16, 16)
         ray, thing = ray_of(scene), scene.objects[-1]
         times_s = np.arange(16) / 16
         falling = times_s < motion.contact_s[-1]

@@ -28,7 +28,7 @@ def _clip(num_objects: int = 2, name: str = "000000") -> Clip:
     masks = torch.zeros(2, 12, 24, 32, dtype=torch.bool)
     masks[0, :, 18:22, 24:28] = True
     for t in range(12):
-        y = min(2 + t * t // 3, 17)
+        y = min(4 + t * t // 3, 17)
         masks[1, t, y : y + 5, 8:14] = True
     return Clip(name=name, video=torch.zeros(3, 12, 24, 32), masks=masks[-num_objects:], fps_hz=16)
 

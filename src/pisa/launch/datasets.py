@@ -40,7 +40,7 @@ class DataSets:
         if name not in known:
             raise PisaError(f"no data set named {name!r}; valid: {', '.join(known)}")
         chosen = known[name]
-        if "prior" in chosen:  # a scenario of its own, see configs/dataset
+        if "prior" in chosen:  # a scenario of its own, see configs/scenario
             prior = instantiate(chosen.prior)
         else:
             prior = instantiate(self._cfg.prior, motion=chosen.motion)

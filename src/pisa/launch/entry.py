@@ -63,7 +63,7 @@ def _shorten(message: str, config_dir: Path, config_name: str, overrides: list[s
         valid = sorted(path.stem for path in (config_dir / group).glob("*.yaml"))
         return f"no {group} named {name!r}; valid: {', '.join(valid)}"
     key = re.search(r"Key '([^']+)' is not in struct", message)
-    if missing and key:
+    if missing:
         return _unknown_setting(missing.group(1), config_dir, config_name, overrides)
     if key:
         return f"unknown setting {key.group(1)!r}; see the names with --cfg job"

@@ -108,7 +108,7 @@ def produce(
     *,
     num_workers: int,
     shard: Shard = Shard(),
-    timeout_s: float = 3600,
+    timeout_s: float = 3600.0,
     attempts: int = 3,
 ) -> Iterator[str]:
     """Make the shard's clips that are not there yet; yields the name of each as it is finished.
