@@ -158,7 +158,11 @@ def _legend(runs: Sequence[RunLog], splits: Sequence[str], published: bool) -> l
     names = {"random": "random initialisation", "unknown": "unknown initialisation"}
     lines = [Line2D([], [], color=_COLOURS[k], label=names.get(k, k)) for k in kinds]
     for index, split in enumerate(splits):
-        look = {"linestyle": _DASHES[index % 3], "marker": _MARKERS[index % 3], "markersize": 4}
+        look: dict[str, Any] = {
+            "linestyle": _DASHES[index % 3],
+            "marker": _MARKERS[index % 3],
+            "markersize": 4,
+        }
         fill = "white" if index else style.INK
         label = split_label(split)
         lines.append(Line2D([], [], color=style.INK, label=label, markerfacecolor=fill, **look))
