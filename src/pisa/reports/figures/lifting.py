@@ -90,7 +90,7 @@ def possible_fall(ray: DropRay, depth_m: float) -> tuple[np.ndarray, np.ndarray]
 
 def _draw_3d(axes: Any, clip: Clip, depth_range_m: Sequence[float]) -> None:
     ray = _ray(clip)
-    depths_m = np.linspace(*depth_range_m, _DEPTHS)
+    depths_m = np.linspace(depth_range_m[0], depth_range_m[1], _DEPTHS)
     for depth_m in depths_m:
         time_s, height_m = possible_fall(ray, float(depth_m))
         axes.plot(np.full_like(time_s, depth_m), time_s, height_m, color=style.PALE, linewidth=0.9)
