@@ -95,7 +95,7 @@ def _draw_steps(axes: Axes, runs: Sequence[RunLog], split: str, index: int, metr
     """Thin: validation during a run; with intervals: final scores of runs of several lengths."""
     for kind in dict.fromkeys(run.initialisation for run in runs):
         chosen = [run for run in runs if run.initialisation == kind]
-        look = {"color": _COLOURS[kind], "linestyle": _DASHES[index % len(_DASHES)]}
+        look: dict[str, Any] = {"color": _COLOURS[kind], "linestyle": _DASHES[index % len(_DASHES)]}
         for run in chosen:
             points = run.curves.get((split, metric), [])
             if points:
@@ -113,7 +113,7 @@ def _draw_sizes(axes: Axes, runs: Sequence[RunLog], splits: Sequence[str]) -> No
     drawn = 0
     for index, split in enumerate(splits):
         found = sizes_of(runs, split)
-        look = {"color": style.BLUE, "linestyle": _DASHES[index % len(_DASHES)]}
+        look: dict[str, Any] = {"color": style.BLUE, "linestyle": _DASHES[index % len(_DASHES)]}
         _draw_scores(axes, found, index, look)
         drawn = max(drawn, len({clips for clips, _ in found}))
     if drawn:
@@ -139,7 +139,7 @@ def _draw_scores(
     above = [
         (c["ci95"][1] if c["n"] > 1 else m) - m for m, (_, c) in zip(means, found, strict=True)
     ]
-    filled = {"markerfacecolor": "white" if index else look["color"]}
+    filled: dict[str, Any] = {"markerfacecolor": "white" if index else look["color"]}
     axes.errorbar(
         places, means, yerr=[below, above], marker=_MARKERS[index % len(_MARKERS)], markersize=4,
         capsize=2, elinewidth=0.8, **filled, **look,

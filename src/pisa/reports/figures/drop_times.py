@@ -102,7 +102,12 @@ def _draw_density(axes: Axes, fit: Fit, fps_hz: float, num_frames: int) -> None:
     samples = sample_shares(fit, num_frames)
     middles_s = (np.arange(num_frames + 1) - 0.5) / fps_hz
     seen, none = slice(0, num_frames), slice(num_frames, None)
-    bars = {"width": 1 / fps_hz, "color": style.SKY, "edgecolor": "white", "linewidth": 0.3}
+    bars: dict[str, Any] = {
+        "width": 1 / fps_hz,
+        "color": style.SKY,
+        "edgecolor": "white",
+        "linewidth": 0.3,
+    }
     axes.bar(middles_s[seen], samples[seen] * fps_hz, label="model", **bars)
     axes.bar(
         middles_s[none], samples[none] * fps_hz, **{**bars, "hatch": "////"}
