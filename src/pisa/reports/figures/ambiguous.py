@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -90,7 +90,7 @@ def _member(path: Path) -> Member:
 def draw(members: Sequence[Member]) -> Figure:
     """Left the geometry from the side; right what the camera sees of each drop."""
     figure = style.new_figure(style.TEXT_IN, 1.95)
-    side, films = np.atleast_1d(cast(Any, figure.subfigures(1, 2, width_ratios=(1.0, 1.75))))
+    side, films = figure.subfigures(1, 2, squeeze=False, width_ratios=(1.0, 1.75))[0]
     _draw_side(side.subplots(), members)
     grid = films.subplots(len(members), _TIMES, squeeze=False)
     frames = np.linspace(0, members[0].clip.video.shape[1] - 1, _TIMES).round().astype(int)

@@ -115,7 +115,8 @@ def _draw_density(axes: Axes, fit: Fit, fps_hz: float, num_frames: int) -> None:
     edges_s = np.arange(-1, num_frames + 1) / fps_hz
     shares = np.array(fit["shares"]) * fps_hz
     axes.stairs(shares, edges_s, color=style.ORANGE, label="truth in frames", linewidth=1.2)
-    time_s = np.linspace(fit["bounds_s"][0], fit["bounds_s"][1], _CURVE_POINTS)
+    first_s, last_s = fit["bounds_s"]
+    time_s = np.linspace(first_s, last_s, _CURVE_POINTS)
     axes.plot(time_s, drop_times_of(fit).pdf(time_s), color=style.GREEN, label="truth, Eq. 4")
     axes.set_title(f"image {fit['image']}\nKS {fit['ks']:.2f}, p = {fit['p_ks']:.3f}")
     if samples[-1]:

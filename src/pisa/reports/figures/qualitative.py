@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure, SubFigure
@@ -73,7 +73,7 @@ def draw(clips: Sequence[Shown], fps_hz: float, *, frozen: bool = False) -> Figu
     side_in = style.TEXT_IN / (TIMES + 2.2)
     heights = [side_in * len(models) + 0.22 for models in rows]
     figure = style.new_figure(style.TEXT_IN, sum(heights) + 0.2)
-    blocks = np.atleast_1d(cast(Any, figure.subfigures(len(clips), 1, height_ratios=heights)))
+    blocks = figure.subfigures(len(clips), 1, squeeze=False, height_ratios=heights)[:, 0]
     for block, item, models in zip(blocks, clips, rows, strict=True):
         _draw_block(block, item, models, fps_hz)
     return figure

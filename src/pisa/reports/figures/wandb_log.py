@@ -29,9 +29,8 @@ def read_offline(path: Path) -> tuple[dict[str, Any], Curves]:
 
     Raises ``PisaError`` for a file that is none.
     """
-    from wandb.proto.wandb_internal_pb2 import (  # type: ignore[attr-defined]  # generated code; importing wandb takes seconds
-        Record,
-    )
+    # Importing wandb takes seconds; its messages are generated at run time.
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
     try:
         content = path.read_bytes()
