@@ -20,6 +20,7 @@ from pisa.ops.video import from_uint8
 from pisa.tasks.oro import ORO, ChainStart
 from pisa.tasks.psft import PSFT
 from pisa.types import PisaError, collate
+from tests.models import tiny_hunyuan_cosmos
 from tests.models import tiny_pipelines as tiny
 from tests.tasks.toy import falling_clip
 
@@ -45,17 +46,17 @@ CASES = {
         {**SHORT, "decode_timestep": 0.05, "decode_noise_scale": 0.025},
     ),
     "hunyuan": (
-        tiny.hunyuan, adapters.HunyuanVideo, HUNYUAN, 5, 3, 1.0,
+        tiny_hunyuan_cosmos.hunyuan, adapters.HunyuanVideo, HUNYUAN, 5, 3, 1.0,
         {**SHORT, **TEMPLATE},
     ),
     "hunyuan_33ch": (
-        lambda: tiny.hunyuan("latent_concat"), adapters.HunyuanVideo,
+        lambda: tiny_hunyuan_cosmos.hunyuan("latent_concat"), adapters.HunyuanVideo,
         HUNYUAN, 9, 3, 1.0,
         {**SHORT, **TEMPLATE},
     ),
-    "cosmos2": (tiny.cosmos2, adapters.Cosmos2, {}, 9, 3, 7.0, {}),
-    "cosmos2_5": (tiny.cosmos2_5, adapters.Cosmos2_5, {}, 9, 3, 7.0, {}),
-    "hunyuan15": (tiny.hunyuan15, adapters.HunyuanVideo15, {}, 5, 3, 3.0, {}),
+    "cosmos2": (tiny_hunyuan_cosmos.cosmos2, adapters.Cosmos2, {}, 9, 3, 7.0, {}),
+    "cosmos2_5": (tiny_hunyuan_cosmos.cosmos2_5, adapters.Cosmos2_5, {}, 9, 3, 7.0, {}),
+    "hunyuan15": (tiny_hunyuan_cosmos.hunyuan15, adapters.HunyuanVideo15, {}, 5, 3, 3.0, {}),
     "wan2_2_a14b": (lambda: tiny.wan("a14b"), adapters.Wan, TOKENS, 9, 3, 3.5, {}),
     "wan2_2_5b": (lambda: tiny.wan("5b"), adapters.Wan, TOKENS, 9, 3, 5.0, {}),
 }  # fmt: skip
@@ -228,10 +229,10 @@ def test_offload_needs_a_gpu():
 
 YAMLS = {
     "cogvideox_5b_i2v": tiny.cogvideox,
-    "cosmos2_5_predict": tiny.cosmos2_5,
-    "cosmos2_video2world": tiny.cosmos2,
-    "hunyuan_video": tiny.hunyuan,
-    "hunyuan_video15": tiny.hunyuan15,
+    "cosmos2_5_predict": tiny_hunyuan_cosmos.cosmos2_5,
+    "cosmos2_video2world": tiny_hunyuan_cosmos.cosmos2,
+    "hunyuan_video": tiny_hunyuan_cosmos.hunyuan,
+    "hunyuan_video15": tiny_hunyuan_cosmos.hunyuan15,
     "ltx": tiny.ltx,
     "svd_xt": tiny.svd,
     "wan2_1_i2v": tiny.wan,

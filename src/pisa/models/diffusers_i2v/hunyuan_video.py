@@ -61,9 +61,7 @@ class HunyuanVideo(DiffusersModel):
     def sampling_levels(
         self, num_steps: int, num_frames: int, height: int, width: int
     ) -> Float[Tensor, " n"]:
-        scheduler = self.pipe.scheduler
-        scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.0, num_steps + 1)[:-1])
-        return scheduler.sigmas.float().cpu().clone()
+        return even_levels(self.pipe.scheduler, num_steps)
 
     def initial_latents(self, noise: Tensor, level: float, condition: Condition) -> Tensor:
         return torch.lerp(condition.image["first_latent"].to(noise), noise, START_LEVEL)
@@ -169,3 +167,9 @@ def _text(row: list[float], mask: list[bool]) -> tuple[str, bool]:
     """The caption and whether it is the null prompt."""
     content = bytes(int(value) for value, real in zip(row, mask, strict=True) if real)
     return content.strip(b"\x00").decode(), content[:1] == b"\x00" and len(content) >= 1
+
+
+def even_levels(scheduler: Any, num_steps: int) -> Float[Tensor, " n"]:
+    """Noise levels evenly spaced from 1 to 0, as HunyuanVideo's pipelines ask for; then shifted."""
+    scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.0, num_steps + 1)[:-1])
+    return scheduler.sigmas.float().cpu().clone()

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pisa.models.diffusers_i2v.base import TIMESTEPS, DiffusersModel, to_images
+from pisa.models.diffusers_i2v.hunyuan_video import even_levels
 from pisa.types import Condition, PisaError
 
 
@@ -37,9 +37,7 @@ class HunyuanVideo15(DiffusersModel):
     def sampling_levels(
         self, num_steps: int, num_frames: int, height: int, width: int
     ) -> Float[Tensor, " n"]:
-        scheduler = self.pipe.scheduler
-        scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.0, num_steps + 1)[:-1])
-        return scheduler.sigmas.float().cpu().clone()
+        return even_levels(self.pipe.scheduler, num_steps)
 
     def decode(
         self, latents: Float[Tensor, "b c f i j"], num_frames: int
