@@ -15,6 +15,7 @@ from torch import nn
 from pisa.models import diffusers_i2v as adapters
 from pisa.models.base import VideoModel
 from pisa.models.diffusers_i2v.conditions import to_images
+from pisa.models.diffusers_i2v.ltx2_streams import Streams, join
 from pisa.models.generate import generate
 from pisa.ops.video import from_uint8
 from pisa.tasks.oro import ORO, ChainStart
@@ -22,6 +23,7 @@ from pisa.tasks.psft import PSFT
 from pisa.types import PisaError, collate
 from tests.models import tiny_hunyuan_cosmos
 from tests.models import tiny_pipelines as tiny
+from tests.models.tiny_ltx2 import ltx2
 from tests.tasks.toy import falling_clip
 
 NEGATIVE = "static blurry"
@@ -48,6 +50,14 @@ CASES = {
     "ltx_0_9_5": (
         lambda: tiny.ltx(True), adapters.LTXVideo, {**TOKENS, "sample_posterior": True}, 9, 3, 3.0,
         {**SHORT, "decode_timestep": 0.05, "decode_noise_scale": 0.025},
+    ),
+    "ltx2": (
+        ltx2, adapters.LTX2, {**TOKENS, "stg_blocks": (1,), "use_cross_timestep": False}, 9, 3, 3.0,
+        {**SHORT, "spatio_temporal_guidance_blocks": [1], "use_cross_timestep": False},
+    ),
+    "ltx2_3": (
+        lambda: ltx2("2.3"), adapters.LTX2, {**TOKENS, "stg_blocks": (1,)}, 9, 3, 3.0,
+        {**SHORT, "spatio_temporal_guidance_blocks": [1]},
     ),
     "hunyuan": (
         tiny_hunyuan_cosmos.hunyuan, adapters.HunyuanVideo, HUNYUAN, 5, 3, 1.0,
@@ -116,6 +126,15 @@ def run_pipeline(name, pipe, image, noise, prompt):
     return pipe(**call).frames[0].transpose(0, 1) * 2 - 1  # [3, T, H, W]
 
 
+def noise_of_both(model, frames):
+    """What LTX-2's pipeline draws for picture and sound from ``run_pipeline``'s seed."""
+    torch.manual_seed(3)
+    channels, latent_frames, rows, columns = model.latent_shape(frames, SIZE, SIZE)
+    video = torch.randn(1, channels, model._video_frames(frames), rows, columns)
+    audio = model.pipe._pack_audio_latents(torch.randn(1, 2, model.audio_tokens(frames, 16.0), 2))
+    return join(Streams(video, audio), latent_frames)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_sampling_equals_the_pipeline(name):
     model = make(name)
@@ -124,7 +143,9 @@ def test_sampling_equals_the_pipeline(name):
     image, prompt = first_frame(), "a red ball falls"
     shape = (1, *model.latent_shape(frames, SIZE, SIZE))
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(2))
-    if name.startswith("ltx"):  # it draws its noise after the posterior of the first frame
+    if name.startswith("ltx2"):  # it draws its noise itself, that of the sound last
+        noise = noise_of_both(model, frames)
+    elif name.startswith("ltx"):  # it draws its noise after the posterior of the first frame
         torch.manual_seed(3)
         model.encode_first_frame(image)
         noise = torch.randn(shape)
@@ -252,6 +273,7 @@ YAMLS = {
     "hunyuan_video": tiny_hunyuan_cosmos.hunyuan,
     "hunyuan_video15": tiny_hunyuan_cosmos.hunyuan15,
     "ltx": tiny.ltx,
+    "ltx2": ltx2,
     "svd_xt": tiny.svd,
     "wan2_1_i2v": tiny.wan,
     "wan2_2_i2v": lambda: tiny.wan("a14b"),

@@ -46,6 +46,7 @@ class DiffusersModel(nn.Module):
 
     pipeline_class: ClassVar[str]
     denoiser_name: ClassVar[str] = "transformer"
+    encoder_names: ClassVar[tuple[str, ...]] = ("text_encoder",)  # that read captions
     first_frame_in_latents: bool = False
 
     def __init__(
@@ -191,7 +192,7 @@ class DiffusersModel(nn.Module):
 
     @torch.no_grad()
     def encode_captions(self, captions: Sequence[str]) -> Condition:
-        with self.visiting("text_encoder"):
+        with self.visiting(*self.encoder_names):
             return self._embed(list(captions))
 
     def null_condition(self, batch_size: int) -> Condition:

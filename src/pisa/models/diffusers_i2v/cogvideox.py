@@ -5,8 +5,8 @@ The latent of the first frame is concatenated to the noisy latents, zeros for th
 The VAE decodes latent frames by twos, the odd one first; from an even number it makes 4 frames of
 the first, which is 1 frame of the clip. So clips have 8 k + 1 frames.
 
-Version 1.5 sees latent frames in pairs (``patch_size_t``). They are odd in number, so one more stands
-in front: a copy of the first in training, as its authors pad, and made and dropped when it
+Version 1.5 sees latent frames in pairs (``patch_size_t``). They are odd in number, so one more
+stands in front: a copy of the first in training, as its authors pad, and made and dropped when it
 generates, as the pipeline does.
 """
 

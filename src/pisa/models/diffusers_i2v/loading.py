@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -40,8 +41,13 @@ def check_family(found: str, wanted: str, repository: str) -> None:
     Raises:
         PisaError: the repository holds a model of another family.
     """
-    if found[:3] != wanted[:3]:
+    if _family(found) != _family(wanted):
         raise PisaError(f"{repository} is a {found}; this configuration needs a {wanted}")
+
+
+def _family(name: str) -> tuple[str, list[str]]:
+    """How a pipeline's name starts and its numbers: LTX2Pipeline is of the family LTX 2."""
+    return name[:3], re.findall(r"\d+", name)
 
 
 def place_pipeline(pipe: Any, offload: str, device: torch.device) -> None:
