@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 import torch
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
@@ -242,14 +247,21 @@ def test_text_to_video_weights_are_refused_in_one_sentence():
     [
         (GatedRepoError("403", response=Mock()), "set HF_TOKEN"),
         (RepositoryNotFoundError("404", response=Mock()), "no repository some/model"),
-        (OSError("We couldn't connect to the hub"), "Without network: fetch the repository"),
+        (LocalEntryNotFoundError("no network, no cache"), "cannot reach the hub for some/model"),
+        (OSError(errno.EIO, "Input/output error"), "cannot load some/model"),
     ],
 )
 def test_weights_that_cannot_be_had(monkeypatch, error, sentence):
-    monkeypatch.setattr("diffusers.DiffusionPipeline.load_config", Mock(side_effect=error))
+    """The hub's errors as diffusers passes them on."""
+    monkeypatch.setattr("diffusers.configuration_utils.hf_hub_download", Mock(side_effect=error))
     with pytest.raises(PisaError, match=sentence) as raised:
         adapters.Wan.from_pretrained("some/model")
     assert "\n" not in str(raised.value)
+
+
+def test_a_folder_that_is_not_there_is_named():
+    with pytest.raises(PisaError, match=r"no folder \./nowhere \(model\.repository\)"):
+        adapters.Wan.from_pretrained("./nowhere")
 
 
 def test_another_family_is_named(monkeypatch):

@@ -99,8 +99,7 @@ class DiffusersModel(nn.Module):
         Raises:
             PisaError: the weights are not there, gated, or no image-to-video model.
         """
-        pipe = load_pipeline(cls.pipeline_class, repository, revision, dtype)
-        pipe.vae.to(vae_dtype or dtype)
+        pipe = load_pipeline(cls.pipeline_class, repository, revision, dtype, vae_dtype)
         for wanted, switch in ((vae_tiling, "enable_tiling"), (vae_slicing, "enable_slicing")):
             if wanted:
                 getattr(pipe.vae, switch)()
