@@ -18,6 +18,7 @@ from pisa.launch.datasets import DataSets
 from pisa.launch.evaluation import Evaluation
 from pisa.launch.generation import generate_and_score
 from pisa.launch.stages import build_model, run_stage
+from pisa.launch.targets import check_targets
 from pisa.types import PisaError
 
 # What decides the result of a stage; anything else may change between two runs of one experiment.
@@ -48,6 +49,8 @@ def simulate_main(cfg: DictConfig) -> None:
 def train_main(cfg: DictConfig) -> None:
     """Run the stages, then score base, each stage, and the two reference rows."""
     _prepare_torch(cfg)
+    if any("reward" in cfg[stage] for stage in cfg.stages):
+        check_targets(cfg, "reward")
     folder = stage_folder(cfg, cfg.stages[-1], cfg.name)
     _claim(folder, cfg)
     sources: dict[str, Path | None] = {"base": None}

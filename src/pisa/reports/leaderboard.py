@@ -126,7 +126,11 @@ def merge_clips(
     clips: dict[tuple[str, str], dict[str, Any]] = {}
     notes, rate = [], 0.0
     for run in runs:
-        shown, fps_hz = read_report_clips(run.folder / "report.html")
+        try:
+            shown, fps_hz = read_report_clips(run.folder / "report.html")
+        except PisaError as error:  # the numbers are those of metrics.json
+            notes.append(f"{run.folder.name}: {error}, so its clips are not below.")
+            continue
         if not shown or (rate and fps_hz != rate):
             why = "shows no clips" if not shown else f"shows its clips at {fps_hz:g} Hz"
             notes.append(f"{run.folder.name}: its report {why}, so they are not below.")
