@@ -117,8 +117,9 @@ class DiffusersModel(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the denoiser's arithmetic."""
-        return next(self.denoiser.parameters()).dtype
+        """Of the denoiser's arithmetic; diffusers keeps a few of its parameters in float32."""
+        dtype: torch.dtype = self._denoiser_parts()[0].dtype
+        return dtype
 
     def place(self, device: torch.device) -> None:
         """Put the model where it generates: on the device, or offloaded part by part to it."""

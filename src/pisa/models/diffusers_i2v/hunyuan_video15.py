@@ -63,7 +63,7 @@ class HunyuanVideo15(DiffusersModel):
         )
         output = self.denoiser(
             hidden_states=torch.cat([x, latents, mask], dim=1).to(self.dtype),
-            timestep=noise_level * TIMESTEPS,
+            timestep=(noise_level * TIMESTEPS).to(self.dtype),
             encoder_hidden_states=condition.embedding.to(self.dtype),
             encoder_attention_mask=condition.mask.to(self.dtype),
             encoder_hidden_states_2=no_glyphs.to(self.dtype),
