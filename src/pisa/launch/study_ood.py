@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from einops import rearrange
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from pisa.analysis import ood
@@ -18,13 +17,14 @@ from pisa.callbacks.evaluation import (
     frozen_video,
     true_video,
 )
-from pisa.launch.evaluation import FiniteVideos
+from pisa.launch.devices import pick_device
+from pisa.launch.model_videos import FiniteVideos
 from pisa.launch.outcome import provenance_of, publish
 from pisa.launch.progress import clip_progress
 from pisa.launch.study_clips import (
     StudyClip,
     data_hash,
-    model_source,
+    model_and_tracker,
     row_name,
     study_clips,
     write_study,
@@ -48,7 +48,7 @@ def run_ood(
     ``row`` is what configs/eval.yaml takes for ``name``. Raises ``IncompleteError`` as
     ``publish`` does.
     """
-    source, tracker = model_source(cfg), instantiate(cfg.perception.tracker)
+    source, tracker = model_and_tracker(cfg)
     items = study_clips(cfg, data_set, "ood", num_clips)
     model = row_name(cfg)
     sources: dict[str, VideoSource] = {"truth": true_video, "frozen": frozen_video, model: source}
@@ -108,6 +108,7 @@ class OodRun:
             split="ood",
             seed=self.settings.seed,
             protocol=self.settings.protocol,
+            device=pick_device(self.settings.device),
         ):
             self._keep(result, result.row["clip"] in checked.broken)
             yield result.row["clip"]
