@@ -12,7 +12,7 @@ import numpy as np
 FPS = 120
 SIZE = (240, 320)  # height, width
 RELEASES = (60, 330)  # the last frame in which the disk hangs still
-REACHED = 300  # the disk is lifted from here on, for the second drop
+REACHED = 265  # the disk is lifted from here on, for the second drop
 NUM_FRAMES = 540
 TOP, FLOOR = 40.0, 190.0  # of the disk's centre
 RADIUS = 14

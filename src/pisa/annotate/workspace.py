@@ -19,7 +19,7 @@ from jaxtyping import Bool
 
 from pisa.annotate.checks import Check, Evidence, run_checks
 from pisa.annotate.clip_frames import frames_digest, prepare_frames
-from pisa.annotate.crop import suggest
+from pisa.annotate.crop import Crop, suggest
 from pisa.annotate.export import clip_info, export_clip
 from pisa.annotate.motion import Release, find_releases, motion_signal, moving_area
 from pisa.annotate.project import MAX_FRAMES, MIN_FRAMES, ClipDraft
@@ -51,6 +51,7 @@ class Workspace:
         self.store = ProjectStore(self.work / "project.json")
         self.tracker = lru_cache(maxsize=1)(make_tracker)
         self.evidence = lru_cache(maxsize=4)(self._evidence)
+        self._read_masks = lru_cache(maxsize=4)(read_masks)
         self._signals: dict[tuple[Path, float], np.ndarray] = {}
         self._releases: dict[tuple[Path, float], list[Release]] = {}
         self._opened: dict[str, Recording] = {}
@@ -119,6 +120,16 @@ class Workspace:
         folder = self._frames_folder(clip)
         return prepare_frames(recording, clip, folder, self.size_px, progress)
 
+    def signal(self, name: str) -> np.ndarray:
+        """Motion at every frame of a recording (``motion_signal``)."""
+        return self._signal(self.open(name))
+
+    def suggested_crop(self, clip: ClipDraft) -> Crop:
+        """A crop around what moves in the clip."""
+        recording = self.open(clip.recording)
+        area = moving_area(self._grid(recording, clip.start, clip.stop))
+        return suggest(area, recording.size)
+
     def has_frames(self, clip: ClipDraft) -> bool:
         return self._frames_folder(clip).is_dir()
 
@@ -127,11 +138,20 @@ class Workspace:
         folder = self.frames(clip, lambda fraction: progress(0.3 * fraction))
         masks = self.tracker().track(folder, clip, lambda f: progress(0.3 + 0.7 * f))
         write_masks(self._masks_path(clip), masks)
+        self._read_masks.cache_clear()
+        self.evidence.cache_clear()
 
     def masks(self, clip: ClipDraft) -> Bool[np.ndarray, "t n i j"] | None:
         """At the tracker's size; None until tracked, and again after clicks, cut or crop change."""
         path = self._masks_path(clip)
-        return read_masks(path) if path.is_file() else None
+        return self._read_masks(path) if path.is_file() else None
+
+    def has_masks(self, clip: ClipDraft) -> bool:
+        return self._masks_path(clip).is_file()
+
+    def dropping(self, clip: ClipDraft) -> int:
+        """Which object drops: the one with the highest point in the first frame."""
+        return int(clip_info(clip, CHECKED_PX, {})["dropping_index"])
 
     def checks(self, clip: ClipDraft) -> list[Check]:
         return run_checks(self.evidence(clip))
@@ -170,7 +190,7 @@ class Workspace:
         return Evidence(
             frames=frames,
             masks=resize_masks(masks, *side),
-            dropping=int(clip_info(clip, CHECKED_PX, {})["dropping_index"]),
+            dropping=self.dropping(clip),
             signal=self._signal(recording),
             start=clip.start,
             intervals_ms=np.diff(times_s) * 1000,
