@@ -11,9 +11,9 @@ import numpy as np
 
 FPS = 120
 SIZE = (240, 320)  # height, width
-RELEASES = (60, 330)  # the last frame in which the disk hangs still
-REACHED = 265  # the disk is lifted from here on, for the second drop
-NUM_FRAMES = 540
+RELEASES = (45, 240)  # the last frame in which the disk hangs still
+REACHED = 185  # the disk is lifted from here on, for the second drop
+NUM_FRAMES = 340
 TOP, FLOOR = 40.0, 190.0  # of the disk's centre
 RADIUS = 14
 GRAVITY_PX = 0.09  # px / frame^2: the fall takes 58 frames; 240 px are 1.8 m
@@ -25,6 +25,13 @@ class Drawn:
     frames: np.ndarray  # uint8 [T, H, W, 3]
     disk: np.ndarray  # bool [T, H, W]
 
+    @property
+    def grid(self) -> np.ndarray:
+        """Grey means of 4x4 pixels, uint8 [T, H / 4, W / 4]."""
+        green = self.frames[..., 1]
+        blocks = green.reshape(len(green), SIZE[0] // 4, 4, SIZE[1] // 4, 4)
+        return blocks.mean(axis=(2, 4), dtype=np.float32).astype(np.uint8)
+
 
 def height_px(frame: int) -> float:
     release = RELEASES[1] if frame >= REACHED else RELEASES[0]
@@ -34,10 +41,10 @@ def height_px(frame: int) -> float:
 
 def draw(shake_px: float = 0.0, num_frames: int = NUM_FRAMES) -> Drawn:
     """With ``shake_px`` the camera swings sideways."""
-    rng = np.random.default_rng(0)
+    noise = np.random.default_rng(0).normal(0, 1.5, (5, *SIZE, 1)).astype(np.float32)
     rows, columns = np.mgrid[0 : SIZE[0], 0 : SIZE[1] + 20]
     wall = 120 + 25 * np.sin(columns / 9) * np.cos(rows / 13)
-    background = np.stack([wall, wall + 10, wall + 30], axis=-1)
+    background = np.stack([wall, wall + 10, wall + 30], axis=-1).astype(np.float32)
     background[205:] = (90, 70, 60)
     background[170:205, 40:75] = (40, 150, 70)  # a block that stands
     frames, disks = [], []
@@ -45,7 +52,7 @@ def draw(shake_px: float = 0.0, num_frames: int = NUM_FRAMES) -> Drawn:
     for k in range(num_frames):
         x = X[1] if k >= REACHED else X[0]
         shift = 8 + round(shake_px * np.sin(k / 15))
-        picture = background[:, shift : shift + SIZE[1]] + rng.normal(0, 1.5, (*SIZE, 1))
+        picture = background[:, shift : shift + SIZE[1]] + noise[k % 5]
         disk = (grid_y - height_px(k)) ** 2 + (grid_x - x) ** 2 < RADIUS**2
         picture[disk] = (220, 60, 40)
         frames.append(picture.clip(0, 255).astype(np.uint8))

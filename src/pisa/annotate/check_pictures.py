@@ -21,7 +21,8 @@ from pisa.annotate.crop import leaves
 from pisa.annotate.motion import motion_before
 from pisa.annotate.recording import FPS_HZ
 
-COLOURS = ("#e4572e", "#2e86ab", "#76b041", "#ffc914", "#8e5ea2", "#17bebb")
+COLOURS = ("#00c2ff", "#ff2e93", "#b4e600", "#ffb000", "#8a5cff", "#00d9a3")
+BLUE, RED = "#1d4e89", "#e4572e"
 _BEFORE = 60  # frames of motion shown before the start
 
 
@@ -55,8 +56,8 @@ def colour_of(index: int) -> tuple[int, int, int]:
 
 def _camera(axes, evidence: Evidence) -> None:
     shift = background_shift_px(evidence.frames, evidence.masks) * 256 / evidence.frames.shape[2]
-    axes.plot(shift[:, 0], label="x", color=COLOURS[1])
-    axes.plot(shift[:, 1], label="y", color=COLOURS[0])
+    axes.plot(shift[:, 0], label="x", color=BLUE)
+    axes.plot(shift[:, 1], label="y", color=RED)
     for limit in (-CAMERA_PX, CAMERA_PX):
         axes.axhline(limit, color="grey", lw=0.7, ls=":")
     _label(axes, "frame", "shift, px of 256")
@@ -68,12 +69,12 @@ def _rest(axes, evidence: Evidence) -> None:
     stop = min(len(evidence.signal), evidence.start + _BEFORE)
     axes.plot(np.arange(first, stop) - evidence.start, evidence.signal[first:stop], color="black")
     axes.axhline(motion_before(evidence.signal, evidence.start)[1], color="grey", lw=0.7, ls=":")
-    axes.axvline(0, color=COLOURS[0])
+    axes.axvline(0, color=RED)
     _label(axes, "frame (0: start of the clip)", "motion, grey levels")
 
 
 def _rate(axes, evidence: Evidence) -> None:
-    axes.plot(evidence.intervals_ms, ".", ms=3, color=COLOURS[1])
+    axes.plot(evidence.intervals_ms, ".", ms=3, color=BLUE)
     axes.axhline(GAP_MS, color="grey", lw=0.7, ls=":")
     axes.axhline(1000 / FPS_HZ, color="grey", lw=0.7)
     axes.set_ylim(0, max(20.0, 1.1 * float(evidence.intervals_ms.max(initial=0))))
@@ -96,7 +97,7 @@ def _fall(axes, evidence: Evidence) -> None:
     axes.plot(fall.y_px, ".", ms=3, color="black")
     stop = fall.impact or len(fall.y_px)
     t = np.arange(stop, dtype=float)
-    axes.plot(t, fall.curve(t), color=COLOURS[0])
+    axes.plot(t, fall.curve(t), color=RED)
     axes.invert_yaxis()
     _label(axes, "frame", "height of the centroid, px")
 

@@ -151,7 +151,7 @@ def acceleration(evidence: Evidence) -> Check:
     if evidence.drop_height_m is None:
         value = GRAVITY_M_S2 * height_px / (read.g_px * FPS_HZ**2) if read.g_px > 0 else np.nan
         plausible = bool(HEIGHT_M[0] <= value <= HEIGHT_M[1])
-        unit, limit = "m high picture", f"{HEIGHT_M[0]:g} to {HEIGHT_M[1]:g}"
+        unit, limit = "m picture height", f"{HEIGHT_M[0]:g} to {HEIGHT_M[1]:g}"
     else:
         fallen = fall.y_px[fall.impact - 1 if fall.impact else -1] - fall.y0_px
         value = read.g_px * FPS_HZ**2 * evidence.drop_height_m / fallen

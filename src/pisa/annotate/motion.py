@@ -51,7 +51,7 @@ def find_releases(grid: UInt8[np.ndarray, "t i j"]) -> list[Release]:
     releases: list[Release] = []
     k = still
     while k < len(moving) - held:
-        if moving[k] and not moving[k - still : k].any() and moving[k : k + held].mean() > 0.8:
+        if moving[k] and not moving[k - still : k].any() and moving[k : k + held].mean() > 0.6:
             stop = _rest_after(moving, k)
             releases.append(Release(_last_still(grid, k, signal), stop))
             k = max(stop, k + held)

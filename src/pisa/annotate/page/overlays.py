@@ -112,9 +112,12 @@ def timeline_svg(
 def _curve(signal: Sequence[float] | np.ndarray) -> str:
     """The largest motion in each of some 500 spans, square root scaled, as a filled area."""
     width, height = TIMELINE
-    spans = np.array_split(np.asarray(signal, dtype=float), min(500, max(1, len(signal))))
-    peaks = np.sqrt([span.max() if len(span) else 0.0 for span in spans])
+    values = np.asarray(signal, dtype=float)
+    if not len(values):
+        return ""
+    first = np.unique(np.linspace(0, len(values), min(500, len(values)), endpoint=False, dtype=int))
+    peaks = np.sqrt(np.maximum.reduceat(values, first))
     peaks = peaks / max(peaks.max(), 1e-9) * (height - 24)
-    step = width / len(peaks)
-    body = "".join(f"L{i * step:.1f} {height - p:.1f}" for i, p in enumerate(peaks))
+    x = first / len(values) * width
+    body = "".join(f"L{at:.1f} {height - p:.1f}" for at, p in zip(x, peaks, strict=True))
     return f"M0 {height}{body}L{width} {height}Z"

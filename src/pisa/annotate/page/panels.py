@@ -198,7 +198,10 @@ async def fill_checks(view: View) -> None:
 
 def _show_check(check: Check, png: bytes) -> None:
     mark, kind = ("✓", "good") if check.passed else ("✗", "problem")
-    value = "not measured" if check.value != check.value else f"{check.value:.3g} {check.unit}"
+    digits = 2 if abs(check.value) < 10 else 0
+    value = f"{check.value:.{digits}f} {check.unit}"
+    if check.value != check.value:
+        value = "not measured"
     with ui.expansion(value=not check.passed).classes("check w-full").props("dense") as box:
         with box.add_slot("header"), ui.column().classes("w-full gap-0"):
             with ui.row().classes("w-full no-wrap justify-between"):
@@ -225,7 +228,7 @@ def _field(view: View, name: str, value: object, label: str, example: str) -> No
 
 def _button(text: str, key: str, action, *, primary: bool = False, icon: str | None = None) -> None:
     look = "unelevated" if primary else "outline"
-    with ui.button(text, on_click=action, icon=icon).props(f"{look} dense no-caps size=sm"):
+    with ui.button(text, on_click=action, icon=icon).props(f"{look} dense no-caps"):
         if key:
             ui.label(key).classes("kbd")
 

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool
 from nicegui import events, ui
 from PIL import Image
+from scipy.ndimage import binary_erosion
 
 from pisa.annotate.check_pictures import colour_of
 from pisa.annotate.clip_frames import clip_side_px
@@ -30,7 +31,7 @@ from pisa.annotate.tracking import to_clip_px
 if TYPE_CHECKING:
     from pisa.annotate.page.view import View
 
-BOX = (690, 510)  # width, height in the page that pictures fit in
+BELOW_PX = 170  # height of what is under the picture, its margins included
 GRAB = 0.03  # of the picture's width: how near a handle is taken
 BLANK = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
 
@@ -136,8 +137,8 @@ class Picture:
         self.image.set_content(content)
 
     def _fit(self, aspect: float) -> None:
-        width = min(BOX[0], BOX[1] * aspect)
-        self.image.style(f"width: {width:.0f}px; height: {width / aspect:.0f}px")
+        """As large as the window allows; ``aspect`` is width / height."""
+        self.image.style(f"width: min(100%, calc((100vh - {BELOW_PX}px) * {aspect:.4f}))")
 
     def _status(self) -> str:
         session = self.view.session
@@ -212,10 +213,13 @@ class Picture:
 
 
 def _masks_svg(masks: Bool[np.ndarray, "n i j"], side: int) -> str:
-    """All masks as one translucent picture over the frame."""
+    """All masks as one translucent picture over the frame, their edges opaque."""
+    scale = max(1, 256 // masks.shape[-1])
+    masks = masks.repeat(scale, axis=1).repeat(scale, axis=2)
     rgba = np.zeros((*masks.shape[1:], 4), dtype=np.uint8)
     for index, mask in enumerate(masks):
-        rgba[mask] = (*colour_of(index), 140)
+        rgba[mask] = (*colour_of(index), 90)
+        rgba[mask & ~binary_erosion(mask, iterations=2)] = (*colour_of(index), 255)
     buffer = io.BytesIO()
     Image.fromarray(rgba).save(buffer, "png")
     data = base64.b64encode(buffer.getvalue()).decode()

@@ -10,7 +10,8 @@ body { overflow: hidden; font-size: 14px; background: #fff; color: #1c1c1e; }
   flex-wrap: nowrap; }
 .panel { overflow-y: auto; flex-wrap: nowrap; padding-top: 10px; flex: 1; }
 .panel > * { flex-shrink: 0; }
-.stage { height: 512px; display: flex; align-items: center; justify-content: center; width: 100%; }
+.stage { height: calc(100vh - 170px); width: 100%; display: flex; align-items: center;
+  justify-content: center; }
 .stage img { user-select: none; cursor: crosshair; }
 .status { font-variant-numeric: tabular-nums; color: #48484a; }
 .timeline { width: 100%; height: 90px; cursor: pointer; border-radius: 4px; overflow: hidden; }
@@ -26,6 +27,9 @@ body { overflow: hidden; font-size: 14px; background: #fff; color: #1c1c1e; }
 .problem { color: #c0392b; font-size: 12px; line-height: 1.35; overflow-wrap: anywhere; }
 .good { color: #2e7d32; }
 .check .good, .check .problem { font-size: 14px; font-weight: 600; }
+.panel .q-btn, .side .q-btn--dense:not(.q-btn--round) { padding: 2px 9px; font-weight: 500;
+  font-size: 12.5px; }
+.panel .q-btn__content { flex-wrap: nowrap; }
 .tabs button { flex: 1; border-bottom: 2px solid transparent; border-radius: 0; color: #6e6e73; }
 .tabs button.open { border-bottom-color: #1d4e89; color: #1d4e89; font-weight: 600; }
 .kbd { font: 11px ui-monospace, monospace; border: 1px solid #b8b8bd; border-radius: 4px;
