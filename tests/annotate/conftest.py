@@ -9,8 +9,9 @@ import pytest
 
 from pisa.annotate.tracking import ClipTracker
 from pisa.annotate.workspace import Workspace
-from pisa.perception.embedded_segmentation import EmbeddedTracker
+from pisa.perception.base import PointTracker, Tracker
 from tests.annotate import drawn
+from tests.annotate.colour import Colour
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +44,5 @@ def space(folder: Path) -> Workspace:
     return workspace(folder)
 
 
-def workspace(folder: Path) -> Workspace:
-    return Workspace(
-        folder, lambda: ClipTracker(EmbeddedTracker.from_pretrained(), (64, 64), "cpu")
-    )
+def workspace(folder: Path, tracker: PointTracker | Tracker | None = None) -> Workspace:
+    return Workspace(folder, lambda: ClipTracker(tracker or Colour(), (64, 64), "cpu"))

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from torch import Tensor
 
 from pisa.annotate.crop import Crop
 from pisa.annotate.first_mask import masks_from_points
@@ -20,27 +17,12 @@ from pisa.perception.base import ObjectPoints
 from pisa.perception.embedded_segmentation import EmbeddedTracker
 from pisa.types import PisaError
 from tests.annotate import drawn
+from tests.annotate.colour import Colour
 
 START = drawn.RELEASES[0]
 CROP = Crop(40, 0, 240)
 DISK = Click(0, drawn.X[0], drawn.TOP, True)
 BLOCK = Click(0, 57, 187, True)
-
-
-class Colour:
-    """Takes points: an object is what has the colour under its newest positive point."""
-
-    def __init__(self) -> None:
-        self.lengths: list[int] = []
-
-    def segment_points(self, video: Tensor, objects: Sequence[ObjectPoints]) -> Tensor:
-        self.lengths.append(video.shape[1])
-        found = []
-        for entry in objects:
-            x, y = (round(value) for value in entry.positive[-1])
-            colour = video[:, 0, y, x]
-            found.append(0.35 - (video - colour[:, None, None, None]).abs().amax(dim=0))
-        return torch.stack(found)
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from pisa.annotate.session import Mode, Session
 from pisa.annotate.workspace import Workspace
 from pisa.data.clip_io import read_clip
 from pisa.data.manifest import list_clips
+from pisa.perception.embedded_segmentation import EmbeddedTracker
 from pisa.types import PisaError
 from tests.annotate import drawn
 from tests.annotate.conftest import workspace
@@ -42,7 +43,9 @@ def annotate(session: Session, which: int = 0) -> None:
     session.describe("description", "a red disk")
 
 
-def test_a_clip_from_recording_to_folder(session: Session, folder: Path, footage) -> None:
+def test_a_clip_from_recording_to_folder(folder: Path, footage) -> None:
+    session = Session(workspace(folder, EmbeddedTracker.from_pretrained()))
+    session.show(session.workspace.open(NAME))
     before = hashlib.sha256((folder / NAME).read_bytes()).hexdigest()
     annotate(session)
     session.describe("scene", "kitchen")
