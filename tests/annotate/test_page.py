@@ -19,10 +19,8 @@ from tests.annotate import drawn
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 ROOT = Path(__file__).parents[2]
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))),
-    None,
-)
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
 pytestmark = [
     pytest.mark.slow,  # starts the stack twice and a browser: a minute or two
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
@@ -40,9 +38,9 @@ def server(imported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     (folder / "text.mp4").write_text("this is text")
     (folder / "zero.mov").touch()
     command = [sys.executable, "annotate.py", f"path={folder}", "perception=embedded"]
-    process = subprocess.Popen(
-        [*command, "show=false", "port=0", "device=cpu"], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
+    command += ["show=false", "port=0", "device=cpu"]
+    own = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}  # NiceGUI looks
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=own)
     assert process.stdout is not None
     line = process.stdout.readline()
     found = re.search(r"http://127\.0\.0\.1:\d+", line)
@@ -213,7 +211,8 @@ def test_two_tabs_see_each_other_and_undo(server, browser) -> None:
     project = json.loads((server[1] / ".annotate" / "project.json").read_text())
     clip = next(c for c in project["clips"].values() if c["name"] == name)
     assert clip["description"] == "a cup"
-    assert [c["label"] for c in project["history"]][-2:] == [f"crop of {name}", f"description of {name}"]
+    labels = [change["label"] for change in project["history"]]
+    assert labels[-2:] == [f"crop of {name}", f"description of {name}"]
     first.get_by_text(f"changed in another tab: description of {name}").wait_for()
     first.keyboard.press("z")
     first.get_by_text(f"undone: description of {name}").wait_for()

@@ -85,9 +85,7 @@ def test_a_correction_counts_from_its_frame_on(frames: Path, footage) -> None:
 def test_a_correction_leaves_the_other_objects(frames: Path) -> None:
     plain = ClipTracker(Colour(), (64, 64), "cpu").track(frames, clip((DISK,), (BLOCK,)))
     right = Click(30, drawn.X[0], drawn.height_px(START + 30), True)
-    corrected = ClipTracker(Colour(), (64, 64), "cpu").track(
-        frames, clip((DISK, right), (BLOCK,))
-    )
+    corrected = ClipTracker(Colour(), (64, 64), "cpu").track(frames, clip((DISK, right), (BLOCK,)))
     assert np.array_equal(plain[:, 1], corrected[:, 1])
 
 
@@ -116,9 +114,7 @@ def test_points_on_another_object_keep_like_colours_apart() -> None:
     picture = np.full((40, 40, 3), 90, dtype=np.uint8)
     picture[10:30, 4:20] = (200, 40, 40)
     picture[10:30, 20:36] = (215, 60, 40)  # touches the first, nearly the same red
-    left, right = masks_from_points(
-        picture, [ObjectPoints(((10, 20),)), ObjectPoints(((30, 20),))]
-    )
+    left, right = masks_from_points(picture, [ObjectPoints(((10, 20),)), ObjectPoints(((30, 20),))])
     assert not (left & right).any()
     assert left[10:30, 4:20].mean() > 0.95 and right[10:30, 20:36].mean() > 0.95
 

@@ -164,9 +164,7 @@ def test_a_stopped_cut_leaves_no_half_folder(session: Session, tmp_path: Path) -
             raise Stopped("stopped")
 
     with pytest.raises(Stopped):
-        prepare_frames(
-            session.need_recording(), session.need_clip(), tmp_path / "half", None, stop
-        )
+        prepare_frames(session.need_recording(), session.need_clip(), tmp_path / "half", None, stop)
     assert not list(tmp_path.glob("*half*"))
 
 

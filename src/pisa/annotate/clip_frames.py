@@ -76,9 +76,8 @@ def _frames(
         with av.open(str(recording.path)) as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
-            container.seek(
-                int((times_s[remaining[0]] - _EARLIER_S) / float(stream.time_base or 1)), stream=stream
-            )
+            from_s = times_s[remaining[0]] - _EARLIER_S
+            container.seek(int(from_s / float(stream.time_base or 1)), stream=stream)
             for frame in container.decode(stream):
                 source = int(np.abs(times_s - float(frame.time or 0.0)).argmin())
                 if source == remaining[0]:

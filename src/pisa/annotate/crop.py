@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool
@@ -73,7 +73,7 @@ def check_inside(crop: Crop, size: tuple[int, int]) -> None:
     """Raises ``PisaError`` where the crop is too small or leaves the frame (height, width)."""
     if crop.side < MIN_SIDE_PX:
         raise PisaError(f"the crop is {crop.side} px wide; at least {MIN_SIDE_PX} are needed")
-    if replace(crop) != inside(crop.left, crop.top, crop.side, size):
+    if crop != inside(crop.left, crop.top, crop.side, size):
         raise PisaError(f"the crop leaves the frame of {size[1]}x{size[0]} px")
 
 

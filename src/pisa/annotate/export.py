@@ -80,8 +80,5 @@ def clip_info(clip: ClipDraft, side_px: int, extra: Mapping[str, Any]) -> dict[s
 
 
 def _refuse_foreign(folder: Path) -> None:
-    if folder.exists() and not (
-        (folder / "clip_info.json").is_file() and KEY in read_info(folder)
-    ):
+    if folder.exists() and not ((folder / "clip_info.json").is_file() and KEY in read_info(folder)):
         raise PisaError(f"{folder}: exists and was not made here; rename the clip")
-

@@ -18,6 +18,7 @@ STILL_S = 0.3  # how long it must be still before a release
 MOVING_S = 0.06  # how long it must move after it
 REST_S = 0.25  # what follows the end of the motion in a suggested clip
 MIN_LEVEL = 5.0  # grey levels; less is noise
+MOVED_LEVEL = 12.5  # of places on the way: shadows and noise stay below
 MAX_CLIP_S = 12.0  # Appendix H
 
 
@@ -73,10 +74,9 @@ def motion_before(signal: Float[np.ndarray, " t"], start: int) -> tuple[float, f
 def moving_area(grid: UInt8[np.ndarray, "t i j"]) -> Bool[np.ndarray, "i j"]:
     """Where anything differs from the first picture at any time: the way of what falls."""
     first = grid[0].astype(np.float32)
-    level = max(2.5 * MIN_LEVEL, 0.0)
     area = np.zeros(grid.shape[1:], dtype=bool)
     for picture in grid[1:]:
-        area |= np.abs(uniform_filter(picture.astype(np.float32) - first, 3)) >= level
+        area |= np.abs(uniform_filter(picture.astype(np.float32) - first, 3)) >= MOVED_LEVEL
     return area
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import av
 import numpy as np
@@ -99,11 +100,13 @@ def import_recording(path: Path, folder: Path, progress: Progress = lambda _: No
         return _open(path, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "frames.bin").open("wb") as pack:
-            arrays = _read_all(path, pack.write, progress)
-        part = folder / ".index.part.npz"
-        np.savez(part, **arrays)
-        os.replace(part, folder / "index.npz")
+        with TemporaryDirectory(dir=folder) as name:  # another process may do the same
+            part = Path(name)
+            with (part / "frames.bin").open("wb") as pack:
+                arrays = _read_all(path, pack.write, progress)
+            np.savez(part / "index.npz", **arrays)
+            for file in ("frames.bin", "index.npz"):
+                os.replace(part / file, folder / file)
     except OSError as error:
         raise PisaError(f"cannot write {folder}: {reason(error)}") from error
     return _open(path, folder)
@@ -171,9 +174,7 @@ class Shrink:
         return upright(picture, self.rotation_deg), upright(grey, self.rotation_deg)
 
 
-def upright(
-    picture: UInt8[np.ndarray, "h w *c"], rotation_deg: int
-) -> UInt8[np.ndarray, "i j *c"]:
+def upright(picture: UInt8[np.ndarray, "h w *c"], rotation_deg: int) -> UInt8[np.ndarray, "i j *c"]:
     """A stored picture as it is shown."""
     return np.ascontiguousarray(np.rot90(picture, round(rotation_deg / 90)))
 

@@ -77,9 +77,9 @@ class Session:
         newest = self.workspace.store.read()
         if newest.version == self.project.version:
             return ""
-        labels = [change.label for change in newest.history]
         self._take(newest)
-        return f"changed in another tab: {labels[-1]}" if labels else "changed in another tab"
+        last = f": {newest.history[-1].label}" if newest.history else ""
+        return f"changed in another tab{last}"
 
     def choose(self, key: str) -> None:
         """Show a clip of the recording."""
@@ -217,6 +217,8 @@ class Session:
         self._edit({"objects": changed}, replace(self.need_clip(), objects=objects), label)
 
     def _edit(self, changes: dict[str, Any], clip: ClipDraft, label: str) -> None:
+        if clip == self.clip:
+            return  # a field was left as it was
         check_clip(clip)
         if clip.stop > self.need_recording().num_frames:
             raise PisaError("the clip would end after the recording")

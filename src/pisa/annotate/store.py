@@ -41,9 +41,24 @@ class ProjectStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._last: tuple[tuple[int, int, int], Project] | None = None
 
     def read(self) -> Project:
-        """The project as it is on disk. Raises ``PisaError`` naming a broken file."""
+        """The project as it is on disk, not to be changed. Raises ``PisaError`` for a broken file.
+
+        It is parsed again only when the file has become another.
+        """
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            return Project()
+        mark = (status.st_ino, status.st_mtime_ns, status.st_size)
+        last = self._last
+        if last is None or last[0] != mark:
+            last = self._last = (mark, self._parse())
+        return last[1]
+
+    def _parse(self) -> Project:
         try:
             return project_from_json(json.loads(self.path.read_text(encoding="utf-8")))
         except FileNotFoundError:
@@ -123,7 +138,7 @@ class ProjectStore:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with (self.path.parent / ".lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                project = self.read()
+                project = self._parse()
                 project.version += 1
                 yield project
                 text = json.dumps(project_to_json(project), indent=1)

@@ -6,7 +6,7 @@ frames before keep theirs. So it works alike for every tracker and needs a posit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,10 +41,6 @@ class ClipTracker:
     ) -> None:
         self.tracker, self.size, self.device = tracker, size, device
 
-    @property
-    def takes_points(self) -> bool:
-        return isinstance(self.tracker, PointTracker)
-
     def track(
         self, folder: Path, clip: ClipDraft, progress: Progress = lambda _: None
     ) -> Bool[np.ndarray, "t n i j"]:
@@ -66,9 +62,7 @@ class ClipTracker:
                 masks[start:, which] = found[index]
         return masks
 
-    def preview(
-        self, folder: Path, clip: ClipDraft, frame: int = 0
-    ) -> Bool[np.ndarray, "n i j"]:
+    def preview(self, folder: Path, clip: ClipDraft, frame: int = 0) -> Bool[np.ndarray, "n i j"]:
         """Masks in one frame, of the objects that have points there (others empty)."""
         frames, _ = read_frames(frame_paths(folder)[frame : frame + 1], self.size)
         masks = np.zeros((len(clip.objects), *self.size), dtype=bool)
@@ -171,6 +165,3 @@ def seen_size(tracker: Any, given: Sequence[int] | None) -> tuple[int, int]:
         return int(given[0]), int(given[1])
     side = getattr(getattr(tracker, "network", None), "image_size", 64)
     return int(side), int(side)
-
-
-MakeTracker = Callable[[], ClipTracker]

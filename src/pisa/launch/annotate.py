@@ -25,7 +25,6 @@ from pisa.ops.video import from_frames
 from pisa.perception.base import PointTracker
 from pisa.types import PisaError
 
-
 WITHOUT_POINTS = (
     "This tracker takes no points: a first mask is grown from yours, over like colours up to the "
     "steepest edge, in 64x64 pixels, and followed from there. It was trained on simulated clips; "

@@ -80,12 +80,11 @@ def cursor_svg(x: float, y: float, side: int) -> str:
 
 def timeline_svg(
     signal: Sequence[float] | np.ndarray,
-    frame: int,
     releases: Iterable[Release],
     clips: dict[str, ClipDraft],
     chosen: str | None,
 ) -> str:
-    """Motion over the whole recording, suggested releases, marked clips and the frame on show."""
+    """Motion over the whole recording, suggested releases and marked clips."""
     width, height = TIMELINE
     count = max(1, len(signal))
     parts = [f'<rect width="{width}" height="{height}" fill="#f4f4f5"/>']
@@ -104,9 +103,13 @@ def timeline_svg(
             f'<path d="M{x - 6:.1f} {height}L{x + 6:.1f} {height}L{x:.1f} {height - 14}Z" '
             'fill="#2e7d32"/>'
         )
-    x = frame / count * width
-    parts.append(f'<path d="M{x:.1f} 0V{height}" stroke="#e4572e" stroke-width="2.5"/>')
     return "".join(parts)
+
+
+def playhead_svg(frame: int, count: int) -> str:
+    """The frame on show, over the time line."""
+    x = frame / max(1, count) * TIMELINE[0]
+    return f'<path d="M{x:.1f} 0V{TIMELINE[1]}" stroke="#e4572e" stroke-width="2.5"/>'
 
 
 def _curve(signal: Sequence[float] | np.ndarray) -> str:

@@ -120,9 +120,9 @@ def _points(view: View) -> None:
     clip = session.need_clip()
     at = session.frame - clip.start
     if at:
-        ui.label(
-            f"Frame {at}: points set here correct the mask from this frame on."
-        ).classes("small")
+        ui.label(f"Frame {at}: points set here correct the mask from this frame on.").classes(
+            "small"
+        )
     else:
         ui.label(
             "First frame: click on each object, right-click (or Shift) beside it. All objects, "
@@ -132,8 +132,10 @@ def _points(view: View) -> None:
         positive = sum(c.positive for c in entry.clicks)
         text = f"object {index + 1}: {positive} on, {len(entry.clicks) - positive} beside"
         chosen = "chosen" if index == session.object else ""
-        with ui.row().classes(f"entry w-full no-wrap items-center gap-2 {chosen}").on(
-            "click", lambda _, by=index - session.object: view.next_object(by)
+        with (
+            ui.row()
+            .classes(f"entry w-full no-wrap items-center gap-2 {chosen}")
+            .on("click", lambda _, by=index - session.object: view.next_object(by))
         ):
             ui.element("div").classes("dot").style(f"background: {COLOURS[index % len(COLOURS)]}")
             ui.label(text)

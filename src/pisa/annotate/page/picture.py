@@ -21,6 +21,7 @@ from pisa.annotate.page.overlays import (
     corner,
     crop_svg,
     cursor_svg,
+    playhead_svg,
     points_svg,
     timeline_svg,
 )
@@ -55,6 +56,7 @@ class Picture:
         self.line = ui.interactive_image(
             size=TIMELINE, on_mouse=self._seek, events=["mousedown", "mousemove"], sanitize=False
         ).classes("timeline")
+        self.head = self.line.add_layer()  # of its own: it moves with every frame
 
     def draw(self) -> None:
         session = self.view.session
@@ -62,6 +64,7 @@ class Picture:
             self.image.set_source(BLANK)
             self.image.set_content("")
             self.line.set_content("")
+            self.head.set_content("")
             self.status.set_text("")
             return
         if self._shows_clip:
@@ -72,12 +75,12 @@ class Picture:
         self.line.set_content(
             timeline_svg(
                 self.view.workspace.signal(name),
-                session.frame,
                 self.view.workspace.releases(name),
                 session.clips,
                 session.key,
             )
         )
+        self.head.set_content(playhead_svg(session.frame, session.recording.num_frames))
         self.status.set_text(self._status())
 
     @property

@@ -40,8 +40,10 @@ def _recordings(view: View) -> None:
         for name in names:
             problem = view.problems.get(name)
             chosen = "chosen" if name == shown else ""
-            with ui.element("div").classes(f"entry {chosen}").on(
-                "click", lambda _, name=name: view.open(name)
+            with (
+                ui.element("div")
+                .classes(f"entry {chosen}")
+                .on("click", lambda _, name=name: view.open(name))
             ):
                 ui.label(name).classes("ellipsis")
                 if problem:
@@ -55,8 +57,10 @@ def _clips(view: View) -> None:
     with ui.column().classes("list gap-0 w-full"):
         for key, clip in clips.items():
             chosen = "chosen" if key == view.session.key else ""
-            with ui.element("div").classes(f"entry {chosen}").on(
-                "click", lambda _, key=key: view.do(view.session.choose, key)
+            with (
+                ui.element("div")
+                .classes(f"entry {chosen}")
+                .on("click", lambda _, key=key: view.do(view.session.choose, key))
             ):
                 ui.label(clip.name).classes("ellipsis")
                 ui.label(_state(view, clip)).classes("small")

@@ -16,7 +16,8 @@ body { overflow: hidden; font-size: 14px; background: #fff; color: #1c1c1e; }
 .status { font-variant-numeric: tabular-nums; color: #48484a; }
 .timeline { width: 100%; height: 90px; cursor: pointer; border-radius: 4px; overflow: hidden; }
 .brand { font-size: 17px; font-weight: 600; }
-.title { font-size: 11px; font-weight: 600; color: #6e6e73; margin-top: 12px; letter-spacing: 0.4px; }
+.title { font-size: 11px; font-weight: 600; color: #6e6e73; margin-top: 12px;
+  letter-spacing: 0.4px; }
 .small { font-size: 12px; color: #5a5a5f; line-height: 1.35; }
 .strong { font-weight: 600; }
 .ellipsis { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; max-width: 100%; }

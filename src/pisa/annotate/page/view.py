@@ -34,8 +34,7 @@ class View:
         self.problems: dict[str, str] = {}  # recordings that cannot be read
         self.session = Session(workspace)
         self.typing = False  # while a text field has the focus
-        self._job: Job | None = None
-        self._after: Callable[[], Any] | None = None
+        self._jobs: list[tuple[Job, Callable[[], Any]]] = []
 
     def build(self) -> None:
         """Lay out the page; 1280x720 shows all of it."""
@@ -77,16 +76,16 @@ class View:
         self, title: str, work: Callable[..., Any], after: Callable[[], Any] = lambda: None
     ) -> None:
         """Run long work beside the page, then ``after`` where it went well."""
-        self._job, self._after = self.worker.start(title, work), after
+        self._jobs.append((self.worker.start(title, work), after))
         sidebar.draw(self)
 
     def stop_job(self) -> None:
-        if self._job is not None:
-            self._job.stop()
+        if self.running is not None:
+            self.running.stop()
 
     @property
     def running(self) -> Job | None:
-        return self._job
+        return next((job for job, _ in self._jobs if not job.done), None)
 
     def open(self, name: str) -> None:
         """Show a recording, after it has been read once."""
@@ -277,15 +276,12 @@ class View:
 
     def _poll(self) -> None:
         """Progress of the job, and what other tabs have changed."""
-        job, self_after = self._job, self._after
-        if job is not None and job.done:
-            self._job = self._after = None
+        for job, after in [entry for entry in self._jobs if entry[0].done]:
+            self._jobs.remove((job, after))
             if job.error:
                 self.say(job.error, "negative")
-            elif self_after is not None:
-                self.do(self_after)
-            self.refresh()
-        elif job is not None:
+            self.do(after if not job.error else lambda: None)
+        if self._jobs:
             sidebar.draw_progress(self)
         if not self.typing:
             with contextlib.suppress(PisaError):
