@@ -27,6 +27,11 @@ pytestmark = [
     pytest.mark.timeout(900),
 ]
 PATIENCE_MS = 90_000  # for jobs on a busy machine
+SQUARE_SHOWN = """() => {
+  const image = document.querySelector(".stage img"), box = image.getBoundingClientRect();
+  const square = Math.abs(box.width - box.height) < 1 && image.naturalWidth == image.naturalHeight;
+  return image.src.includes("/clip/") && image.complete && square;
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +72,7 @@ def open_page(browser: Any, address: str) -> Any:
     page.on("request", lambda request: page.hosts.add(request.url.split("/")[2]))
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.goto(address)
-    page.get_by_text(f"frame {drawn.RELEASES[0]}", exact=False).first.wait_for()
+    status(page, f"of {drawn.NUM_FRAMES}")  # it has been read
     return page
 
 
@@ -108,7 +113,7 @@ def drop(page: Any, folder: Path, which: int) -> str:
     drag_corner(page, folder, name)
     page.keyboard.press("3")
     page.locator(".panel", has_text="First frame").wait_for()
-    page.wait_for_function("document.querySelector('.stage img').src.includes('/clip/')")
+    page.wait_for_function(SQUARE_SHOWN)
     page.mouse.click(*at_clip(page, folder, name, drawn.X[which], drawn.height_px(0)))
     page.locator(".panel", has_text="object 1: 1 on").wait_for()
     page.locator(".panel input").first.fill("a red disk")
@@ -202,7 +207,7 @@ def test_two_tabs_see_each_other_and_undo(server, browser) -> None:
     second.get_by_text("changed in another tab").first.wait_for()
     second.locator(".side .entry", has_text=name).click()
     second.keyboard.press("3")
-    second.wait_for_function("document.querySelector('.stage img').src.includes('/clip/')")
+    second.wait_for_function(SQUARE_SHOWN)
     second.locator(".panel input").first.fill("a cup")
     first.keyboard.press("2")
     first.keyboard.press("ArrowRight")  # moves the crop while the other tab is typing

@@ -15,6 +15,7 @@ body { overflow: hidden; font-size: 14px; background: #fff; color: #1c1c1e; }
 .stage img { user-select: none; cursor: crosshair; }
 .status { font-variant-numeric: tabular-nums; color: #48484a; }
 .timeline { width: 100%; height: 90px; cursor: pointer; border-radius: 4px; overflow: hidden; }
+.timeline > .nicegui-interactive-image-layer { aspect-ratio: auto !important; height: 100%; }
 .brand { font-size: 17px; font-weight: 600; }
 .title { font-size: 11px; font-weight: 600; color: #6e6e73; margin-top: 12px;
   letter-spacing: 0.4px; }
