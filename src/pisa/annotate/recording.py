@@ -21,6 +21,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
 from pisa.data.clip_files import read_arrays
+from pisa.data.clip_io import write_npz
 from pisa.data.errors import reason
 from pisa.data.video_decoder import Decoder
 from pisa.types import PisaError
@@ -104,7 +105,7 @@ def import_recording(path: Path, folder: Path, progress: Progress = lambda _: No
             part = Path(name)
             with (part / "frames.bin").open("wb") as pack:
                 arrays = _read_all(path, pack.write, progress)
-            np.savez(part / "index.npz", **arrays)
+            write_npz(part / "index.npz", arrays)
             for file in ("frames.bin", "index.npz"):
                 os.replace(part / file, folder / file)
     except OSError as error:

@@ -51,6 +51,7 @@ def serve(workspace: Workspace, port: int, show: bool, note: str) -> None:
         show=show,
         reload=False,
         show_welcome_message=False,
+        reconnect_timeout=120.0,  # a busy machine, or a laptop's lid: the tab keeps its place
         title="annotate",
         favicon="🎾",
     )
