@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pisa.annotate.check_pictures import picture
-from pisa.annotate.checks import Evidence, fit_fall, late_frames, run_checks
+from pisa.annotate.checks import Evidence, late_frames, run_checks
 from pisa.annotate.motion import motion_signal
 from tests.annotate import drawn
 
@@ -46,7 +46,7 @@ def value(shown: Evidence, name: str) -> float:
 
 def test_a_good_clip_passes_with_the_numbers_it_was_drawn_with(good: Evidence) -> None:
     assert failed(good) == []
-    assert abs(value(good, "at rest in frame 0")) < 8.4  # one frame
+    assert 8 < value(good, "at rest in frame 0") < 60
     height_m = 9.81 * 120 / (drawn.GRAVITY_PX / 2 * 120**2)  # of a picture 120 px high
     assert value(good, "acceleration") == pytest.approx(height_m, rel=0.05)
 
@@ -72,8 +72,8 @@ def test_a_start_in_the_fall_fails_and_says_where_the_release_is(footage) -> Non
 
 def test_a_start_long_before_the_release_is_told(footage) -> None:
     early = evidence(footage, START - 12, START + 80)
-    assert early.start > 0 and fit_fall(early.track).late_ms < -50
-    assert failed(early)[0] == "at rest in frame 0"
+    assert failed(early) == ["at rest in frame 0"]
+    assert late_frames(early) == pytest.approx(12, abs=3)
 
 
 def test_lost_frames_fail(good: Evidence) -> None:
@@ -94,7 +94,9 @@ def test_an_object_that_leaves_the_crop_fails(good: Evidence) -> None:
 
 def test_an_object_that_does_not_fall_is_no_pass(good: Evidence) -> None:
     still = replace(good, masks=good.masks[:1].repeat(80, axis=0))
-    assert {"at rest in frame 0", "acceleration"} <= set(failed(still))
+    assert failed(still) == ["acceleration"]
+    nothing = replace(still, signal=np.zeros_like(still.signal))
+    assert {"at rest in frame 0", "acceleration"} <= set(failed(nothing))
 
 
 def test_an_even_push_is_no_free_fall(good: Evidence) -> None:

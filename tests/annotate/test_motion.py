@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pisa.annotate.crop import suggest
-from pisa.annotate.motion import find_releases, motion_before, motion_signal, moving_area
+from pisa.annotate.motion import find_releases, motion_signal, moving_area, onset_near
 from tests.annotate import drawn
 
 
@@ -32,12 +32,13 @@ def test_what_moves_from_the_start_is_no_release(grid) -> None:
     assert find_releases(grid[55:115]) == []
 
 
-def test_motion_before_the_start_is_seen(grid) -> None:
+def test_the_onset_is_that_of_the_motion_on_show_or_the_next(grid) -> None:
     signal = motion_signal(grid)
-    moving, still = motion_before(signal, drawn.RELEASES[0] + 40)
-    assert moving > 3 * still
-    quiet, still = motion_before(signal, drawn.RELEASES[0])
-    assert quiet < 1.5 * still
+    seen = onset_near(signal, drawn.RELEASES[0])
+    assert seen is not None and 2 <= seen - drawn.RELEASES[0] <= 7
+    assert onset_near(signal, drawn.RELEASES[0] + 40) == seen  # in the fall
+    assert onset_near(signal, drawn.RELEASES[0] - 30) == seen  # before it
+    assert onset_near(signal, drawn.NUM_FRAMES - 10) is None
 
 
 def test_the_suggested_crop_holds_the_whole_fall(grid, footage) -> None:

@@ -202,7 +202,7 @@ def test_two_tabs_see_each_other_and_undo(server, browser) -> None:
     first, second = (open_page(browser, server[0]) for _ in range(2))
     first.locator(".timeline").click(position={"x": 300, "y": 30})
     first.keyboard.press("m")
-    first.locator(".side .entry.chosen", has_text="drops_0").nth(1).wait_for()
+    first.locator(".side .entry.chosen", has_text="drops_0").first.wait_for()
     name = first.locator(".side .entry.chosen .ellipsis").last.inner_text()
     second.get_by_text("changed in another tab").first.wait_for()
     second.locator(".side .entry", has_text=name).click()

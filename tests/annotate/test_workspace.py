@@ -106,7 +106,7 @@ def test_a_clip_with_no_still_start_is_told_and_moved(session: Session) -> None:
     session.click(drawn.X[0], y, True)
     session.workspace.track(session.need_clip())
     rest = session.workspace.checks(session.need_clip())[1]
-    assert not rest.passed and "moves before the start" in rest.says
+    assert not rest.passed and "it moves already" in rest.says
     session.fix_start()
     assert session.need_clip().start == pytest.approx(drawn.RELEASES[0], abs=5)
 

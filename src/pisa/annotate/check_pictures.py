@@ -18,7 +18,7 @@ from pisa.annotate.checks import (
     fit_fall,
 )
 from pisa.annotate.crop import leaves
-from pisa.annotate.motion import motion_before
+from pisa.annotate.motion import still_level
 from pisa.annotate.recording import FPS_HZ
 
 COLOURS = ("#00c2ff", "#ff2e93", "#b4e600", "#ffb000", "#8a5cff", "#00d9a3")
@@ -68,7 +68,7 @@ def _rest(axes, evidence: Evidence) -> None:
     first = max(0, evidence.start - _BEFORE)
     stop = min(len(evidence.signal), evidence.start + _BEFORE)
     axes.plot(np.arange(first, stop) - evidence.start, evidence.signal[first:stop], color="black")
-    axes.axhline(motion_before(evidence.signal, evidence.start)[1], color="grey", lw=0.7, ls=":")
+    axes.axhline(still_level(evidence.signal), color="grey", lw=0.7, ls=":")
     axes.axvline(0, color=RED)
     _label(axes, "frame (0: start of the clip)", "motion, grey levels")
 

@@ -13,14 +13,14 @@ from scipy.ndimage import binary_dilation
 
 from pisa.analysis.readout import read_out
 from pisa.annotate.crop import leaves
-from pisa.annotate.motion import MAX_CLIP_S, motion_before
+from pisa.annotate.motion import MAX_CLIP_S, SEEN_AFTER, onset_near
 from pisa.annotate.recording import FPS_HZ
 from pisa.metrics.time_error import impact_frame
 from pisa.ops.masks import centroids
 from pisa.types import GRAVITY_M_S2
 
 CAMERA_PX = 1.0  # of a picture 256 px wide
-LATE_MS = 50.0  # six frames: 12 mm of fall
+REST_MS = (0.0, 100.0)  # motion shows some 40 ms after the release
 GAP_MS = 12.5  # one and a half periods of 120 Hz
 GRAVITY_OFF = 0.25  # with a measured drop height
 HEIGHT_M = (0.15, 8.0)  # of the world in the picture, without one
@@ -73,11 +73,6 @@ class Fall:
     gravity_px: float
     misfit: float  # root mean square residual / distance fallen
 
-    @property
-    def late_ms(self) -> float:
-        """How long before (positive) or after frame 0 the parabola has its vertex."""
-        return self.speed_px / self.gravity_px * 1000 / FPS_HZ
-
     def curve(self, t: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         return self.y0_px + self.speed_px * t + self.gravity_px * t**2 / 2
 
@@ -103,20 +98,18 @@ def camera_still(evidence: Evidence) -> Check:
 
 
 def at_rest(evidence: Evidence) -> Check:
-    """Nothing moves before the clip, and the fall's parabola begins in frame 0."""
-    before, still = motion_before(evidence.signal, evidence.start)
-    late_ms = fit_fall(evidence.track).late_ms
-    limit = f"within {LATE_MS:g} ms of the release"
-    if before > 1.5 * still:
-        says = f"it moves before the start (by {before:.0f} grey levels, still is {still:.0f})"
-        return Check("at rest in frame 0", late_ms, "ms", limit, False, says)
-    if np.isnan(late_ms):
-        return Check("at rest in frame 0", late_ms, "ms", limit, False, "no fall is seen")
-    passed = abs(late_ms) <= LATE_MS
-    says = "the fall begins with the clip"
-    if not passed:
-        side = "before" if late_ms > 0 else "after"
-        says = f"the fall begins {abs(late_ms):.0f} ms {side} the clip; move the start"
+    """When motion begins, against the start; before it (negative), the clip starts in the fall."""
+    onset = onset_near(evidence.signal, evidence.start)
+    late_ms = float("nan") if onset is None else (onset - evidence.start) * 1000 / FPS_HZ
+    passed = REST_MS[0] <= late_ms <= REST_MS[1]
+    says = "it hangs still, and falls at once"
+    if onset is None:
+        says = "nothing moves after the start"
+    elif late_ms < REST_MS[0]:
+        says = f"it moves already, for {-late_ms:.0f} ms; move the start"
+    elif not passed:
+        says = "it falls only later; move the start"
+    limit = f"{REST_MS[0]:g} to {REST_MS[1]:g} until motion is seen"
     return Check("at rest in frame 0", late_ms, "ms", limit, passed, says)
 
 
@@ -201,6 +194,6 @@ def background_shift_px(
 
 
 def late_frames(evidence: Evidence) -> int | None:
-    """By how many frames the start should move (positive: later); None where no fall is seen."""
-    late_ms = fit_fall(evidence.track).late_ms
-    return None if np.isnan(late_ms) else -round(late_ms * FPS_HZ / 1000)
+    """By how many frames the start should move (positive: later); None where nothing moves."""
+    onset = onset_near(evidence.signal, evidence.start)
+    return None if onset is None else onset - SEEN_AFTER - evidence.start

@@ -14,6 +14,7 @@ from scipy.ndimage import uniform_filter
 from pisa.annotate.recording import FPS_HZ
 
 LAG = 4  # frames between the pictures that are compared: 1/30 s, slow starts show
+SEEN_AFTER = 4  # frames from a release to the motion that is seen: some 6 mm of fall
 STILL_S = 0.3  # how long it must be still before a release
 MOVING_S = 0.06  # how long it must move after it
 REST_S = 0.25  # what follows the end of the motion in a suggested clip
@@ -61,14 +62,22 @@ def find_releases(grid: UInt8[np.ndarray, "t i j"]) -> list[Release]:
     return releases
 
 
-def motion_before(signal: Float[np.ndarray, " t"], start: int) -> tuple[float, float]:
-    """Largest motion in the ``STILL_S / 2`` before a clip starts, and the level of stillness.
+def onset_near(signal: Float[np.ndarray, " t"], start: int) -> int | None:
+    """First frame of the motion that goes on in frame ``start``, else of the next one.
 
-    NaN where the recording begins with the clip.
+    None where nothing moves any more. Pauses of up to ``LAG`` frames belong to a motion.
     """
-    first = max(LAG, start - round(STILL_S / 2 * FPS_HZ))
-    before = signal[first : start + 1]
-    return (float(before.max()) if len(before) else float("nan")), still_level(signal)
+    moving = np.flatnonzero(signal >= still_level(signal))
+    moving = moving[moving >= LAG]
+    after = moving[moving >= start]
+    if not len(after):
+        return None
+    onset = int(after[0])
+    if onset > start + LAG:
+        return onset
+    earlier = moving[moving <= onset]
+    breaks = np.flatnonzero(np.diff(earlier) > LAG)
+    return int(earlier[breaks[-1] + 1] if len(breaks) else earlier[0])
 
 
 def moving_area(grid: UInt8[np.ndarray, "t i j"]) -> Bool[np.ndarray, "i j"]:
