@@ -118,16 +118,7 @@ def _crop_warning(view: View, clip: ClipDraft, bad: list[int]) -> None:
 def _points(view: View) -> None:
     session = view.session
     clip = session.need_clip()
-    at = session.frame - clip.start
-    if at:
-        ui.label(f"Frame {at}: points set here correct the mask from this frame on.").classes(
-            "small"
-        )
-    else:
-        ui.label(
-            "First frame: click on each object, right-click (or Shift) beside it. All objects, "
-            "also those that lie."
-        ).classes("small")
+    ui.label().classes("small").bind_text_from(session, "frame", lambda _: _hint(view))
     for index, entry in enumerate(clip.objects):
         positive = sum(c.positive for c in entry.clicks)
         text = f"object {index + 1}: {positive} on, {len(entry.clicks) - positive} beside"
@@ -152,6 +143,18 @@ def _points(view: View) -> None:
         _button("propagate", "T", view.track, primary=True)
     ui.label(view.tracker_note).classes("small")
     _button("check →", "4", lambda: view.go(Mode.CHECK))
+
+
+def _hint(view: View) -> str:
+    """What a click does in the frame on show."""
+    session = view.session
+    at = session.frame - session.clip.start if session.clip else 0
+    if at:
+        return f"Frame {at}: points set here correct the mask from this frame on."
+    return (
+        "First frame: click on each object, right-click (or Shift) beside it. All objects, also "
+        "those that lie."
+    )
 
 
 def _check(view: View) -> None:
