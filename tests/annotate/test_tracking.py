@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from torch import Tensor, nn
 
 from pisa.annotate.crop import Crop
 from pisa.annotate.first_mask import masks_from_points
@@ -87,6 +89,24 @@ def test_a_correction_leaves_the_other_objects(frames: Path) -> None:
     right = Click(30, drawn.X[0], drawn.height_px(START + 30), True)
     corrected = ClipTracker(Colour(), (64, 64), "cpu").track(frames, clip((DISK, right), (BLOCK,)))
     assert np.array_equal(plain[:, 1], corrected[:, 1])
+
+
+def test_progress_of_sam_2_is_that_of_its_image_encoder(frames: Path) -> None:
+    class LikeSam2(Colour):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = nn.Module()
+            self.network.image_encoder = nn.Identity()
+
+        def segment_points(self, video: Tensor, objects: Sequence[ObjectPoints]) -> Tensor:
+            for frame in video.unbind(1):
+                self.network.image_encoder(frame)
+            return super().segment_points(video, objects)
+
+    tracker, steps = LikeSam2(), []
+    ClipTracker(tracker, (64, 64), "cpu").track(frames, clip((DISK,)), steps.append)
+    assert len(steps) == 70 and steps == sorted(steps) and steps[-1] == 1
+    assert not tracker.network.image_encoder._forward_hooks  # it is left as it was
 
 
 def test_preview_shows_one_frame(frames: Path, footage) -> None:

@@ -81,8 +81,13 @@ def _cut(view: View) -> None:
         ui.number(
             value=round(recording.native_fps_hz),
             suffix="fps",
-            on_change=lambda e: e.value and view.do(session.set_fps, e.value),
+            on_change=lambda event: _set_fps(view, event.value),
         ).props("dense debounce=1500")
+
+
+def _set_fps(view: View, fps_hz: float | None) -> None:
+    if fps_hz:
+        view.do(view.session.set_fps, fps_hz)
 
 
 def _crop(view: View) -> None:
@@ -186,13 +191,15 @@ async def fill_checks(view: View) -> None:
         return checks, [picture(check, evidence) for check in checks]
 
     try:
-        checks, pictures = await run.io_bound(measure)
+        measured = await run.io_bound(measure)
     except PisaError as error:
-        checks, pictures = [], []
-        with box:
-            ui.label(str(error)).classes("problem")
-    if box.is_deleted or not checks:
+        if not box.is_deleted:
+            with box:
+                ui.label(str(error)).classes("problem")
         return
+    if box.is_deleted or measured is None:  # another panel is open, or the server ends
+        return
+    checks, pictures = measured
     box.clear()
     with box:
         if not checks[1].passed:
