@@ -1,4 +1,4 @@
-"""Make masks of real clips from points: `python annotate.py path=DIR`."""
+"""Own real clips, cut, cropped, pointed and tracked in a page: `python annotate.py path=DIR`."""
 
 from pathlib import Path
 

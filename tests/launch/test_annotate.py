@@ -97,8 +97,35 @@ def test_the_embedded_tracker_takes_no_points(clips: Path) -> None:
         annotate_main(compose(f"path={clips}", "perception=embedded", name="annotate"))
 
 
+def test_a_folder_of_recordings_opens_the_page(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "drop.MOV").touch()
+    served = []
+    monkeypatch.setattr("pisa.annotate.page.server.serve", lambda *given: served.append(given))
+    annotate_main(compose(f"path={tmp_path}", "perception=embedded", "port=0", name="annotate"))
+    annotate_main(compose(f"path={tmp_path}", "perception=pretrained", "port=0", name="annotate"))
+    (space, port, show, note), (_, _, _, of_sam2) = served
+    assert (space.root, port, show) == (tmp_path, 0, True)
+    assert "takes no points" in note and of_sam2 == ""
+    assert space.recordings() == ["drop.MOV"] and space.tracker().size == (64, 64)
+
+
+def test_the_page_or_the_masks_can_be_asked_for(clips: Path, monkeypatch) -> None:
+    served = []
+    monkeypatch.setattr("pisa.annotate.page.server.serve", lambda *given: served.append(given))
+    annotate_main(compose(f"path={clips}", "serve=true", name="annotate"))
+    assert len(served) == 1 and not (clips / CLIPS[0] / "mask.npz").exists()
+    (clips / "drop.mp4").touch()
+    with pytest.raises(PisaError, match="takes no points"):  # made masks, not the page
+        annotate_main(
+            compose(f"path={clips}", "serve=false", "perception=embedded", name="annotate")
+        )
+    assert len(served) == 1
+
+
 def test_where_there_is_nothing(tmp_path: Path) -> None:
     with pytest.raises(PisaError, match="path=DIR is needed"):
         annotate_main(compose(name="annotate"))
     with pytest.raises(PisaError, match="holds no clip"):
         annotate_main(compose(f"path={tmp_path}", name="annotate"))
+    with pytest.raises(PisaError, match="is no folder"):
+        annotate_main(compose(f"path={tmp_path / 'none'}", "serve=true", name="annotate"))

@@ -153,6 +153,19 @@ def test_real_clips_at_120_hz(bench: Bench, tmp_path: Path, capsys) -> None:
     assert "knows simulated clips only" in capsys.readouterr().out
 
 
+def test_a_folder_of_own_clips_is_a_benchmark(bench: Bench, tmp_path: Path) -> None:
+    own = tmp_path / "mine"  # as annotate.py leaves it: recordings and hidden work beside the clips
+    shutil.copytree(bench.root / "real", own)
+    (own / "IMG_1.mp4").touch()
+    (own / ".annotate").mkdir()
+    videos = write_videos(tmp_path / "v")
+    overrides = (f"benchmark={own}", "source.size=[64,64]")
+    metrics = score(bench, videos, tmp_path / "out", *overrides)
+    assert metrics["summary"]["videos"]["real"]["l2"]["n"] == len(CLIPS)
+    with pytest.raises(PisaError, match="holds no clips"):
+        score(bench, videos, tmp_path / "none", f"benchmark={own / '.annotate'}")
+
+
 def test_benchmark_is_converted_to_another_size(bench: Bench, tmp_path: Path) -> None:
     metrics = score(
         bench, write_videos(tmp_path / "v"), tmp_path / "out", "source.size=[128,128]",
@@ -201,7 +214,7 @@ def test_a_broken_benchmark_clip_fails_its_samples_only(tmp_path: Path, bench: B
     [
         ("source.path=null", r"source\.path=DIR is needed"),
         ("source.path=nowhere", "cannot read the videos"),
-        ("benchmark=null", "benchmark must be one of real, sim_seen, sim_unseen"),
+        ("benchmark=null", "benchmark must be one of real, sim_seen, sim_unseen or a folder"),
         ("benchmark=sim", "not 'sim'"),
         ("protocol=lenient", "no protocol 'lenient'"),
         ("source.fit=squeeze", "valid: refuse, stretch, crop"),

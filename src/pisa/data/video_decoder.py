@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -32,11 +32,21 @@ class Decoder:
     """Context manager and iterable of ``(time in s, uint8 frame [H, W, 3])``.
 
     Raises ``PisaError`` naming the file for what is missing, empty, broken, truncated or too large:
-    more pixels per frame than ``max_pixels``, more frames than ``max_frames``.
+    more pixels per frame than ``max_pixels``, more frames than ``max_frames``. ``convert`` replaces
+    the conversion of PyAV's frames to pixels (for smaller pictures); ``threads`` decodes on several
+    cores.
     """
 
-    def __init__(self, path: Path, max_pixels: int, max_frames: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        max_pixels: int,
+        max_frames: int,
+        convert: Callable[[av.VideoFrame], Any] | None = None,
+        threads: bool = False,
+    ) -> None:
         self.path, self.max_pixels, self.max_frames = path, max_pixels, max_frames
+        self.convert, self.threads = convert, threads
         self.tick_s = Fraction(1, 1000)
         self._container: InputContainer | None = None
 
@@ -86,6 +96,8 @@ class Decoder:
         if context.width and context.height:  # GIF says so only later
             check_pixels(context.width, context.height, self.max_pixels, self.path)
         context.options = {"max_pixels": str(self.max_pixels)}
+        if self.threads:
+            stream.thread_type = "AUTO"
         if stream.frames > self.max_frames:
             raise PisaError(
                 f"{self.path}: declares {stream.frames} frames, more than the limit of "
@@ -112,6 +124,8 @@ class Decoder:
         if frame.is_corrupt:
             raise PisaError(f"{self.path}: cannot read video: a frame is damaged")
         check_pixels(frame.width, frame.height, self.max_pixels, self.path)
+        if self.convert is not None:
+            return self.convert(frame)
         if any(component.is_alpha for component in frame.format.components):
             rgba = frame.to_ndarray(format="rgba").astype(np.uint16)
             return ((rgba[..., :3] * rgba[..., 3:] + 127) // 255).astype(np.uint8)

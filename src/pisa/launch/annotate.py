@@ -1,40 +1,79 @@
-"""``annotate.py``: masks of one's own clips from points, through the configured tracker."""
+"""``annotate.py``: the page for one's own recordings, or masks of clips from their points."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
-import tempfile
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from hydra.utils import instantiate
-from jaxtyping import Bool
+from hydra.utils import get_method, instantiate
 from omegaconf import DictConfig
 from rich.progress import track
 from torch import nn
 
-from pisa.data.clip_files import frame_paths, read_frames, resize_masks
+from pisa.annotate.mask_file import write_mask_file
+from pisa.annotate.tracking import ClipTracker, seen_size
+from pisa.annotate.workspace import Workspace
+from pisa.data.clip_files import frame_paths, read_frames
 from pisa.data.clip_info import read_info
 from pisa.data.points import parse_points, scale_points
+from pisa.data.video_files import VIDEO_SUFFIXES
 from pisa.launch.devices import pick_device
 from pisa.launch.outcome import IncompleteError
 from pisa.ops.video import from_frames
 from pisa.perception.base import PointTracker
 from pisa.types import PisaError
 
+WITHOUT_POINTS = (
+    "This tracker takes no points: a first mask is grown from yours, over like colours up to the "
+    "steepest edge, in 64x64 pixels, and followed from there. It was trained on simulated clips; "
+    "SAM 2 (perception=pretrained) is what the paper uses."
+)
+
 
 def annotate_main(cfg: DictConfig) -> None:
+    """Open the page for the recordings in ``cfg.path``, or make the masks of its clips."""
+    if cfg.path is None:
+        raise PisaError("path=DIR is needed: a folder of recordings, or of clips with points")
+    folder = Path(cfg.path)
+    serve = holds_recordings(folder) if cfg.serve is None else bool(cfg.serve)
+    if serve:
+        serve_page(cfg, folder)
+    else:
+        make_masks(cfg)
+
+
+def holds_recordings(folder: Path) -> bool:
+    """Whether a folder has video files in it; of clips it has none."""
+    if not folder.is_dir():
+        return False
+    return any(p.suffix.lower() in VIDEO_SUFFIXES for p in folder.glob("[!.]*"))
+
+
+def serve_page(cfg: DictConfig, folder: Path) -> None:
+    """The local page; returns when it is interrupted."""
+    from pisa.annotate.page.server import serve  # making masks needs no web server
+
+    method = get_method(cfg.perception.tracker["_target_"])
+    takes_points = hasattr(getattr(method, "__self__", method), "segment_points")
+    device = pick_device(cfg.device)
+
+    def make_tracker() -> ClipTracker:
+        tracker = instantiate(cfg.perception.tracker)
+        if isinstance(tracker, nn.Module):
+            tracker.to(device)
+        return ClipTracker(tracker, seen_size(tracker, cfg.size), device)
+
+    workspace = Workspace(folder, make_tracker, cfg.clip_size)
+    serve(workspace, int(cfg.port), bool(cfg.show), "" if takes_points else WITHOUT_POINTS)
+
+
+def make_masks(cfg: DictConfig) -> None:
     """Write ``mask.npz`` beside the frames of every clip of ``cfg.path`` that has none.
 
     A clip that fails is named and the others go on; the exit code is then 3.
     """
-    if cfg.path is None:
-        raise PisaError("path=DIR is needed: a clip folder, or a folder of clip folders")
     clips = clip_folders(Path(cfg.path))
     tracker = instantiate(cfg.perception.tracker)
     if not isinstance(tracker, PointTracker):
@@ -94,27 +133,3 @@ def annotate_clip(
     if empty:
         raise PisaError(f"{clip}: the tracker finds nothing at the points of object {empty[0]}")
     write_mask_file(clip / "mask.npz", masks.swapaxes(0, 1), native)
-
-
-def write_mask_file(path: Path, masks: Bool[np.ndarray, "t n h w"], size: tuple[int, int]) -> None:
-    """``mask.npz`` with array ``mask`` at ``size``, enlarged frame by frame to spare memory."""
-    shape = (*masks.shape[:2], *size)
-    header = {"descr": "|b1", "fortran_order": False, "shape": shape}
-    try:
-        handle, part = tempfile.mkstemp(dir=path.parent, prefix=".mask.", suffix=".part")
-        try:
-            with (
-                os.fdopen(handle, "wb") as stream,
-                zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
-                archive.open("mask.npy", "w", force_zip64=True) as member,
-            ):
-                np.lib.format.write_array_header_1_0(member, header)
-                for frame in masks:
-                    member.write(resize_masks(frame[None], *size).tobytes())
-            os.chmod(part, 0o644)
-            os.replace(part, path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(part)
-    except OSError as error:
-        raise PisaError(f"cannot write {path}: {error.strerror}") from error

@@ -14,6 +14,7 @@ from lightning.pytorch import seed_everything
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from pisa.launch.benchmark import with_own_clips
 from pisa.launch.datasets import DataSets
 from pisa.launch.evaluation import Evaluation
 from pisa.launch.generation import generate_and_score
@@ -63,7 +64,7 @@ def train_main(cfg: DictConfig) -> None:
 
 def evaluate_main(cfg: DictConfig) -> None:
     """Score what the configuration group ``source`` names: a model, videos, or mask pairs."""
-    cfg = _without_training(cfg)
+    cfg = with_own_clips(_without_training(cfg))
     _prepare_torch(cfg)
     folder = Path(cfg.output_dir)
     _claim(folder, cfg)

@@ -1,0 +1,114 @@
+"""Release moments: where something starts to move after stillness (paper section 3, Appendix H).
+
+All is measured on the small grey pictures of a recording, in grey levels (0 to 255).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from scipy.ndimage import uniform_filter
+
+from pisa.annotate.recording import FPS_HZ
+
+LAG = 4  # frames between the pictures that are compared: 1/30 s, slow starts show
+SEEN_AFTER = 4  # frames from a release to the motion that is seen: some 6 mm of fall
+STILL_S = 0.3  # how long it must be still before a release
+MOVING_S = 0.06  # how long it must move after it
+REST_S = 0.25  # what follows the end of the motion in a suggested clip
+MIN_LEVEL = 5.0  # grey levels; less is noise
+MOVED_LEVEL = 12.5  # of places on the way: shadows and noise stay below
+MAX_CLIP_S = 12.0  # Appendix H
+
+
+@dataclass(frozen=True)
+class Release:
+    """A suggested clip: the last still frame, and the frame after the motion has ended."""
+
+    start: int
+    stop: int
+
+
+def motion_signal(grid: UInt8[np.ndarray, "t i j"]) -> Float[np.ndarray, " t"]:
+    """Largest change of a 3x3 mean against ``LAG`` frames before; 0 in the first ones."""
+    signal = np.zeros(len(grid))
+    for k in range(LAG, len(grid)):
+        signal[k] = _largest_change(grid[k], grid[k - LAG].astype(np.float32))
+    return signal
+
+
+def still_level(signal: Float[np.ndarray, " t"]) -> float:
+    """Below it nothing moves: three times the quietest fifth, at least ``MIN_LEVEL``."""
+    return max(MIN_LEVEL, 3 * float(np.quantile(signal[LAG:], 0.2))) if len(signal) > LAG else 0.0
+
+
+def find_releases(grid: UInt8[np.ndarray, "t i j"]) -> list[Release]:
+    """Starts of motion that follow ``STILL_S`` of stillness, in order."""
+    signal = motion_signal(grid)
+    moving = signal >= still_level(signal)
+    moving[:LAG] = False
+    still, held = round(STILL_S * FPS_HZ), round(MOVING_S * FPS_HZ)
+    releases: list[Release] = []
+    k = still
+    while k < len(moving) - held:
+        if moving[k] and not moving[k - still : k].any() and moving[k : k + held].mean() > 0.6:
+            stop = _rest_after(moving, k)
+            releases.append(Release(_last_still(grid, k, signal), stop))
+            k = max(stop, k + held)
+        else:
+            k += 1
+    return releases
+
+
+def onset_near(signal: Float[np.ndarray, " t"], start: int) -> int | None:
+    """First frame of the motion that goes on in frame ``start``, else of the next one.
+
+    None where nothing moves any more. Pauses of up to ``LAG`` frames belong to a motion.
+    """
+    moving = np.flatnonzero(signal >= still_level(signal))
+    moving = moving[moving >= LAG]
+    after = moving[moving >= start]
+    if not len(after):
+        return None
+    onset = int(after[0])
+    if onset > start + LAG:
+        return onset
+    earlier = moving[moving <= onset]
+    breaks = np.flatnonzero(np.diff(earlier) > LAG)
+    return int(earlier[breaks[-1] + 1] if len(breaks) else earlier[0])
+
+
+def moving_area(grid: UInt8[np.ndarray, "t i j"]) -> Bool[np.ndarray, "i j"]:
+    """Where anything differs from the first picture at any time: the way of what falls."""
+    first = grid[0].astype(np.float32)
+    area = np.zeros(grid.shape[1:], dtype=bool)
+    for picture in grid[1:]:
+        area |= np.abs(uniform_filter(picture.astype(np.float32) - first, 3)) >= MOVED_LEVEL
+    return area
+
+
+def _rest_after(moving: Bool[np.ndarray, " t"], onset: int) -> int:
+    """A little after the motion has ended, at most ``MAX_CLIP_S`` after its onset."""
+    rest = round(REST_S * FPS_HZ)
+    limit = min(len(moving), onset + int(MAX_CLIP_S * FPS_HZ))
+    for k in range(onset, limit - rest):
+        if not moving[k : k + rest].any():
+            return k + rest
+    return limit
+
+
+def _last_still(grid: UInt8[np.ndarray, "t i j"], onset: int, signal: np.ndarray) -> int:
+    """The last frame before ``onset`` that looks like the still ones before it."""
+    still = grid[max(0, onset - LAG - 16) : max(1, onset - LAG - 4)].astype(np.float32)
+    rest = still.mean(axis=0)
+    noise = max(_largest_change(picture, rest) for picture in still)
+    frame = onset
+    while frame > max(0, onset - 3 * LAG) and _largest_change(grid[frame], rest) > noise + 1.5:
+        frame -= 1
+    return frame
+
+
+def _largest_change(picture: np.ndarray, other: Float[np.ndarray, "i j"]) -> float:
+    return float(np.abs(uniform_filter(picture.astype(np.float32) - other, 3)).max())

@@ -1,0 +1,232 @@
+"""The picture in the middle, its overlay and mouse, and the time line under it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import numpy as np
+from jaxtyping import Bool
+from nicegui import events, ui
+from PIL import Image
+from scipy.ndimage import binary_erosion
+
+from pisa.annotate.check_pictures import colour_of
+from pisa.annotate.clip_frames import clip_side_px
+from pisa.annotate.page.overlays import (
+    HANDLES,
+    TIMELINE,
+    corner,
+    crop_svg,
+    cursor_svg,
+    playhead_svg,
+    points_svg,
+    timeline_svg,
+)
+from pisa.annotate.recording import FPS_HZ, PREVIEW_PX, fitting
+from pisa.annotate.session import Mode
+from pisa.annotate.tracking import to_clip_px
+
+if TYPE_CHECKING:
+    from pisa.annotate.page.view import View
+
+BELOW_PX = 170  # height of what is under the picture, its margins included
+GRAB = 0.03  # of the picture's width: how near a handle is taken
+BLANK = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
+
+
+class Picture:
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self.cursor: tuple[float, float] | None = None  # in pixels of the recording
+        self.preview: Bool[np.ndarray, "n i j"] | None = None
+        self._drag: tuple[str, float, float] | None = None  # handle, where it was taken
+        self._previewed: object = None
+        with ui.element("div").classes("stage"):
+            self.image = ui.interactive_image(
+                BLANK,
+                on_mouse=self._mouse,
+                events=["mousedown", "mousemove", "mouseup", "contextmenu"],
+                sanitize=False,
+            )
+            self.image.on("contextmenu.prevent", lambda: None)
+        self.status = ui.label().classes("status")
+        self.line = ui.interactive_image(
+            size=TIMELINE, on_mouse=self._seek, events=["mousedown", "mousemove"], sanitize=False
+        ).classes("timeline")
+        self.head = self.line.add_layer()  # of its own: it moves with every frame
+
+    def draw(self) -> None:
+        session = self.view.session
+        if session.recording is None:
+            self.image.set_source(BLANK)
+            self.image.set_content("")
+            self.line.set_content("")
+            self.head.set_content("")
+            self.status.set_text("")
+            return
+        if self._shows_clip:
+            self._draw_clip()
+        else:
+            self._draw_recording()
+        name = session.recording.path.name
+        self.line.set_content(
+            timeline_svg(
+                self.view.workspace.signal(name),
+                self.view.workspace.releases(name),
+                session.clips,
+                session.key,
+            )
+        )
+        self.head.set_content(playhead_svg(session.frame, session.recording.num_frames))
+        self.status.set_text(self._status())
+
+    @property
+    def _shows_clip(self) -> bool:
+        session = self.view.session
+        return (
+            session.mode in (Mode.POINTS, Mode.CHECK)
+            and session.clip is not None
+            and self.view.workspace.has_frames(session.clip)
+        )
+
+    @property
+    def _scale(self) -> float:
+        """Pixels of the picture on show per pixel of the recording."""
+        session = self.view.session
+        if self._shows_clip and session.clip is not None:
+            return self._side / session.clip.crop.side
+        size = session.need_recording().size
+        return fitting(size, PREVIEW_PX)[1] / size[1]
+
+    @property
+    def _side(self) -> int:
+        return clip_side_px(self.view.session.need_clip().crop, self.view.workspace.size_px)
+
+    def _draw_recording(self) -> None:
+        session = self.view.session
+        recording = session.need_recording()
+        source = f"/frame/{quote(recording.path.name)}/{session.frame}.jpg?{recording.slowdown}"
+        self._fit(recording.size[1] / recording.size[0])
+        self.image.set_source(source)
+        crop = session.crop
+        content = ""
+        if crop is not None:
+            content = crop_svg(crop, self._scale, recording.size, session.mode is Mode.CROP)
+        self.image.set_content(content)
+
+    def _draw_clip(self) -> None:
+        session, workspace = self.view.session, self.view.workspace
+        clip = session.need_clip()
+        at = session.frame - clip.start
+        self._fit(1.0)
+        self.image.set_source(f"/clip/{workspace.frames(clip).name}/{at}.jpg")
+        here = (clip, at)
+        if self.preview is not None and self._previewed not in (None, here):
+            self.preview, self._previewed = None, None
+        elif self.preview is not None:
+            self._previewed = here
+        masks = self.preview
+        if masks is None:
+            tracked = workspace.masks(clip)
+            masks = tracked[at] if tracked is not None and at < len(tracked) else None
+        content = "" if masks is None else _masks_svg(masks, self._side)
+        if session.mode is Mode.POINTS:
+            content += points_svg(clip, at, session.object, self._side)
+        if self.cursor is not None:
+            content += cursor_svg(*to_clip_px(*self.cursor, clip.crop, self._side), self._side)
+        self.image.set_content(content)
+
+    def _fit(self, aspect: float) -> None:
+        """As large as the window allows; ``aspect`` is width / height."""
+        self.image.style(f"width: min(100%, calc((100vh - {BELOW_PX}px) * {aspect:.4f}))")
+
+    def _status(self) -> str:
+        session = self.view.session
+        recording = session.need_recording()
+        text = f"frame {session.frame} of {recording.num_frames} · {session.frame / FPS_HZ:.3f} s"
+        if session.clip is not None:
+            text += f" · {session.clip.name}: frame {session.frame - session.clip.start}"
+            text += f" of {session.clip.num_frames} ({session.clip.num_frames / FPS_HZ:.2f} s)"
+        return text
+
+    def toggle_cursor(self) -> None:
+        clip = self.view.session.clip
+        if self.cursor is not None or clip is None:
+            self.cursor = None
+        else:
+            middle = clip.crop.side / 2
+            self.cursor = (clip.crop.left + middle, clip.crop.top + middle)
+        self.draw()
+
+    def move_cursor(self, dx: int, dy: int) -> None:
+        assert self.cursor is not None
+        crop = self.view.session.need_clip().crop
+        step = max(1.0, crop.side / 200)
+        x, y = self.cursor[0] + dx * step, self.cursor[1] + dy * step
+        last = crop.side - 1
+        self.cursor = (
+            min(max(x, crop.left), crop.left + last),
+            min(max(y, crop.top), crop.top + last),
+        )
+        self.draw()
+
+    def _mouse(self, event: events.MouseEventArguments) -> None:
+        session = self.view.session
+        if session.recording is None:
+            return
+        if session.mode is Mode.CROP and session.crop is not None:
+            self._mouse_crop(event, event.image_x / self._scale, event.image_y / self._scale)
+        elif session.mode is Mode.POINTS and event.type == "mousedown" and self._shows_clip:
+            crop = session.need_clip().crop
+            x = (event.image_x + 0.5) / self._scale - 0.5 + crop.left
+            y = (event.image_y + 0.5) / self._scale - 0.5 + crop.top
+            self.view.do(session.click, x, y, event.button == 0 and not event.shift)
+
+    def _mouse_crop(self, event: events.MouseEventArguments, x: float, y: float) -> None:
+        session = self.view.session
+        size, crop = session.need_recording().size, session.crop
+        assert crop is not None
+        if event.type == "mousedown":
+            near = [
+                (max(abs(x - cx), abs(y - cy)), name)
+                for name in HANDLES
+                for cx, cy in [corner(crop, name)]
+            ]
+            handle = min(near)[1] if min(near)[0] < GRAB * size[1] else ""
+            self._drag = (handle, x - crop.left, y - crop.top)
+        elif self._drag is not None and event.type == "mousemove" and event.buttons:
+            handle, off_x, off_y = self._drag
+            if handle:
+                session.draft_crop = crop.dragged(handle, x, y, size)
+            else:
+                session.draft_crop = crop.moved(x - off_x - crop.left, y - off_y - crop.top, size)
+            self._draw_recording()
+        elif self._drag is not None:  # released, here or outside of the picture
+            self._drag = None
+            if session.draft_crop is not None:
+                self.view.do(session.set_crop, session.draft_crop)
+
+    def _seek(self, event: events.MouseEventArguments) -> None:
+        recording = self.view.session.recording
+        if recording is not None and event.buttons:
+            self.view.seek(int(event.image_x / TIMELINE[0] * recording.num_frames))
+
+
+def _masks_svg(masks: Bool[np.ndarray, "n i j"], side: int) -> str:
+    """All masks as one translucent picture over the frame, their edges opaque."""
+    scale = max(1, 256 // masks.shape[-1])
+    masks = masks.repeat(scale, axis=1).repeat(scale, axis=2)
+    rgba = np.zeros((*masks.shape[1:], 4), dtype=np.uint8)
+    for index, mask in enumerate(masks):
+        rgba[mask] = (*colour_of(index), 90)
+        rgba[mask & ~binary_erosion(mask, iterations=2)] = (*colour_of(index), 255)
+    buffer = io.BytesIO()
+    Image.fromarray(rgba).save(buffer, "png")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return (
+        f'<image href="data:image/png;base64,{data}" width="{side}" height="{side}" '
+        'preserveAspectRatio="none"/>'
+    )

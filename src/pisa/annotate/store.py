@@ -1,0 +1,197 @@
+"""The project file: every edit is written at once, whole, and can be taken back.
+
+Two tabs, or two processes, may work on one project. An edit names the version that its person saw;
+where somebody else has changed the same field of the same clip since, it is refused with a sentence
+that says so, and nothing is lost silently. Edits of different fields or clips are both kept.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pisa.annotate.project import (
+    FIELDS,
+    Change,
+    ClipDraft,
+    Project,
+    clip_from_json,
+    clip_to_json,
+    project_from_json,
+    project_to_json,
+)
+from pisa.data.errors import reason
+from pisa.types import PisaError
+
+MAX_HISTORY = 300
+
+
+class ConflictError(PisaError):
+    """The edit was not applied: the same thing was changed elsewhere meanwhile."""
+
+
+class ProjectStore:
+    """The project in ``path``; the file is locked while an edit is read, checked and written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._last: tuple[tuple[int, int, int], Project] | None = None
+
+    def read(self) -> Project:
+        """The project as it is on disk, not to be changed. Raises ``PisaError`` for a broken file.
+
+        It is parsed again only when the file has become another.
+        """
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            return Project()
+        mark = (status.st_ino, status.st_mtime_ns, status.st_size)
+        last = self._last
+        if last is None or last[0] != mark:
+            last = self._last = (mark, self._parse())
+        return last[1]
+
+    def _parse(self) -> Project:
+        try:
+            return project_from_json(json.loads(self.path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return Project()
+        except (OSError, ValueError, RecursionError) as error:
+            raise PisaError(f"{self.path}: cannot read: {reason(error)}") from error
+        except PisaError as error:
+            raise PisaError(f"{self.path}: {error}") from error
+
+    def add(self, clip: ClipDraft) -> tuple[Project, str]:
+        """The project with one more clip, and the clip's key."""
+        with self._edited() as project:
+            key = f"c{project.next_clip}"
+            project.next_clip += 1
+            if any(other.name == clip.name for other in project.clips.values()):
+                raise ConflictError(f"there is a clip named {clip.name} already")
+            self._record(project, f"new clip {clip.name}", key, None, clip_to_json(clip))
+        return project, key
+
+    def edit(self, key: str, changes: Mapping[str, Any], seen: int, label: str) -> Project:
+        """``changes``: fields of ``ClipDraft`` with their new values as in JSON."""
+        with self._edited() as project:
+            clip = _clip(project, key)
+            old = clip_to_json(clip)
+            new = {name: value for name, value in changes.items() if old[name] != value}
+            _refuse_stale(project, key, new, seen, clip.name)
+            if new:
+                before = {name: old[name] for name in new}
+                self._record(project, f"{label} of {clip.name}", key, before, new)
+        return project
+
+    def remove(self, key: str, seen: int) -> Project:
+        with self._edited() as project:
+            clip = _clip(project, key)
+            _refuse_stale(project, key, FIELDS, seen, clip.name)
+            self._record(project, f"removal of {clip.name}", key, clip_to_json(clip), None)
+        return project
+
+    def undo(self, key: str | None) -> tuple[Project, str]:
+        """Take back the last edit of a clip (None: of any clip); what it was.
+
+        Raises ``PisaError`` where there is nothing to take back.
+        """
+        with self._edited() as project:
+            found = [n for n, c in enumerate(project.history) if key in (None, c.clip)]
+            if not found:
+                raise PisaError("there is nothing to undo")
+            change = project.history.pop(found[-1])
+            _apply(project, change.clip, change.after, change.before)
+        return project, change.label
+
+    def set_slowdown(self, recording: str, slowdown: float) -> Project:
+        """How much slower than life a recording plays; fixed once it has clips."""
+        if not 0.05 <= slowdown <= 100:
+            raise PisaError("the frame rate given cannot be right")
+        with self._edited() as project:
+            if any(clip.recording == recording for clip in project.clips.values()):
+                raise PisaError("the frame rate is fixed once a recording has clips")
+            project.slowdown[recording] = slowdown
+        return project
+
+    def _record(
+        self,
+        project: Project,
+        label: str,
+        key: str,
+        before: Mapping[str, Any] | None,
+        after: Mapping[str, Any] | None,
+    ) -> None:
+        _apply(project, key, before, after)
+        project.history = [*project.history, Change(label, key, before, after)][-MAX_HISTORY:]
+
+    @contextmanager
+    def _edited(self) -> Iterator[Project]:
+        """The newest project, alone; written when the body succeeds."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with (self.path.parent / ".lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                project = self._parse()
+                project.version += 1
+                yield project
+                text = json.dumps(project_to_json(project), indent=1)
+                write_text_at_once(self.path, text)
+        except OSError as error:
+            raise PisaError(f"cannot write {self.path}: {reason(error)}") from error
+
+
+def write_text_at_once(path: Path, text: str) -> None:
+    """A reader sees the old text or the new one, also after a crash."""
+    write_at_once(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def write_at_once(path: Path, write: Callable[[Path], object]) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    part = Path(name)
+    try:
+        write(part)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.chmod(0o644)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _clip(project: Project, key: str) -> ClipDraft:
+    if key not in project.clips:
+        raise ConflictError("this clip was removed in another tab; undo there brings it back")
+    return project.clips[key]
+
+
+def _refuse_stale(project: Project, key: str, names: Any, seen: int, clip: str) -> None:
+    touched = project.touched.get(key, {})
+    stale = [name for name in names if touched.get(name, 0) > seen]
+    if stale:
+        raise ConflictError(
+            f"{', '.join(stale)} of {clip} changed in another tab meanwhile: your edit was not "
+            "applied; look at the new state and repeat it"
+        )
+
+
+def _apply(
+    project: Project, key: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None
+) -> None:
+    """Bring a clip from ``before`` to ``after`` and note which fields that touched."""
+    if after is None:
+        project.clips.pop(key, None)
+    elif before is None:
+        project.clips[key] = clip_from_json(after)
+    else:
+        project.clips[key] = clip_from_json({**clip_to_json(project.clips[key]), **after})
+    names = FIELDS if before is None or after is None else after
+    touched = project.touched.setdefault(key, {})
+    touched |= {name: project.version for name in names}

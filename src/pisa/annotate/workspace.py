@@ -1,0 +1,234 @@
+"""One folder of recordings: what the page does with it, without the page.
+
+Recordings are only read. Clips are written beside them, so that the folder itself is a benchmark;
+everything else lies in ``.annotate`` and can be deleted when all clips are saved (``project.json``
+in it holds what was marked).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool
+
+from pisa.annotate.checks import Check, Evidence, run_checks
+from pisa.annotate.clip_frames import frames_digest, prepare_frames
+from pisa.annotate.crop import Crop, suggest
+from pisa.annotate.export import clip_info, export_clip
+from pisa.annotate.motion import Release, find_releases, motion_signal, moving_area
+from pisa.annotate.project import MAX_FRAMES, MIN_FRAMES, ClipDraft
+from pisa.annotate.recording import Progress, Recording, import_recording
+from pisa.annotate.store import ProjectStore
+from pisa.annotate.tracking import ClipTracker
+from pisa.data.clip_files import frame_paths, read_frames, resize_masks
+from pisa.data.video_files import VIDEO_SUFFIXES
+from pisa.perception.mask_cache import read_masks, write_masks
+from pisa.types import PisaError
+
+CHECKED_PX = 128  # side of the frames that checks look at
+
+
+class Workspace:
+    """``size_px``: largest side of the clips' frames (None: the crop's own).
+
+    ``make_tracker`` is called when a tracker is first needed.
+    """
+
+    def __init__(
+        self, root: Path, make_tracker: Callable[[], ClipTracker], size_px: int | None = 512
+    ) -> None:
+        self.root = root.resolve()
+        if not self.root.is_dir():
+            raise PisaError(f"{root}: is no folder")
+        self.work = self.root / ".annotate"
+        self.size_px = size_px
+        self.store = ProjectStore(self.work / "project.json")
+        self.tracker = lru_cache(maxsize=1)(make_tracker)
+        self.evidence = lru_cache(maxsize=4)(self._evidence)
+        self._read_masks = lru_cache(maxsize=4)(read_masks)
+        self._signals: dict[tuple[Path, float], np.ndarray] = {}
+        self._releases: dict[tuple[Path, float], list[Release]] = {}
+        self._opened: dict[str, Recording] = {}
+
+    def recordings(self) -> list[str]:
+        """Names of the video files in the folder, in order."""
+        return sorted(
+            p.name
+            for p in self.root.iterdir()
+            if p.suffix.lower() in VIDEO_SUFFIXES and not p.name.startswith(".") and p.is_file()
+        )
+
+    def recording_path(self, name: str) -> Path:
+        """Raises ``PisaError`` for what lies outside of the folder, links included."""
+        path = (self.root / name).resolve()
+        if path.parent != self.root:
+            raise PisaError(f"{name}: lies outside of {self.root}; refused")
+        if not path.is_file():
+            raise PisaError(f"{name}: there is no such recording in {self.root}")
+        return path
+
+    def open(self, name: str, progress: Progress = lambda _: None) -> Recording:
+        """The recording, read in full the first time. Raises ``PisaError`` for a broken file."""
+        path = self.recording_path(name)
+        status = path.stat()
+        mark = f"{name} {status.st_size} {status.st_mtime_ns}"
+        folder = self.work / "recordings" / hashlib.sha256(mark.encode()).hexdigest()[:16]
+        opened = self._opened.get(name)
+        if opened is None or opened.pack.parent != folder:
+            opened = import_recording(path, folder, progress)
+        given = self.store.read().slowdown.get(name)
+        if given is not None and given != opened.slowdown:
+            opened = replace(opened, slowdown=given)
+        self._opened[name] = opened
+        return opened
+
+    def is_open(self, name: str) -> bool:
+        return name in self._opened
+
+    def releases(self, name: str) -> list[Release]:
+        """Suggested clips of a recording."""
+        recording = self.open(name)
+        key = (recording.pack, recording.slowdown)
+        if key not in self._releases:
+            self._releases[key] = find_releases(recording.grid[recording.index])
+        return self._releases[key]
+
+    def new_clip(self, name: str, start: int, stop: int | None = None) -> str:
+        """Mark a clip; its crop goes around what moves in it. Returns its key."""
+        recording = self.open(name)
+        stop = min(start + MAX_FRAMES, recording.num_frames, stop or start + 240)
+        if stop - start < MIN_FRAMES:
+            raise PisaError("too near to the recording's end for a clip")
+        draft = ClipDraft(
+            self._free_name(name),
+            name,
+            start,
+            stop,
+            suggest(moving_area(self._grid(recording, start, stop)), recording.size),
+        )
+        return self.store.add(draft)[1]
+
+    def frames(self, clip: ClipDraft, progress: Progress = lambda _: None) -> Path:
+        """The clip's frames, made where they are not there yet."""
+        recording = self.open(clip.recording)
+        folder = self._frames_folder(clip)
+        return prepare_frames(recording, clip, folder, self.size_px, progress)
+
+    def signal(self, name: str) -> np.ndarray:
+        """Motion at every frame of a recording (``motion_signal``)."""
+        return self._signal(self.open(name))
+
+    def suggested_crop(self, clip: ClipDraft) -> Crop:
+        """A crop around what moves in the clip."""
+        recording = self.open(clip.recording)
+        area = moving_area(self._grid(recording, clip.start, clip.stop))
+        return suggest(area, recording.size)
+
+    def has_frames(self, clip: ClipDraft) -> bool:
+        return self._frames_folder(clip).is_dir()
+
+    def track(self, clip: ClipDraft, progress: Progress = lambda _: None) -> None:
+        """Make the clip's masks with the tracker."""
+        folder = self.frames(clip, lambda fraction: progress(0.3 * fraction))
+        masks = self.tracker().track(folder, clip, lambda f: progress(0.3 + 0.7 * f))
+        write_masks(self._masks_path(clip), masks)
+        self._read_masks.cache_clear()
+        self.evidence.cache_clear()
+
+    def masks(self, clip: ClipDraft) -> Bool[np.ndarray, "t n i j"] | None:
+        """At the tracker's size; None until tracked, and again after clicks, cut or crop change."""
+        path = self._masks_path(clip)
+        return self._read_masks(path) if path.is_file() else None
+
+    def has_masks(self, clip: ClipDraft) -> bool:
+        return self._masks_path(clip).is_file()
+
+    def dropping(self, clip: ClipDraft) -> int:
+        """Which object drops: the one with the highest point in the first frame."""
+        return int(clip_info(clip, CHECKED_PX, {})["dropping_index"])
+
+    def checks(self, clip: ClipDraft) -> list[Check]:
+        return run_checks(self.evidence(clip))
+
+    def save(self, clip: ClipDraft) -> Path:
+        """Write the clip's folder beside the recordings. It must have been tracked."""
+        masks = self.masks(clip)
+        if masks is None:
+            raise PisaError(f"{clip.name}: propagate the points first (T); there are no masks yet")
+        checks = self.checks(clip)
+        extra = {
+            "tracker": type(self.tracker().tracker).__name__,
+            "checks": {c.name: {"value": _plain(c.value), "passed": c.passed} for c in checks},
+            "digest": self._digest(clip),
+        }
+        return export_clip(clip, self.frames(clip), masks, self.root / clip.name, extra)
+
+    def is_saved(self, clip: ClipDraft) -> bool:
+        """Whether the folder on disk is this clip as it is now."""
+        try:
+            text = (self.root / clip.name / "clip_info.json").read_text(encoding="utf-8")
+            return bool(json.loads(text)["annotate"]["digest"] == self._digest(clip))
+        except (OSError, ValueError, KeyError, TypeError):
+            return False  # absent, or somebody else's
+
+    def _evidence(self, clip: ClipDraft) -> Evidence:
+        masks = self.masks(clip)
+        if masks is None:
+            raise PisaError("propagate the points first (T); checks look at the masks")
+        recording = self.open(clip.recording)
+        side = (CHECKED_PX, CHECKED_PX)
+        frames, _ = read_frames(frame_paths(self.frames(clip)), side)
+        sources = recording.index[clip.start : clip.stop]
+        distinct = np.unique(sources)
+        times_s = recording.times_s[distinct] / recording.slowdown
+        return Evidence(
+            frames=frames,
+            masks=resize_masks(masks, *side),
+            dropping=self.dropping(clip),
+            signal=self._signal(recording),
+            start=clip.start,
+            intervals_ms=np.diff(times_s) * 1000,
+            repeated=len(sources) - len(distinct),
+            drop_height_m=clip.drop_height_m,
+        )
+
+    def _signal(self, recording: Recording) -> np.ndarray:
+        key = (recording.pack, recording.slowdown)
+        if key not in self._signals:
+            self._signals[key] = motion_signal(recording.grid[recording.index])
+        return self._signals[key]
+
+    def _grid(self, recording: Recording, start: int, stop: int) -> np.ndarray:
+        return recording.grid[recording.index[start:stop]]
+
+    def _free_name(self, recording: str) -> str:
+        stem = "".join(c if c.isalnum() and c.isascii() else "_" for c in Path(recording).stem)
+        taken = {clip.name for clip in self.store.read().clips.values()}
+        taken |= {path.name for path in self.root.iterdir()}
+        names = (f"{stem.lstrip('_') or 'clip'}_{n:02d}" for n in range(1, 10_000))
+        return next(name for name in names if name not in taken)
+
+    def _frames_folder(self, clip: ClipDraft) -> Path:
+        recording = self.open(clip.recording)
+        return self.work / "clips" / frames_digest(recording, clip, self.size_px)
+
+    def _masks_path(self, clip: ClipDraft) -> Path:
+        folder = self._frames_folder(clip)
+        clicks = json.dumps([asdict(entry) for entry in clip.objects])
+        digest = hashlib.sha256(clicks.encode()).hexdigest()[:12]
+        return folder.with_name(f"{folder.name}-{digest}.npz")
+
+    def _digest(self, clip: ClipDraft) -> str:
+        """Of everything that the saved folder shows."""
+        words = [clip.description, clip.scene, clip.drop_height_m, self._masks_path(clip).stem]
+        return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]
+
+
+def _plain(value: float) -> float | None:
+    return None if np.isnan(value) else round(value, 4)

@@ -1,0 +1,155 @@
+"""From clicks to masks: with a tracker that takes points, and with one that takes none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torch import Tensor, nn
+
+from pisa.annotate.crop import Crop
+from pisa.annotate.first_mask import masks_from_points
+from pisa.annotate.project import Click, ClipDraft, ObjectDraft
+from pisa.annotate.tracking import ClipTracker, seen_size, to_clip_px
+from pisa.perception.base import ObjectPoints
+from pisa.perception.embedded_segmentation import EmbeddedTracker
+from pisa.types import PisaError
+from tests.annotate import drawn
+from tests.annotate.colour import Colour
+
+START = drawn.RELEASES[0]
+CROP = Crop(40, 0, 240)
+DISK = Click(0, drawn.X[0], drawn.TOP, True)
+BLOCK = Click(0, 57, 187, True)
+
+
+@pytest.fixture(scope="module")
+def frames(footage, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("frames")
+    for t, frame in enumerate(footage.frames[START : START + 70]):
+        Image.fromarray(frame[:, 40:280]).save(folder / f"{t:05d}.jpg", quality=95)
+    return folder
+
+
+def clip(*objects: tuple[Click, ...]) -> ClipDraft:
+    return ClipDraft(
+        "a", "a.mp4", START, START + 70, CROP, tuple(ObjectDraft(clicks) for clicks in objects)
+    )
+
+
+def iou(found: np.ndarray, footage, t: int) -> float:
+    truth = footage.disk[START + t, :, 40:280]
+    side = found.shape[-1]
+    rows = ((np.arange(side) + 0.5) * 240 / side).astype(int)
+    small = truth[rows][:, rows]
+    return float((found & small).sum() / (found | small).sum())
+
+
+@pytest.mark.parametrize("tracker", [Colour(), EmbeddedTracker.from_pretrained()])
+def test_the_disk_is_followed(tracker, frames: Path, footage) -> None:
+    side = 64
+    steps: list[float] = []
+    masks = ClipTracker(tracker, (side, side), "cpu").track(
+        frames, clip((DISK,), (BLOCK,)), steps.append
+    )
+    assert masks.shape == (70, 2, side, side)
+    assert min(iou(masks[t, 0], footage, t) for t in range(70)) > 0.7
+    block = masks[:, 1].mean(axis=(1, 2))
+    assert block == pytest.approx((33 * 35) / 240**2, rel=0.35)  # it stands all the time
+    assert steps == sorted(steps)
+
+
+def test_chunks_change_nothing(frames: Path) -> None:
+    """The embedded tracker looks at frames one by one, so a progress bar costs no accuracy."""
+    network = EmbeddedTracker.from_pretrained()
+    chunked = ClipTracker(network, (64, 64), "cpu").track(frames, clip((DISK,)))
+    longer = pytest.MonkeyPatch()
+    with longer.context() as patch:
+        patch.setattr("pisa.annotate.tracking.CHUNK", 1000)
+        whole = ClipTracker(network, (64, 64), "cpu").track(frames, clip((DISK,)))
+    assert (chunked == whole).mean() > 0.9999
+
+
+def test_a_correction_counts_from_its_frame_on(frames: Path, footage) -> None:
+    tracker = Colour()
+    wrong = replace(DISK, x=200.0, y=100.0)  # the wall
+    right = Click(30, drawn.X[0], drawn.height_px(START + 30), True)
+    masks = ClipTracker(tracker, (64, 64), "cpu").track(frames, clip((wrong, right)))
+    assert tracker.lengths == [70, 40]
+    assert iou(masks[29, 0], footage, 29) < 0.2
+    assert min(iou(masks[t, 0], footage, t) for t in range(30, 70)) > 0.7
+
+
+def test_a_correction_leaves_the_other_objects(frames: Path) -> None:
+    plain = ClipTracker(Colour(), (64, 64), "cpu").track(frames, clip((DISK,), (BLOCK,)))
+    right = Click(30, drawn.X[0], drawn.height_px(START + 30), True)
+    corrected = ClipTracker(Colour(), (64, 64), "cpu").track(frames, clip((DISK, right), (BLOCK,)))
+    assert np.array_equal(plain[:, 1], corrected[:, 1])
+
+
+def test_progress_of_sam_2_is_that_of_its_image_encoder(frames: Path) -> None:
+    class LikeSam2(Colour):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = nn.Module()
+            self.network.image_encoder = nn.Identity()
+
+        def segment_points(self, video: Tensor, objects: Sequence[ObjectPoints]) -> Tensor:
+            for frame in video.unbind(1):
+                self.network.image_encoder(frame)
+            return super().segment_points(video, objects)
+
+    tracker, steps = LikeSam2(), []
+    ClipTracker(tracker, (64, 64), "cpu").track(frames, clip((DISK,)), steps.append)
+    assert len(steps) == 70 and steps == sorted(steps) and steps[-1] == 1
+    assert not tracker.network.image_encoder._forward_hooks  # it is left as it was
+
+
+def test_preview_shows_one_frame(frames: Path, footage) -> None:
+    tracker = Colour()
+    masks = ClipTracker(tracker, (64, 64), "cpu").preview(frames, clip((DISK,), ()))
+    assert tracker.lengths == [1]
+    assert iou(masks[0], footage, 0) > 0.7 and not masks[1].any()
+
+
+@pytest.mark.parametrize(
+    ("objects", "says"),
+    [
+        (((),), "object 1 has no point"),
+        (((DISK,), ()), "object 2 has no point"),
+        (((replace(DISK, positive=False),),), "only negative points in frame 0"),
+        (((DISK, Click(9, 60, 60, False)),), "only negative points in frame 9"),
+    ],
+)
+def test_missing_points_are_named(frames: Path, objects, says: str) -> None:
+    with pytest.raises(PisaError, match=says):
+        ClipTracker(Colour(), (64, 64), "cpu").track(frames, clip(*objects))
+
+
+def test_points_on_another_object_keep_like_colours_apart() -> None:
+    picture = np.full((40, 40, 3), 90, dtype=np.uint8)
+    picture[10:30, 4:20] = (200, 40, 40)
+    picture[10:30, 20:36] = (215, 60, 40)  # touches the first, nearly the same red
+    left, right = masks_from_points(picture, [ObjectPoints(((10, 20),)), ObjectPoints(((30, 20),))])
+    assert not (left & right).any()
+    assert left[10:30, 4:20].mean() > 0.95 and right[10:30, 20:36].mean() > 0.95
+
+
+def test_a_point_outside_is_refused() -> None:
+    picture = np.zeros((40, 40, 3), dtype=np.uint8)
+    with pytest.raises(PisaError, match="outside of the crop"):
+        masks_from_points(picture, [ObjectPoints(((55, 3),))])
+
+
+def test_places_are_scaled_by_pixel_centres() -> None:
+    assert to_clip_px(40, 0, CROP, 240) == (0, 0)
+    assert to_clip_px(40.5, 0.5, CROP, 120) == (0, 0)
+
+
+def test_what_a_tracker_sees() -> None:
+    assert seen_size(Colour(), None) == (64, 64)
+    assert seen_size(Colour(), [128, 128]) == (128, 128)
