@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from hydra.utils import instantiate
 from jaxtyping import Bool
 from omegaconf import DictConfig
 from rich.progress import track
@@ -23,6 +22,7 @@ from pisa.data.clip_info import read_info
 from pisa.data.points import parse_points, scale_points
 from pisa.launch.devices import pick_device
 from pisa.launch.outcome import IncompleteError
+from pisa.launch.targets import instantiate
 from pisa.ops.video import from_frames
 from pisa.perception.base import PointTracker
 from pisa.types import PisaError

@@ -9,9 +9,8 @@ from typing import Any
 
 import torch
 from einops import rearrange, reduce
-from hydra.utils import instantiate
 from jaxtyping import Float
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from pisa.callbacks.evaluation import (
@@ -25,8 +24,10 @@ from pisa.callbacks.evaluation import (
 from pisa.launch.devices import pick_device
 from pisa.launch.outcome import provenance_of, publish
 from pisa.launch.progress import clip_progress
+from pisa.launch.public import public_yaml
 from pisa.launch.scored_sets import ScoredSets
 from pisa.launch.stages import build_model
+from pisa.launch.targets import instantiate
 from pisa.models.base import VideoModel
 from pisa.reports.curves import read_csv_logger
 from pisa.reports.metrics_json import build_metrics
@@ -103,7 +104,7 @@ class Evaluation:
             title=f"PisaBench: {self.cfg.name}",
             videos=self._videos(results),
             curves=self._curves(weights),
-            config_text=OmegaConf.to_yaml(self.cfg),
+            config_text=public_yaml(self.cfg),
             published=published_table_1() if self.settings.show_published else (),
             fps_hz=self.sets.fps_hz,
         )

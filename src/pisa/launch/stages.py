@@ -8,7 +8,6 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from hydra.utils import instantiate
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from pisa.callbacks.checkpoints import newest_checkpoint
 from pisa.data import SimulatedDataModule
 from pisa.launch.datasets import DataSets
+from pisa.launch.targets import instantiate
 from pisa.models.base import VideoModel
 from pisa.models.lora import add_lora
 from pisa.reports.figures.run_log import SETTINGS, settings_of

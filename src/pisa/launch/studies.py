@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from pisa.analysis import drop_study, lift3d
@@ -25,6 +24,7 @@ from pisa.launch.study_clips import (
     true_masks,
     write_study,
 )
+from pisa.launch.targets import instantiate
 from pisa.types import PisaError
 
 
