@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
@@ -17,7 +18,7 @@ import torch
 from huggingface_hub import constants
 from packaging.requirements import Requirement
 
-from pisa.launch.stages import precision_of
+from pisa.launch.devices import precision_of
 
 DISTRIBUTION = "pisa-lab"
 GIB = 2**30
@@ -72,6 +73,18 @@ def hardware() -> Iterator[Finding]:
         size = card.total_memory / GIB
         kind = f"compute capability {card.major}.{card.minor}, CUDA {torch.version.cuda}"
         yield Finding(f"GPU {number}", f"{card.name}, {size:.0f} GiB, {kind}", True)
+
+
+def machine_facts() -> dict[str, Any]:
+    """What is logged with a run; neither the machine's name nor its user."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu_cores": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / GIB, 1),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(gpus)],
+    }
 
 
 def gpu_memory_gib() -> list[float]:
