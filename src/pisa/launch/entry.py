@@ -16,6 +16,7 @@ from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from pisa.launch.sweep import in_sweep, run_member
 from pisa.launch.targets import check_hydra
 from pisa.types import PisaError
 
@@ -111,25 +112,38 @@ def _unknown_setting(name: str, config_dir: Path, config_name: str, overrides: l
 def _reporting(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
     def reporting(cfg: DictConfig) -> None:
         try:
-            run(cfg)
-        except PisaError as error:
-            _fail(str(error), getattr(error, "exit_code", EXIT_USER_ERROR))
-        except InstantiationException as error:
-            if not isinstance(error.__cause__, PisaError):
-                raise
-            _fail(str(error.__cause__))
-        except OmegaConfBaseException as error:
-            _fail(f"{str(error).splitlines()[0]}; is an experiment missing? (experiment=NAME)")
-        except OSError as error:
-            if error.errno is None:
-                raise
-            _fail(f"{_place_of(error)}: {os.strerror(error.errno)}")
+            if in_sweep():
+                run_member(cfg, lambda cfg: _attempt(run, cfg)[0])
+                return
+            message, code = _attempt(run, cfg)
+            if message is not None:
+                _fail(message, code)
         except KeyboardInterrupt:
             print("stopped; the same command goes on from here", file=sys.stderr)
             sys.stderr.flush()
             os._exit(EXIT_INTERRUPTED)  # loader and simulation workers must not hold the exit
 
     return reporting
+
+
+def _attempt(run: Callable[[DictConfig], None], cfg: DictConfig) -> tuple[str | None, int]:
+    """Run it; what a user did wrong as one line, with the exit code."""
+    try:
+        run(cfg)
+    except PisaError as error:
+        return str(error), getattr(error, "exit_code", EXIT_USER_ERROR)
+    except InstantiationException as error:
+        if not isinstance(error.__cause__, PisaError):
+            raise
+        return str(error.__cause__), EXIT_USER_ERROR
+    except OmegaConfBaseException as error:
+        message = f"{str(error).splitlines()[0]}; is an experiment missing? (experiment=NAME)"
+        return message, EXIT_USER_ERROR
+    except OSError as error:
+        if error.errno is None:
+            raise
+        return f"{_place_of(error)}: {os.strerror(error.errno)}", EXIT_USER_ERROR
+    return None, 0
 
 
 def _place_of(error: OSError) -> str:

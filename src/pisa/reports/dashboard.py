@@ -1,4 +1,4 @@
-"""`python -m pisa.reports dashboard`: the W&B workspace as code, and the same from offline files."""
+"""`python -m pisa.reports dashboard`: the W&B workspace as code, also drawn from offline files."""
 
 from __future__ import annotations
 
@@ -75,10 +75,7 @@ def save(project: str) -> str:
 def _section(section: Section) -> Any:
     ws, wr = _library()
     panels: list[Any] = [_plot(panel) for panel in section.panels]
-    panels += [
-        wr.MediaBrowser(title=key.removesuffix("/*"), media_keys=[_regex(key)], num_columns=2)
-        for key in section.media
-    ]
+    panels += [wr.MediaBrowser(title=key, media_keys=[key], num_columns=2) for key in section.media]
     panels += [wr.WeavePanelSummaryTable(table_name=key) for key in section.tables]
     layout = ws.SectionLayoutSettings(columns=4 if section.panels else 2, rows=2)
     return ws.Section(name=section.title, panels=panels, is_open=True, layout_settings=layout)

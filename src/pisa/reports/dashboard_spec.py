@@ -62,7 +62,10 @@ SECTIONS = (
             Panel("used against full gradient", ("microscope/used_*",)),
         ),
     ),
-    Section("Samples: truth | generated", media=tuple(f"samples/{split}/*" for split in SPLITS)),
+    Section(
+        "Samples: truth | generated",
+        media=tuple(f"samples/{split}/{i}" for split in SPLITS for i in range(2)),
+    ),
     Section("Worst clips", tables=tuple(f"worst_clips/{split}" for split in SPLITS)),
     Section(
         "Optimiser and machine",
