@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.faults.jobs import (
+    ROOT,
     Job,
     family_of,
     is_running,
@@ -118,16 +119,15 @@ def nan_reward(folder: Path, times: int, rng: random.Random) -> Line:
     """ORO with a reward that is NaN in every fourth step; then in more steps than are allowed."""
     line = Line("NaN planted in a reward, ORO")
     os.environ["PISA_PLUGINS"] = "tests.faults.nan_reward"
-    reward = "{_target_: tests.faults.nan_reward.NanReward}"
+    searched = f"hydra.searchpath=[file://{ROOT / 'tests' / 'faults' / 'configs'}]"
     common = (
-        "experiment=oro_seg", "~reward=segmentation", f"+reward={reward}",
-        "psft.max_steps=2", "oro.max_steps=8", "oro.batch_size=1", "oro.train=psft",
+        "experiment=oro_flow", searched, "reward=nan", "psft.max_steps=2", "oro.max_steps=8",
+        "oro.batch_size=1", "oro.train=psft",
     )  # fmt: skip
-    common = tuple(option for option in common if not option.startswith("~"))
     job = train_job(folder / "few", *common, data=folder / "data")
     line.times += 1
-    line.expect(job.run() == 0, f"it ended with: {job.last_line()}")
-    (run,) = (folder / "few" / "runs").glob("oro_seg-*")
+    assert job.run() == 0, job.last_line()
+    (run,) = (folder / "few" / "runs").glob("oro_flow-*")
     with (run / "csv" / "metrics.csv").open(newline="") as file:
         counts = [
             float(r["train/nonfinite_steps"])

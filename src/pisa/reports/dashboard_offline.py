@@ -22,6 +22,7 @@ COLUMNS = 4
 FRAMES = 8  # of a sample video, evenly spread
 _ROW_IN = 2.1
 _TABLE_ROWS = 5
+_FEW = 10  # points that are marked, since a line alone would not show one
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,9 @@ def plot(axes: Axes, panel: Panel, runs: Sequence[OfflineRun]) -> None:
             steps, values = zip(*run.curves[key], strict=True)
             colour = colours[(number if len(keys) == 1 else order) % len(colours)]
             label = run.label if len(keys) == 1 else f"{key.split('/')[-1]}"
-            axes.plot(steps, smoothed(values, panel.smooth), color=colour, lw=1.2, label=label)
+            shown = smoothed(values, panel.smooth)
+            marker = "o" if len(steps) < _FEW else ""
+            axes.plot(steps, shown, color=colour, lw=1.2, marker=marker, ms=3, label=label)
     axes.set_title(panel.title, size=9)
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.3)
