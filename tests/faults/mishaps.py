@@ -25,7 +25,8 @@ from tests.faults.jobs import (
 from tests.faults.report import Line
 
 USER_ERROR = 2
-FULL_KIB = (64, 1_000, 4_000, 9_000, 16_000)  # sizes of the disk: other moments of the run
+NOBODY = 65534
+FULL_KIB = (64, 600, 9_000)  # sizes of the disk: other moments of the run
 DAY_S = 86_400.0
 COUNT = "train/nonfinite_steps"
 
@@ -54,29 +55,45 @@ def disk_full(folder: Path, times: int, rng: random.Random) -> Line:
 
 
 def read_only(folder: Path, times: int, rng: random.Random) -> Line:
-    """A disk that turns read-only: before the start, and in the middle of the run."""
+    """A disk that is read-only from the start, and folders that lose write permission midway."""
     line = Line("read-only output, train.py")
     expected = _undisturbed(train_job, trained, folder / "undisturbed")
-    for when in ("before", "during"):
-        place = folder / when
-        with tmpfs(place, "size=500m") as remount:
-            job = train_job(place, data=folder / "undisturbed" / "data")
-            job.log = folder / f"{when}.txt"
-            if when == "before":
-                remount("ro")
-                code = job.run()
-            else:
-                pid = job.start()
-                _until(pid, lambda p=place: bool(list(p.rglob("step_*.ckpt"))))
-                remount_when_free(remount)
-                code = wait(pid)
-            line.times += 1
-            line.happened.append(f"{when} the run: one line, exit code {code}")
-            _expect_one_line(line, job, code, "Read-only")
-            remount("rw")
-            line.expect(job.run() == 0, f"writable again it ended with: {job.last_line()}")
-            line.expect(trained(place) == expected, "other result")
+    place = folder / "before"
+    with tmpfs(place, "size=500m") as remount:
+        job = train_job(place, data=folder / "undisturbed" / "data")
+        job.log = folder / "before.txt"
+        remount("ro")
+        code = job.run()
+        line.times += 1
+        line.happened.append(f"from the start: one line, exit code {code}")
+        _expect_one_line(line, job, code, "Read-only")
+        remount("rw")
+        line.expect(job.run() == 0, f"writable again it ended with: {job.last_line()}")
+        line.expect(trained(place) == expected, "other result")
+    job = train_job(folder / "during")
+    os.chmod(job.folder, 0o777)
+    job.prepare = _as_nobody
+    pid = job.start()
+    _until(pid, lambda: bool(list(job.folder.rglob("step_*.ckpt"))))
+    places = [p for p in (job.folder / "runs").rglob("*") if p.is_dir()]
+    for path in places:
+        os.chmod(path, 0o555)
+    code = wait(pid)
+    line.times += 1
+    line.happened.append(f"midway: one line, exit code {code}")
+    _expect_one_line(line, job, code, "denied")
+    for path in places:
+        os.chmod(path, 0o777)
+    line.expect(job.run() == 0, f"writable again it ended with: {job.last_line()}")
+    line.expect(trained(job.folder) == expected, "other result")
     return line
+
+
+def _as_nobody() -> None:
+    """Root may write anywhere."""
+    os.umask(0)
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
 
 
 def worker_killed(folder: Path, times: int, rng: random.Random) -> Line:
@@ -281,15 +298,3 @@ def tmpfs(place: Path, options: str) -> Iterator[Callable[[str], None]]:
 def _remount(place: Path, options: str) -> None:
     command = ["mount", "-o", f"remount,{options}", str(place)]
     subprocess.run(command, check=True, capture_output=True)
-
-
-def remount_when_free(remount: Callable[[str], None], timeout_s: float = 60.0) -> None:
-    """Read-only as soon as no file is open for writing; until then the kernel refuses."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            remount("ro")
-            return
-        except subprocess.CalledProcessError:
-            assert time.monotonic() < deadline, "a file stays open for writing"
-            time.sleep(0.002)

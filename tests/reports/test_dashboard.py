@@ -33,10 +33,9 @@ def test_the_workspace_has_every_section_and_panel_without_an_account(tmp_path):
 
 
 def test_the_panels_show_what_the_project_logs():
-    """Every key's beginning stands in the source of a task, a callback or the trainer's monitor."""
-    source = "".join(
-        p.read_text() for f in ("tasks", "callbacks") for p in (SOURCE / f).glob("*.py")
-    )
+    """Every key's beginning stands in the source of a task or a callback."""
+    files = [path for name in ("tasks", "callbacks") for path in (SOURCE / name).glob("*.py")]
+    source = "".join(path.read_text() for path in files)
     for panel in (panel for section in SECTIONS for panel in section.panels):
         for key in panel.keys:
             group, _, rest = key.partition("/")
