@@ -84,13 +84,15 @@ class Search:
         self.space = {n: distribution(n, s) for n, s in search["parameters"].items()}
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
+        maximize = search["direction"] == "maximize"
         self.study = optuna.create_study(
             study_name=folder.name,
             storage=JournalStorage(JournalFileBackend(str(folder / "study.log"))),
-            sampler=optuna.samplers.TPESampler(seed=int(search["seed"])),
-            direction=str(search["direction"]),
+            direction="maximize" if maximize else "minimize",
             load_if_exists=True,
         )
+        seed = int(search["seed"]) + len(self.study.trials)  # else a second start repeats the first
+        self.study.sampler = optuna.samplers.TPESampler(seed=seed)
 
     def run(self, trials: int) -> None:
         """Until ``trials`` have ended; one that a killed search left open counts as failed."""

@@ -72,8 +72,8 @@ def draw(folders: Sequence[Path], out: Path) -> Path:
     rows = sum(part.rows for part in parts)
     figure = Figure(figsize=(4 * COLUMNS, _ROW_IN * rows + 0.6), layout="constrained")
     heights = [float(part.rows) for part in parts]
-    blocks = np.atleast_1d(figure.subfigures(len(parts), 1, height_ratios=heights))
-    for part, block in zip(parts, blocks, strict=True):
+    blocks: Any = figure.subfigures(len(parts), 1, height_ratios=heights, squeeze=False)
+    for part, block in zip(parts, blocks[:, 0], strict=True):
         block.suptitle(part.section.title, x=0.01, ha="left", weight="bold", size=11)
         part.draw(block, runs)
     path = out.with_suffix(".png")
