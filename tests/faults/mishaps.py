@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import signal
@@ -25,7 +26,7 @@ from tests.faults.jobs import (
 from tests.faults.report import Line
 
 USER_ERROR = 2
-NOBODY = 65534
+CAPABILITY_VERSION_3, CAP_DAC_OVERRIDE = 0x20080522, 1  # linux/capability.h
 FULL_KIB = (64, 600, 9_000)  # sizes of the disk: other moments of the run
 DAY_S = 86_400.0
 COUNT = "train/nonfinite_steps"
@@ -71,8 +72,7 @@ def read_only(folder: Path, times: int, rng: random.Random) -> Line:
         line.expect(job.run() == 0, f"writable again it ended with: {job.last_line()}")
         line.expect(trained(place) == expected, "other result")
     job = train_job(folder / "during")
-    os.chmod(job.folder, 0o777)
-    job.prepare = _as_nobody
+    job.prepare = _without_override
     pid = job.start()
     _until(pid, lambda: bool(list(job.folder.rglob("step_*.ckpt"))))
     places = [p for p in (job.folder / "runs").rglob("*") if p.is_dir()]
@@ -83,17 +83,21 @@ def read_only(folder: Path, times: int, rng: random.Random) -> Line:
     line.happened.append(f"midway: one line, exit code {code}")
     _expect_one_line(line, job, code, "denied")
     for path in places:
-        os.chmod(path, 0o777)
+        os.chmod(path, 0o755)
     line.expect(job.run() == 0, f"writable again it ended with: {job.last_line()}")
     line.expect(trained(job.folder) == expected, "other result")
     return line
 
 
-def _as_nobody() -> None:
-    """Root may write anywhere."""
-    os.umask(0)
-    os.setgid(NOBODY)
-    os.setuid(NOBODY)
+def _without_override() -> None:
+    """Root may write anywhere; without this capability it is bound by permissions as others are."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; low and high words
+    assert libc.capget(header, sets) == 0
+    for word in (0, 1):
+        sets[word] &= ~(1 << CAP_DAC_OVERRIDE)
+    assert libc.capset(header, sets) == 0
 
 
 def worker_killed(folder: Path, times: int, rng: random.Random) -> Line:
