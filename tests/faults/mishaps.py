@@ -142,8 +142,8 @@ def nan_reward(folder: Path, times: int, rng: random.Random) -> Line:
     os.environ["PISA_PLUGINS"] = "tests.faults.nan_reward"
     searched = f"hydra.searchpath=[file://{ROOT / 'tests' / 'faults' / 'configs'}]"
     common = (
-        "experiment=oro_flow", searched, "reward=sometimes_nan", "psft.max_steps=2", "oro.max_steps=8",
-        "oro.batch_size=1", "oro.train=psft",
+        "experiment=oro_flow", searched, "reward=sometimes_nan", "psft.max_steps=2",
+        "oro.max_steps=8", "oro.batch_size=1", "oro.train=psft",
     )  # fmt: skip
     job = train_job(folder / "few", *common, data=folder / "data")
     line.times += 1
