@@ -33,6 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("clips", type=Path)
     parser.add_argument("--num-clips", type=int, default=6)
+    parser.add_argument("--num-frames", type=int, default=16, help="what the tiny model makes")
     given = parser.parse_args()
     torch.set_flush_denormal(True)
     configs = Path(__file__).resolve().parents[1] / "configs"
@@ -42,7 +43,7 @@ def main() -> None:
     folders = sorted(p for p in given.clips.iterdir() if p.is_dir())[: given.num_clips]
     changes: dict[str, list[tuple[float, ...]]] = {way: [] for way in WAYS}
     for folder in folders:
-        clip = read_clip(folder)
+        clip = read_clip(folder, num_frames=given.num_frames)
         frames = to_frames(source(collate([clip]), 0)[0])
         raw = scorer.score(clip, "raw", 0, frames, clip.fps_hz).row
         for way, (write, name) in WAYS.items():

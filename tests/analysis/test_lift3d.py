@@ -81,3 +81,12 @@ def test_without_an_impact_nothing_is_lifted():
 def test_an_empty_first_mask_is_refused():
     with pytest.raises(PisaError, match="first frame"):
         lift(np.zeros((4, 256, 256), bool), CAMERA, FPS_HZ, RANGE_M)
+
+
+def test_a_fall_too_short_for_any_depth_in_front_of_the_camera_is_not_lifted():
+    rows = np.concatenate([[140, 146], 140 - 4 * np.arange(NUM_FRAMES - 2)])  # dips, then rises
+    assert find_drop(clip_of(rows)).status == "impact"
+    lifted = lift(clip_of(rows), CAMERA, FPS_HZ, RANGE_M, slope=0.1)
+    assert lifted.status == "too_short" and np.isnan(lifted.implied_depth_m)
+    summary = summarise([lifted, lift(fall(6.0, 0.1), CAMERA, FPS_HZ, RANGE_M)])
+    assert summary["n"] == 1 and summary["statuses"] == {"impact": 1, "too_short": 1}

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import hydra
 import pytest
+import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -11,9 +12,12 @@ from pisa.launch.datasets import DataSets
 from pisa.launch.run import stage_folder
 from pisa.simulation.ambiguous import AmbiguousPrior
 from pisa.simulation.ood import OodPrior
+from pisa.types import collate
+from tests.tasks.toy import falling_clip
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 ANALYSES = ("drop_time", "lift3d", "ood")  # experiments of eval.py
+DOWNLOADED = ("depth_anything", "flow_raft", "segmentation_sam2")  # rewards
 
 
 def names(group: str) -> list[str]:
@@ -97,6 +101,19 @@ def test_every_prior_instantiates(prior):
 def test_every_reward_composes_with_the_main_job(reward):
     cfg = compose("experiment=oro_flow", f"reward={reward}")
     assert "_target_" in cfg.oro.reward
+
+
+@pytest.mark.parametrize("reward", names("reward"))
+def test_every_reward_is_finite_one_number_per_clip_and_differentiable(reward):
+    if reward in DOWNLOADED:
+        pytest.skip("its teacher's weights are downloaded")
+    built = instantiate(compose("experiment=oro_flow", f"reward={reward}").oro.reward)
+    clips = collate([falling_clip(i, frames=4, size=64) for i in range(2)])
+    generated = torch.lerp(clips.video, clips.video[:, :, :1], 0.5).requires_grad_()
+    value = built(generated, clips)
+    assert value.shape == (2,) and value.isfinite().all()
+    (gradient,) = torch.autograd.grad(value.sum(), generated)
+    assert gradient.isfinite().all() and gradient.abs().max() > 0
 
 
 @pytest.mark.parametrize("experiment", ["oro_flow", "oro_seg", "oro_depth", "oro_mix"])

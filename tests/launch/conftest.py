@@ -54,7 +54,7 @@ class Bench:
 @pytest.fixture(autouse=True)
 def own_code_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trackers and models that the tests define (see ``pisa.launch.targets``)."""
-    monkeypatch.setenv("PISA_PLUGINS", "tests")
+    monkeypatch.setenv("PISA_PLUGINS", "tests,broken_reward")
 
 
 @pytest.fixture(scope="session")

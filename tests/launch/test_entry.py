@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from pisa.launch.entry import _problem_of_overrides
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -42,3 +44,10 @@ def test_a_mistake_is_one_line(script, arguments, expected, tmp_path):
     assert expected in lines[0]
     assert "Traceback" not in done.stderr
     assert {path.name for path in tmp_path.iterdir()} <= {"out"}
+
+
+def test_a_group_that_the_command_does_not_have_is_one_line(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["eval.py", "model=tiny", "reward=flow_raft"])
+    told = _problem_of_overrides(ROOT / "configs", "eval")
+    assert told.startswith("no setting 'reward' in the configuration; valid: ")
+    assert "benchmark" in told and "\n" not in told

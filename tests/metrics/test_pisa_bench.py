@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from torchmetrics import Metric
 
 from pisa.metrics import PisaBenchMetric, TimeErrorMetric, evaluate_pair
 from pisa.types import PisaError
-
-CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "metric").glob("*.yaml"))
 
 
 def _square(x: int, num_frames: int = 4) -> np.ndarray:
@@ -82,8 +77,6 @@ def test_unknown_protocol_is_refused_at_once() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_configs_instantiate(path: Path) -> None:
-    metric = instantiate(OmegaConf.load(path))
-    assert isinstance(metric, Metric)
-    assert all(isinstance(value, torch.Tensor) for value in metric.compute().values())
+@pytest.mark.parametrize("kind", [PisaBenchMetric, TimeErrorMetric])
+def test_a_metric_of_no_clips_still_computes_tensors(kind: type[Metric]) -> None:
+    assert all(isinstance(value, torch.Tensor) for value in kind().compute().values())

@@ -70,6 +70,7 @@ def test_so_it_does_on_simulated_clips(name: str) -> None:
         _check(name, _simulated(seed))
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.slow  # 40 clips for each attack: minutes
 @pytest.mark.parametrize("name", ALL)
 def test_so_it_does_on_many_simulated_clips(name: str) -> None:

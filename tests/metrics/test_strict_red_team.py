@@ -108,3 +108,28 @@ def test_an_occluder_that_cuts_both_clips_costs_nothing() -> None:
     masks = _clip()
     masks[:, :, 32] = False
     assert evaluate_pair(masks, masks, 16, 16, protocol="strict")["l2"] == 0.0
+
+
+def _frames(mask: np.ndarray) -> np.ndarray:
+    return np.stack([mask, mask])
+
+
+def _split_rate(truth: np.ndarray, generated: np.ndarray) -> float:
+    scores = evaluate_pair(_frames(truth), _frames(generated), 16, 16, protocol="strict")
+    return float(scores["split_rate"])
+
+
+def test_pieces_that_each_grow_from_a_piece_of_the_truth_are_no_split() -> None:
+    truth = _disc(32, 32)
+    truth[32, [20, 44]] = True  # two pixels beside it, too small to count
+    grown = _disc(32, 32)
+    grown[29:36, 17:24] = grown[29:36, 41:48] = True
+    assert _split_rate(truth, grown) == 0.0
+
+
+def test_two_pieces_over_one_of_the_truth_are_a_split() -> None:
+    truth, halves = _disc(32, 32), _disc(32, 32)
+    halves[:, 32] = False
+    assert _split_rate(truth, halves) == 1.0
+    truth[5, 5] = True  # a piece that neither half overlaps
+    assert _split_rate(truth, halves) == 1.0

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 import torch
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
 
 from pisa.models import diffusers_i2v as adapters
 from pisa.models.base import VideoModel
-from pisa.models.diffusers_i2v.base import to_images
+from pisa.models.diffusers_i2v.conditions import to_images
+from pisa.models.diffusers_i2v.ltx2_streams import Streams, join
 from pisa.models.generate import generate
 from pisa.ops.video import from_uint8
 from pisa.tasks.oro import ORO, ChainStart
@@ -22,6 +28,7 @@ from pisa.tasks.psft import PSFT
 from pisa.types import PisaError, collate
 from tests.models import tiny_hunyuan_cosmos
 from tests.models import tiny_pipelines as tiny
+from tests.models.tiny_ltx2 import ltx2
 from tests.tasks.toy import falling_clip
 
 NEGATIVE = "static blurry"
@@ -36,6 +43,10 @@ CASES = {
     "cogvideox": (
         tiny.cogvideox, adapters.CogVideoX, {**TOKENS, "sample_posterior": True}, 9, 4, 6.0, SHORT
     ),
+    "cogvideox1_5": (
+        lambda: tiny.cogvideox("1.5"), adapters.CogVideoX,
+        {**TOKENS, "sample_posterior": True}, 9, 4, 6.0, SHORT,
+    ),
     "wan2_1": (tiny.wan, adapters.Wan, TOKENS, 9, 3, 5.0, {}),
     "svd": (tiny.svd, adapters.StableVideoDiffusion, {}, 3, 3, 3.0, {}),
     "ltx": (
@@ -44,6 +55,14 @@ CASES = {
     "ltx_0_9_5": (
         lambda: tiny.ltx(True), adapters.LTXVideo, {**TOKENS, "sample_posterior": True}, 9, 3, 3.0,
         {**SHORT, "decode_timestep": 0.05, "decode_noise_scale": 0.025},
+    ),
+    "ltx2": (
+        ltx2, adapters.LTX2, {**TOKENS, "stg_blocks": (1,), "use_cross_timestep": False}, 9, 3, 3.0,
+        {**SHORT, "spatio_temporal_guidance_blocks": [1], "use_cross_timestep": False},
+    ),
+    "ltx2_3": (
+        lambda: ltx2("2.3"), adapters.LTX2, {**TOKENS, "stg_blocks": (1,)}, 9, 3, 3.0,
+        {**SHORT, "spatio_temporal_guidance_blocks": [1]},
     ),
     "hunyuan": (
         tiny_hunyuan_cosmos.hunyuan, adapters.HunyuanVideo, HUNYUAN, 5, 3, 1.0,
@@ -60,7 +79,8 @@ CASES = {
     "wan2_2_a14b": (lambda: tiny.wan("a14b"), adapters.Wan, TOKENS, 9, 3, 3.5, {}),
     "wan2_2_5b": (lambda: tiny.wan("5b"), adapters.Wan, TOKENS, 9, 3, 5.0, {}),
 }  # fmt: skip
-CASES_TO_TRAIN = [name for name in CASES if name not in ("ltx_0_9_5", "hunyuan_33ch")]
+NOT_TRAINED = ("ltx_0_9_5", "hunyuan_33ch")
+CASES_TO_TRAIN = [name for name in CASES if name not in NOT_TRAINED]
 
 
 def make(name):
@@ -88,7 +108,7 @@ def run_pipeline(name, pipe, image, noise, prompt):
         call |= {"max_guidance_scale": guidance, "fps": 7, "latents": noise.transpose(1, 2)}
     else:
         call |= {"prompt": prompt, "negative_prompt": NEGATIVE, "guidance_scale": guidance}
-        call["latents"] = noise.transpose(1, 2) if name == "cogvideox" else noise
+        call["latents"] = noise.transpose(1, 2) if name.startswith("cogvideox") else noise
     if name.startswith("wan"):  # ftfy is no dependency of this project
         with torch.no_grad():
             embed = make(name)._embed
@@ -111,6 +131,15 @@ def run_pipeline(name, pipe, image, noise, prompt):
     return pipe(**call).frames[0].transpose(0, 1) * 2 - 1  # [3, T, H, W]
 
 
+def noise_of_both(model, frames):
+    """What LTX-2's pipeline draws for picture and sound from ``run_pipeline``'s seed."""
+    torch.manual_seed(3)
+    channels, latent_frames, rows, columns = model.latent_shape(frames, SIZE, SIZE)
+    video = torch.randn(1, channels, model._video_frames(frames), rows, columns)
+    audio = model.pipe._pack_audio_latents(torch.randn(1, 2, model.audio_tokens(frames, 16.0), 2))
+    return join(Streams(video, audio), latent_frames)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_sampling_equals_the_pipeline(name):
     model = make(name)
@@ -119,7 +148,9 @@ def test_sampling_equals_the_pipeline(name):
     image, prompt = first_frame(), "a red ball falls"
     shape = (1, *model.latent_shape(frames, SIZE, SIZE))
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(2))
-    if name.startswith("ltx"):  # it draws its noise after the posterior of the first frame
+    if name.startswith("ltx2"):  # it draws its noise itself, that of the sound last
+        noise = noise_of_both(model, frames)
+    elif name.startswith("ltx"):  # it draws its noise after the posterior of the first frame
         torch.manual_seed(3)
         model.encode_first_frame(image)
         noise = torch.randn(shape)
@@ -192,6 +223,18 @@ def test_frame_counts_and_sizes_are_refused_in_one_sentence():
         model.latent_shape(9, 33, 32)
 
 
+@pytest.mark.parametrize("name", ["cogvideox", "cogvideox1_5"])
+def test_cogvideox_makes_an_odd_number_of_latent_frames(name):
+    """Of an even number its VAE makes 4 frames too many at the start."""
+    model = make(name)
+    with pytest.raises(PisaError, match=r"CogVideoX makes 8 k \+ 1 frames, not 29: set 25 or 33"):
+        model.latent_shape(29, SIZE, SIZE)
+    video = batch_of(9).video
+    latents = model.encode(video)
+    assert latents.shape[1:] == model.latent_shape(9, SIZE, SIZE)
+    assert model.decode(latents, 9).shape == video.shape
+
+
 def test_text_to_video_weights_are_refused_in_one_sentence():
     pipe = tiny.wan("5b")
     pipe.register_to_config(expand_timesteps=False)  # 16 channels: latents and nothing else
@@ -204,14 +247,21 @@ def test_text_to_video_weights_are_refused_in_one_sentence():
     [
         (GatedRepoError("403", response=Mock()), "set HF_TOKEN"),
         (RepositoryNotFoundError("404", response=Mock()), "no repository some/model"),
-        (OSError("We couldn't connect to the hub"), "Without network: fetch the repository"),
+        (LocalEntryNotFoundError("no network, no cache"), "cannot reach the hub for some/model"),
+        (OSError(errno.EIO, "Input/output error"), "cannot load some/model"),
     ],
 )
 def test_weights_that_cannot_be_had(monkeypatch, error, sentence):
-    monkeypatch.setattr("diffusers.DiffusionPipeline.load_config", Mock(side_effect=error))
+    """The hub's errors as diffusers passes them on."""
+    monkeypatch.setattr("diffusers.configuration_utils.hf_hub_download", Mock(side_effect=error))
     with pytest.raises(PisaError, match=sentence) as raised:
         adapters.Wan.from_pretrained("some/model")
     assert "\n" not in str(raised.value)
+
+
+def test_a_folder_that_is_not_there_is_named():
+    with pytest.raises(PisaError, match=r"no folder \./nowhere \(model\.repository\)"):
+        adapters.Wan.from_pretrained("./nowhere")
 
 
 def test_another_family_is_named(monkeypatch):
@@ -228,12 +278,14 @@ def test_offload_needs_a_gpu():
 
 
 YAMLS = {
+    "cogvideox1_5_5b_i2v": lambda: tiny.cogvideox("1.5"),
     "cogvideox_5b_i2v": tiny.cogvideox,
     "cosmos2_5_predict": tiny_hunyuan_cosmos.cosmos2_5,
     "cosmos2_video2world": tiny_hunyuan_cosmos.cosmos2,
     "hunyuan_video": tiny_hunyuan_cosmos.hunyuan,
     "hunyuan_video15": tiny_hunyuan_cosmos.hunyuan15,
     "ltx": tiny.ltx,
+    "ltx2": ltx2,
     "svd_xt": tiny.svd,
     "wan2_1_i2v": tiny.wan,
     "wan2_2_i2v": lambda: tiny.wan("a14b"),

@@ -79,8 +79,17 @@ def clip_config(**sizes) -> CLIPVisionConfig:
     return CLIPVisionConfig(**(base | sizes))
 
 
-def cogvideox(rotary: bool = True) -> CogVideoXImageToVideoPipeline:
+PAIRED = {  # what sets version 1.5 apart
+    "patch_size_t": 2,
+    "ofs_embed_dim": 2,
+    "patch_bias": False,
+    "use_learned_positional_embeddings": False,
+}
+
+
+def cogvideox(version: str = "1.0") -> CogVideoXImageToVideoPipeline:
     torch.manual_seed(0)
+    apart = PAIRED if version == "1.5" else {}
     transformer = CogVideoXTransformer3DModel(
         num_attention_heads=2,
         attention_head_dim=16,
@@ -95,8 +104,8 @@ def cogvideox(rotary: bool = True) -> CogVideoXImageToVideoPipeline:
         patch_size=2,
         temporal_compression_ratio=4,
         max_text_seq_length=16,
-        use_rotary_positional_embeddings=rotary,
-        use_learned_positional_embeddings=rotary,
+        use_rotary_positional_embeddings=True,
+        **({"use_learned_positional_embeddings": True} | apart),
     )
     vae = AutoencoderKLCogVideoX(
         down_block_types=("CogVideoXDownBlock3D",) * 4,
@@ -106,6 +115,7 @@ def cogvideox(rotary: bool = True) -> CogVideoXImageToVideoPipeline:
         layers_per_block=1,
         norm_num_groups=2,
         temporal_compression_ratio=4,
+        invert_scale_latents=version == "1.5",
     )
     scheduler = CogVideoXDDIMScheduler(
         prediction_type="v_prediction",

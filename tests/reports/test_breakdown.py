@@ -55,7 +55,7 @@ def test_the_terminal_and_the_report_show_them(document, tmp_path):
     print_table(document, Console(file=out, width=200))
     assert "PSFT minus Base, Sim (seen): L2 -0.200" in out.getvalue()
     page = write_report(tmp_path / "report.html", document, title="x").read_text()
-    assert "num objects: 2" in page and "PSFT minus Base" in page
+    assert "objects in the clip: 2" in page and "PSFT minus Base" in page
 
 
 def test_clips_without_a_scene_stand_under_not_recorded(rows, provenance_part, tmp_path):

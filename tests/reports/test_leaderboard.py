@@ -9,7 +9,7 @@ import pytest
 
 from pisa.reports.__main__ import main
 from pisa.reports.html import write_report
-from pisa.reports.leaderboard import against_best, merge, read_runs
+from pisa.reports.leaderboard import against_best, merge, merge_clips, read_runs
 from pisa.reports.metrics_json import build_metrics, write_metrics
 from pisa.reports.report_clips import read_report_clips
 from pisa.types import PisaError
@@ -29,12 +29,12 @@ def falling(speed):
     return {"frames": frames, "mask": masks}
 
 
-def write_run(folder, model, error, protocol="official", speed=4.0):
+def write_run(folder, model, error, protocol="official", speed=4.0, clips=CLIPS):
     """A run with truth, frozen and one model, whose L2 is about ``error``."""
     rows = [
         {"model": m, "split": "real", "clip": clip, "seed": 0, "l2": e + 0.01 * i, "iou": 1 - e}
         for m, e in (("truth", 0.0), ("frozen", 0.5), (model, error))
-        for i, clip in enumerate(CLIPS)
+        for i, clip in enumerate(clips)
     ]
     failures = [{"model": model, "split": "real", "clip": CLIPS[0], "seed": 1, "reason": "missing"}]
     metrics = build_metrics(rows, failures, protocol=protocol, provenance=PROVENANCE)
@@ -78,6 +78,23 @@ def test_merged_page(tmp_path, capsys):
 def test_one_name_in_two_runs_is_told_apart(tmp_path):
     runs = [write_run(tmp_path / name, "base", e) for name, e in (("a", 0.2), ("b", 0.3))]
     assert set(merge(read_runs(runs))["summary"]) == {"truth", "frozen", "Base (a)", "Base (b)"}
+
+
+def test_runs_that_agree_on_shared_clips_keep_one_name(tmp_path):
+    whole, other = write_run(tmp_path / "a", "base", 0.2), write_run(tmp_path / "c", "base", 0.3)
+    part = write_run(tmp_path / "b", "base", 0.2, clips=CLIPS[:2])
+    assert [run.names["base"] for run in read_runs([whole, part])] == ["base", "base"]
+    names = [run.names["base"] for run in read_runs([whole, part, other])]
+    assert names == ["Base (a)", "Base (a)", "Base (c)"]
+
+
+def test_a_report_of_another_version_costs_its_clips_only(tmp_path):
+    run = write_run(tmp_path / "a", "base", 0.2)
+    page = run / "report.html"
+    page.write_text('<script type="application/json" id="data">{"fps": 16}</script>')
+    clips, _, notes = merge_clips(read_runs([run]), 10)
+    assert clips == []
+    assert notes == ["a: in its report, its clips are of another version; they are not below."]
 
 
 def test_runs_that_cannot_be_compared(tmp_path, capsys):

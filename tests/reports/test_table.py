@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from pisa.reports.published import published_table_1, published_table_2
-from pisa.reports.table import markdown_table, plain_table, print_table, result_table
+from pisa.reports.table import markdown_table, print_table, result_table
 
 
 def _cell(mean, low, high, n=20):
@@ -44,13 +44,6 @@ EXPECTED = """\
 
 def test_markdown_is_the_hand_written_table(metrics):
     assert markdown_table(metrics) == EXPECTED
-
-
-def test_plain_text_marks_the_best_and_aligns(metrics):
-    lines = plain_table(metrics).splitlines()
-    assert "*0.020* [0.010, 0.030]" in lines[-1]
-    assert "*0.036*" not in "".join(lines)
-    assert lines[0].index("Sim (seen), n = 20: L2") == lines[-1].index("*0.020*")
 
 
 def test_ties_at_the_printed_precision_are_both_best(metrics):

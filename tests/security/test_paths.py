@@ -17,7 +17,7 @@ from pisa.data.video_match import match_videos
 from pisa.launch.run import stage_folder
 from pisa.models.opensora.checkpoint import find_shards
 from pisa.types import PisaError
-from tests.security.test_targets import CONFIGS, hydra
+from tests.security.test_allow_list import CONFIGS, hydra
 
 LEADING_OUT = ("../evil", "/tmp/evil", "..", ".", "", "a/b", "a\\b", ".hidden", "a\0b", "~root")
 

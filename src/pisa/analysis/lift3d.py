@@ -7,11 +7,14 @@ this: one slope per frame). Possible falls are ``Y(t) = max(0, h + beta Z' - g t
 depth ``Z'`` that the data set has.
 
 The clip gives ``t`` to one frame only, which at small slopes leaves metres of depth open. As every
-moment of that frame is equally good, the one that fits best is taken.
+moment of that frame is equally good, the one that fits best is taken. An object that stops, or
+turns upwards, before a fall from the camera's own height would be over, has no depth in front of
+the camera.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -29,7 +32,9 @@ DEPTHS = 201  # tried among the possible falls
 
 @dataclass(frozen=True)
 class Lifted:
-    """One clip in 3D. NaN and empty where nothing hits the floor (``status`` says what happens).
+    """One clip in 3D. NaN and empty where nothing is lifted (``status`` says what happens).
+
+    ``status`` is that of ``Drop``, or ``too_short``: the drop time implies no depth above 0.
 
     ``height_m`` is the lifted bottom in every frame before the impact, at ``implied_depth_m``;
     ``rms_m`` its distance in depth and height to the nearest possible fall, which starts at
@@ -71,6 +76,8 @@ def lift(
     drop = find_drop(masks)
     if drop.frame is None:
         return _nowhere(drop.status, ray, depth_m)
+    if ray.implied_depth_m(drop.frame / fps_hz) <= 0:
+        return _nowhere("too_short", ray, depth_m)
     frames = np.flatnonzero(~np.isnan(rows[: drop.frame]))
     slopes = ray.slope + np.asarray(slope_of_row(rows[frames], camera)) - seen
     best = _best_moment(slopes, frames / fps_hz, drop.frame, fps_hz, ray, depth_range_m)
@@ -96,11 +103,12 @@ def _best_moment(
     depth_range_m: tuple[float, float],
 ) -> dict[str, float]:
     moments_s = np.linspace(frame - 1, frame, MOMENTS) / fps_hz
-    implied_m = np.asarray(ray.implied_depth_m(moments_s))  # [M]
+    implied_m = np.asarray(ray.implied_depth_m(moments_s))  # [M], rising
+    moments_s, implied_m = moments_s[implied_m > 0], implied_m[implied_m > 0]
     lifted_m = ray.camera_height_m + implied_m[:, None] * slopes  # [M, N]
     depths_m = np.linspace(*depth_range_m, DEPTHS)
     nearest = np.clip(implied_m, *depth_range_m)[:, None]
-    depths_m = np.concatenate([np.tile(depths_m, (MOMENTS, 1)), nearest], axis=1)  # [M, D]
+    depths_m = np.concatenate([np.tile(depths_m, (len(moments_s), 1)), nearest], axis=1)  # [M, D]
     fall_m = np.asarray(ray.height_m(depths_m))[:, :, None] - fallen_m(time_s)
     up_m = lifted_m[:, None] - np.maximum(fall_m, 0.0)  # [M, D, N]
     along_m = implied_m[:, None] - depths_m
@@ -139,12 +147,13 @@ def plain(lifted: Lifted) -> dict[str, Any]:
 
 
 def summarise(lifted: Sequence[Lifted]) -> Mapping[str, Any]:
-    """Quartiles of the distance over the clips that hit the floor, and how many do."""
+    """Quartiles of the distance over the clips that hit the floor; and how the others end."""
     rms_m = [clip.rms_m for clip in lifted if clip.status == "impact"]
     quartiles = np.quantile(rms_m, [0.25, 0.5, 0.75]).tolist() if rms_m else [None] * 3
     return {
         "clips": len(lifted),
         "n": len(rms_m),
+        "statuses": dict(sorted(Counter(clip.status for clip in lifted).items())),
         "rms_m_quartiles": quartiles,
         "rms_m_mean": float(np.mean(rms_m)) if rms_m else None,
     }

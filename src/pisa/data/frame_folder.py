@@ -9,7 +9,6 @@ from pisa.data.clip_info import number, read_info
 from pisa.data.errors import reason
 from pisa.types import PisaError
 
-FRAME_SUFFIXES = (".png", ".jpg", ".jpeg")
 _NUMBERED = re.compile(r"(.*?)(\d+)(\.(?:png|jpe?g))", re.IGNORECASE)
 _PREFERRED = ("rgba_", "")  # prefixes of the release's frames, before depth_, flow_ ...
 

@@ -120,12 +120,17 @@ def _download(folder: Path, revision: str | None) -> Path:
         errors.XetDownloadError,
     ) as error:
         raise PisaError(
-            f"{folder}: holds no real clips, and they cannot be downloaded ({reason(error)[:80]}). "
-            f"Fetch {FILE} of the data set {REPOSITORY} on the Hugging Face hub ({NUM_CLIPS} "
-            "clips; github.com/vision-x-nyu/pisa-experiments) where there is a network, then: "
-            f"python -m pisa.data.real_download {folder} --archive real.zip; or unpack it so that "
-            f"{folder / '0000' / 'clip_info.json'} exists. Masks: python annotate.py path={folder}"
+            f"{folder}: holds no real clips, and they cannot be downloaded "
+            f"({_first_sentence(error)}). Fetch {FILE} of the data set {REPOSITORY} on the "
+            f"Hugging Face hub ({NUM_CLIPS} clips; github.com/vision-x-nyu/pisa-experiments) "
+            f"where there is a network, then: python -m pisa.data.real_download {folder} "
+            f"--archive real.zip; or unpack it so that {folder / '0000' / 'clip_info.json'} "
+            f"exists. Masks: python annotate.py path={folder}"
         ) from error
+
+
+def _first_sentence(error: Exception) -> str:
+    return reason(error).partition(". ")[0].removesuffix(".")
 
 
 def _source(local: Path, digest: str, from_hub: bool) -> dict[str, str]:

@@ -95,7 +95,8 @@ def _shorten(message: str, config_dir: Path, config_name: str, overrides: list[s
 
 def _unknown_setting(name: str, config_dir: Path, config_name: str, overrides: list[str]) -> str:
     """Names the settings beside an unknown one, as they are with the choices of groups made."""
-    groups = [o for o in overrides if (config_dir / o.lstrip("+").split("=")[0]).is_dir()]
+    chosen = {o: o.lstrip("+").split("=")[0] for o in overrides}
+    groups = [o for o, key in chosen.items() if key != name and (config_dir / key).is_dir()]
     with hydra.initialize_config_dir(str(config_dir), version_base="1.3"):
         node = hydra.compose(config_name, groups)
     *parents, last = name.split(".")

@@ -7,65 +7,32 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from einops import rearrange, reduce
-from jaxtyping import Float
+from einops import rearrange
 from omegaconf import DictConfig
-from torch import Tensor, nn
+from torch import nn
 
 from pisa.callbacks.evaluation import (
     ClipResult,
-    ModelSource,
     VideoSource,
     evaluate_model,
     frozen_video,
     true_video,
 )
 from pisa.launch.devices import pick_device
+from pisa.launch.model_videos import FiniteVideos, make_tracker, model_videos
 from pisa.launch.outcome import provenance_of, publish
 from pisa.launch.progress import clip_progress
 from pisa.launch.public import public_yaml
 from pisa.launch.scored_sets import ScoredSets
 from pisa.launch.stages import build_model
-from pisa.launch.targets import instantiate
 from pisa.models.base import VideoModel
 from pisa.reports.curves import read_csv_logger
 from pisa.reports.metrics_json import build_metrics
 from pisa.reports.published import published_table_1
 from pisa.reports.schema import KEYS
 from pisa.tasks.weights import load_denoiser
-from pisa.types import Batch
 
 CURVES = ("train/loss", "val/loss", "val/reward", "train/gradient_norm")
-
-
-class FiniteVideos:
-    """A source whose clips that hold NaN or infinity are noted by name, and come back grey.
-
-    A tracker finds no object in such a clip, which would pass for a score.
-    """
-
-    def __init__(self, source: VideoSource) -> None:
-        self.source = source
-        self.broken: set[str] = set()
-
-    def __call__(self, batch: Batch, seed: int) -> Float[Tensor, "b 3 t h w"]:
-        video = self.source(batch, seed)
-        finite = reduce(video.isfinite(), "b c t h w -> b 1 1 1 1", "all")
-        marked = zip(batch.names, finite.flatten().tolist(), strict=True)
-        self.broken.update(name for name, whole in marked if not whole)
-        return video.where(finite, 0.0)
-
-
-class Autocast:
-    """A source in bfloat16 arithmetic, its weights as they are (the release casts these too)."""
-
-    def __init__(self, source: VideoSource, device: torch.device) -> None:
-        self.source, self.device = source, device
-
-    def __call__(self, batch: Batch, seed: int) -> Float[Tensor, "b 3 t h w"]:
-        with torch.autocast(self.device.type, torch.bfloat16):
-            return self.source(batch, seed).float()
 
 
 class Evaluation:
@@ -76,9 +43,7 @@ class Evaluation:
         self.folder = folder
         self.settings = cfg.evaluation
         self.device = pick_device(self.settings.device)
-        self.tracker = instantiate(cfg.perception.tracker)
-        if isinstance(self.tracker, nn.Module):
-            self.tracker.to(self.device)
+        self.tracker = make_tracker(cfg, self.device)
         self.sets = ScoredSets(cfg)
         self._model: VideoModel | None = None
 
@@ -143,16 +108,8 @@ class Evaluation:
             return true_video
         if name == "frozen":
             return frozen_video
-        source = ModelSource(
-            self._model_with(weights[name]),
-            num_steps=self.settings.num_steps,
-            guidance=self.settings.guidance,
-            caption=self.settings.caption,
-            caption_suffix=self.settings.caption_suffix,
-            decode_chunk=self.settings.decode_chunk,
-            num_frames=self.cfg.data.num_frames,
-        )
-        return Autocast(source, self.device) if self.settings.bfloat16 else source
+        model, frames = self._model_with(weights[name]), self.cfg.data.num_frames
+        return model_videos(self.settings, model, self.device, num_frames=frames)
 
     def _model_with(self, weights: Path | None) -> VideoModel:
         """On the device. Built once: what follows the base model changes only the denoiser."""

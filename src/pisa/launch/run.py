@@ -22,7 +22,7 @@ from pisa.launch.generation import generate_and_score
 from pisa.launch.lock import hold
 from pisa.launch.public import public_yaml
 from pisa.launch.stages import WEIGHTS, build_model, run_stage
-from pisa.launch.targets import instantiate
+from pisa.launch.targets import check_targets, instantiate
 from pisa.reports.files import write_atomic
 
 # What decides the result of a stage; anything else may change between two runs of one experiment.
@@ -53,6 +53,8 @@ def simulate_main(cfg: DictConfig) -> None:
 def train_main(cfg: DictConfig) -> None:
     """Run the stages, then score base, each stage, and the two reference rows."""
     _prepare_torch(cfg)
+    if any("reward" in cfg[stage] for stage in cfg.stages):
+        check_targets(cfg, "reward")
     folder = stage_folder(cfg, cfg.stages[-1], cfg.name)
     with _claimed(folder, cfg):
         sources: dict[str, Path | None] = {"base": None}

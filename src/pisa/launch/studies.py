@@ -17,14 +17,13 @@ from pisa.launch.progress import clip_progress
 from pisa.launch.study_clips import (
     StudyClip,
     means_of,
-    model_source,
+    model_and_tracker,
     row_name,
     sampled_masks,
     study_clips,
     true_masks,
     write_study,
 )
-from pisa.launch.targets import instantiate
 from pisa.types import PisaError
 
 
@@ -46,7 +45,7 @@ def run_drop_time(
     require_samples(num_samples)
     if truth_samples:
         require_samples(truth_samples)
-    source, tracker = model_source(cfg), instantiate(cfg.perception.tracker)
+    source, tracker = model_and_tracker(cfg)
     items = study_clips(cfg, data_set, "ambiguous", num_images)
     drops: dict[str, list[list[Drop]]] = {}
     with clip_progress() as progress:
@@ -104,7 +103,7 @@ def run_lift3d(
     """Section 5.2, test (1): are the trajectories those of some fall in 3D?"""
     if num_samples < 1:
         raise PisaError("lift3d needs at least one sample of each image: raise source.num_samples")
-    source, tracker = model_source(cfg), instantiate(cfg.perception.tracker)
+    source, tracker = model_and_tracker(cfg)
     items = study_clips(cfg, data_set, "ambiguous", num_images)
     sources: dict[str, tuple[VideoSource, int]] = {
         "truth": (true_video, 1),
@@ -129,7 +128,8 @@ def run_lift3d(
         summary = result["summary"]
         print(
             f"{name}: {summary['n']} of {summary['clips']} clips hit the floor; distance to a "
-            f"possible fall in m, quartiles: {means_of(summary['rms_m_quartiles'])}"
+            f"possible fall in m, quartiles: {means_of(summary['rms_m_quartiles'])}; "
+            f"{summary['statuses']}"
         )
     depth_range_m = list(items[0].study["depth_range_m"])
     content = {"models": models, "depth_range_m": depth_range_m}

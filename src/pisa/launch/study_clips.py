@@ -11,13 +11,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 from omegaconf import DictConfig
+from torch import nn
 
 from pisa.analysis.drop_time import DropTimes
-from pisa.callbacks.evaluation import ModelSource, VideoSource, track_dropping
+from pisa.callbacks.evaluation import VideoSource, track_dropping
 from pisa.data.clip_io import read_clip
 from pisa.data.families import study_of
 from pisa.data.manifest import data_sha256, list_clips
 from pisa.launch.datasets import DataSets
+from pisa.launch.devices import pick_device
+from pisa.launch.model_videos import make_tracker, model_videos
 from pisa.launch.outcome import provenance_of
 from pisa.launch.stages import build_model
 from pisa.ops.drop_ray import DropRay
@@ -59,19 +62,14 @@ def study_clips(cfg: DictConfig, name: str, kind: str, limit: int | None = None)
     return [StudyClip(clip, study) for clip, study in zip(clips, studies, strict=True)]
 
 
-def model_source(cfg: DictConfig) -> ModelSource:
-    """The checkpoint ``ckpt=...``, or the base model without one."""
+def model_and_tracker(cfg: DictConfig) -> tuple[VideoSource, Tracker]:
+    """Samples of the checkpoint ``ckpt=...``, or of the base model without one; and the tracker."""
+    device = pick_device(cfg.evaluation.device)
     model = build_model(cfg, None if cfg.ckpt is None else Path(cfg.ckpt))
+    if isinstance(model, nn.Module):
+        model.to(device)
     model.denoiser.eval()
-    settings = cfg.evaluation
-    return ModelSource(
-        model,
-        num_steps=settings.num_steps,
-        guidance=settings.guidance,
-        caption=settings.caption,
-        caption_suffix=settings.caption_suffix,
-        decode_chunk=settings.decode_chunk,
-    )
+    return model_videos(cfg.evaluation, model, device), make_tracker(cfg, device)
 
 
 def row_name(cfg: DictConfig) -> str:
@@ -87,10 +85,11 @@ def sampled_masks(
     Sample ``k`` has noise of its own, whatever the batch size. Raises ``PisaError`` for samples
     that aren't finite: a tracker would find no object in them, which would pass for a result.
     """
-    size = cfg.evaluation.batch_size
+    size, device = cfg.evaluation.batch_size, pick_device(cfg.evaluation.device)
     for start in range(0, num_samples, size):
         numbers = range(start, min(start + size, num_samples))
         batch = collate([replace(clip, name=f"{clip.name}.{k}") for k in numbers])
+        batch = batch.to(device)
         video = source(batch, cfg.evaluation.seed)
         if not video.isfinite().all():
             raise PisaError(f"samples of {clip.name} hold NaN or infinity: is {cfg.ckpt} sound?")
@@ -107,10 +106,10 @@ def true_masks(
     if not isinstance(prior, AmbiguousPrior):
         raise PisaError(f"data set {name!r} has no other drops of one first frame")
     simulator = replace(backend, prior=replace(prior, trajectories=count))
-    first = int(item.study["group"]) * count
+    first, device = int(item.study["group"]) * count, pick_device(cfg.evaluation.device)
     for member in range(count):
         clip, _ = simulator.make_clip(first + member, spec.split, f"{member}")
-        batch = collate([replace(clip, depth_m=None, poses=None)])
+        batch = collate([replace(clip, depth_m=None, poses=None)]).to(device)
         yield from track_dropping(batch.video, batch, tracker).cpu().numpy()
 
 
@@ -118,7 +117,7 @@ def write_study(
     cfg: DictConfig, folder: Path, analysis: str, data_set: str, content: Mapping[str, Any]
 ) -> Path:
     """``FOLDER/ANALYSIS.json``: the content with schema, settings and provenance."""
-    settings = {key: cfg.evaluation[key] for key in ("num_steps", "guidance", "seed")}
+    settings = {key: cfg.evaluation[key] for key in ("num_steps", "guidance", "bfloat16", "seed")}
     record = {
         "schema": 1,
         "analysis": analysis,

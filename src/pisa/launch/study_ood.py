@@ -17,19 +17,19 @@ from pisa.callbacks.evaluation import (
     frozen_video,
     true_video,
 )
-from pisa.launch.evaluation import FiniteVideos
+from pisa.launch.devices import pick_device
+from pisa.launch.model_videos import FiniteVideos
 from pisa.launch.outcome import provenance_of, publish
 from pisa.launch.progress import clip_progress
 from pisa.launch.public import public_yaml
 from pisa.launch.study_clips import (
     StudyClip,
     data_hash,
-    model_source,
+    model_and_tracker,
     row_name,
     study_clips,
     write_study,
 )
-from pisa.launch.targets import instantiate
 from pisa.perception.base import Tracker
 from pisa.reports.metrics_json import build_metrics
 from pisa.reports.schema import KEYS
@@ -49,7 +49,7 @@ def run_ood(
     ``row`` is what configs/eval.yaml takes for ``name``. Raises ``IncompleteError`` as
     ``publish`` does.
     """
-    source, tracker = model_source(cfg), instantiate(cfg.perception.tracker)
+    source, tracker = model_and_tracker(cfg)
     items = study_clips(cfg, data_set, "ood", num_clips)
     model = row_name(cfg)
     sources: dict[str, VideoSource] = {"truth": true_video, "frozen": frozen_video, model: source}
@@ -109,6 +109,7 @@ class OodRun:
             split="ood",
             seed=self.settings.seed,
             protocol=self.settings.protocol,
+            device=pick_device(self.settings.device),
         ):
             self._keep(result, result.row["clip"] in checked.broken)
             yield result.row["clip"]

@@ -71,9 +71,22 @@ def check_target(target: str, node: Any = None) -> None:
     try:
         found = hydra.utils.get_object(target)
     except Exception as error:  # whatever importing a plugin raises
-        raise PisaError(f"_target_ {target}: cannot be found ({error})") from error
+        raise PisaError(f"cannot import {target}: {_reason(error)}") from error
     if not _may_be_built(target, found):
         raise PisaError(_refusal(target))
+
+
+def check_targets(cfg: DictConfig, group: str) -> None:
+    """Look at every ``_target_`` of ``cfg[group]``, before the hours of work that lead up to it.
+
+    Raises:
+        PisaError: one that is not allowed, not there, or does not import, with the reason.
+    """
+    for holder in _holders(cfg[group]):
+        try:
+            check_target(str(holder.get("_target_")), holder)
+        except PisaError as error:
+            raise PisaError(f"{group}: {error}") from error
 
 
 def check_hydra(node: DictConfig) -> None:
@@ -100,6 +113,13 @@ def _may_be_built(target: str, found: Any) -> bool:
     if root != PACKAGE:
         return True
     return inspect.isclass(found) or inspect.ismethod(found) or target.startswith(FUNCTIONS)
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong at the bottom; Hydra's own errors only say where."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _plugins() -> tuple[str, ...]:

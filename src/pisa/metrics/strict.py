@@ -32,6 +32,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import ndimage
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from pisa.metrics.alignment import AlignedPair, align, nearest_frame, summarise
 from pisa.metrics.chamfer import chamfer_px
@@ -166,20 +168,33 @@ def _moments(
 def _extra_pieces(
     gt: Bool[np.ndarray, "h w"], gen: Bool[np.ndarray, "h w"]
 ) -> list[Bool[np.ndarray, "h w"]]:
-    """The generated mask's large pieces if the truth is seen and has fewer, else none."""
+    """The generated mask's large pieces if the truth is seen and has fewer, else none.
+
+    Nor are there any where each large piece can be given a piece of the truth, of any size, that it
+    overlaps and no other is given: a truth of one large and two tiny pieces may grow as a whole.
+    """
     box = bounding_box(gen)
     if box is None or not gt.any():
         return []
     labels, areas = _pieces(gen[box])
     if len(areas) == 1:
         return []
-    _, gt_areas = _pieces(gt)
+    gt_labels, gt_areas = _pieces(gt)
     large = np.flatnonzero(areas >= _MIN_PIECE * min(gt_areas.max(), areas.max())) + 1
     if len(large) <= np.count_nonzero(gt_areas >= _MIN_PIECE * gt_areas.max()):
         return []
     pieces = np.zeros((len(large), *gen.shape), dtype=bool)
     pieces[:, *box] = labels == large[:, None, None]
-    return list(pieces)
+    return [] if _each_has_its_own(list(pieces), gt_labels) else list(pieces)
+
+
+def _each_has_its_own(
+    pieces: list[Bool[np.ndarray, "h w"]], gt_labels: Int[np.ndarray, "h w"]
+) -> bool:
+    num_labels = int(gt_labels.max()) + 1
+    overlaps = [np.bincount(gt_labels[piece], minlength=num_labels)[1:] > 0 for piece in pieces]
+    matching = maximum_bipartite_matching(csr_array(np.array(overlaps)), perm_type="column")
+    return bool((matching >= 0).all())
 
 
 def _pieces(

@@ -116,6 +116,25 @@ class HasSchedule(Protocol):
         ...
 
 
+@runtime_checkable
+class GuidesItself(Protocol):
+    """A ``VideoModel`` whose guidance is more than a scale against the null prompt."""
+
+    def guided_velocity(
+        self,
+        x: Float[Tensor, "b c f i j"],
+        noise_level: Float[Tensor, " b"],
+        prompt: Condition,
+        null: Condition,
+        clean_frames: Bool[Tensor, "b f"],
+        *,
+        fps_hz: float,
+        guidance: float,
+    ) -> Float[Tensor, "b c f i j"]:
+        """The velocity to follow; not called for a guidance of 1, which turns all terms off."""
+        ...
+
+
 def with_first_frame(
     model: VideoModel,
     condition: Condition,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,6 +13,7 @@ from pisa.diffusion.noise_levels import inference_noise_levels
 from pisa.diffusion.replay import Replay
 from pisa.diffusion.samplers import Velocity, guided_velocity, sample_euler
 from pisa.models.base import (
+    GuidesItself,
     HasSchedule,
     TakesFirstFrame,
     VideoModel,
@@ -115,6 +117,9 @@ def model_velocity(
     """
     if guidance == 1.0:
         return lambda x, s: model.velocity(x, s, prompt, clean_frames, fps_hz=fps_hz)
+    if isinstance(model, GuidesItself) and null is not None:
+        told = partial(model.guided_velocity, fps_hz=fps_hz, guidance=guidance)
+        return lambda x, s: told(x, s, prompt, null, clean_frames)
     twice = clean_frames.repeat(2, 1)
 
     def velocity_both(x: Tensor, s: Tensor) -> Tensor:

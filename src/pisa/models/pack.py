@@ -6,8 +6,8 @@ without a name (`=A.safetensors`) keeps its tensor names as they are.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
+import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -29,13 +29,18 @@ def pack(out: Path, parts: Mapping[str, Path]) -> int:
     return out.stat().st_size
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: the output file, then NAME=FILE for each part."""
-    out, *given = arguments
-    pairs = (item.partition("=") for item in given)
-    size = pack(Path(out), {name: Path(path) for name, _, path in pairs})
-    print(f"{out}: {size / 1e6:.1f} MB")
+    parser = argparse.ArgumentParser(prog="python -m pisa.models.pack", description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("parts", nargs="+", metavar="NAME=FILE")
+    given = parser.parse_args(arguments)
+    pairs = [part.partition("=") for part in given.parts]
+    if not all(separator for _, separator, _ in pairs):
+        parser.error("every part is NAME=FILE")
+    size = pack(given.out, {name: Path(path) for name, _, path in pairs})
+    print(f"{given.out}: {size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from pisa.reports.published import PublishedRow
 from pisa.reports.table import Cell, result_table, status_notice
 
 _TEMPLATES = Path(__file__).with_name("templates")
+GROUP_LABELS = {"num_objects": "objects in the clip"}  # of the breakdown
 
 
 def write_report(
@@ -117,7 +119,11 @@ def _breakdown_tables(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One table per group and value (a scene, a number of objects)."""
     groups = metrics.get("breakdown") or breakdown(metrics["per_clip"])
     return [
-        {"group": group.replace("_", " "), "value": value, "table": result_table({"summary": part})}
+        {
+            "group": GROUP_LABELS.get(group, group),
+            "value": value,
+            "table": result_table({"summary": part}),
+        }
         for group, values in groups.items()
         for value, part in values.items()
     ]
@@ -140,8 +146,10 @@ def _sort_choices(panels: Sequence[Panel]) -> dict[str, list[str]]:
     """Models and metrics to sort the clips by; the first of each gives the page's first order."""
     models = order_models(m for p in panels for m in p.models if m != TRUTH and p.scores[m])
     names = {name for panel in panels for m in models for name in panel.scores.get(m, {})}
+    scored = Counter(m for panel in panels for m, scores in panel.scores.items() if scores)
     return {
-        "models": models[::-1],  # the model trained last comes first
+        # the model scored on most clips comes first, of several the one trained last
+        "models": sorted(models[::-1], key=lambda model: -scored[model]),
         "metrics": [name for name in order_metrics(sorted(names)) if name in METRICS],
     }
 

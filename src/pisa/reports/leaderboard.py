@@ -78,24 +78,41 @@ def write_leaderboard(
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """The runs, models of one name in several runs told apart by their folders."""
+    """The runs; models of one name are told apart by their folders where their scores differ."""
     if len({folder.resolve() for folder in folders}) != len(folders):
         raise PisaError("a run is given twice")
     documents = [(f, read_metrics(f / "metrics.json" if f.is_dir() else f)) for f in folders]
     protocols = {document["protocol"] for _, document in documents}
     if len(protocols) > 1:
         raise PisaError(f"runs of different protocols cannot be compared: {sorted(protocols)}")
-    rows = {f: _rows_by_model(document) for f, document in documents}
-    runs = []
-    for folder, document in documents:
-        names = {}
-        for model, own in rows[folder].items():
-            rivals = [rows[f].get(model) for f, _ in documents if f != folder]
-            clash = model not in _REFERENCES and any(r not in (None, own) for r in rivals)
-            run = folder.name if folder.is_dir() else folder.parent.name
-            names[model] = f"{model_label(model)} ({run})" if clash else model
-        runs.append(Run(folder if folder.is_dir() else folder.parent, document, names))
-    return runs
+    places = [f if f.is_dir() else f.parent for f, _ in documents]
+    rows = [_rows_by_model(document) for _, document in documents]
+    names = [{model: model for model in own} for own in rows]
+    for model in {m for own in rows for m in own if m not in _REFERENCES}:
+        groups = _same_model([(i, own[model]) for i, own in enumerate(rows) if model in own])
+        for group in groups if len(groups) > 1 else []:
+            for i in group:
+                names[i][model] = f"{model_label(model)} ({places[group[0]].name})"
+    return [
+        Run(place, document, own)
+        for place, (_, document), own in zip(places, documents, names, strict=True)
+    ]
+
+
+def _same_model(runs: Sequence[tuple[int, list[Any]]]) -> list[list[int]]:
+    """Runs in groups: the rows of a group share clips and agree on all that they share."""
+    groups: list[tuple[list[int], dict[Any, Any]]] = []
+    for i, rows in runs:
+        own = {(row["split"], row["clip"], row["seed"]): row for row in rows}
+        for members, known in groups:
+            shared = own.keys() & known.keys()
+            if shared and all(own[key] == known[key] for key in shared):
+                members.append(i)
+                known.update(own)
+                break
+        else:
+            groups.append(([i], own))
+    return [members for members, _ in groups]
 
 
 def merge(runs: Sequence[Run]) -> dict[str, Any]:
@@ -126,7 +143,12 @@ def merge_clips(
     clips: dict[tuple[str, str], dict[str, Any]] = {}
     notes, rate = [], 0.0
     for run in runs:
-        shown, fps_hz = read_report_clips(run.folder / "report.html")
+        try:
+            shown, fps_hz = read_report_clips(run.folder / "report.html")
+        except PisaError as error:  # the numbers are those of metrics.json
+            why = str(error).removeprefix(f"{run.folder / 'report.html'}: ")
+            notes.append(f"{run.folder.name}: in its report, {why}; they are not below.")
+            continue
         if not shown or (rate and fps_hz != rate):
             why = "shows no clips" if not shown else f"shows its clips at {fps_hz:g} Hz"
             notes.append(f"{run.folder.name}: its report {why}, so they are not below.")

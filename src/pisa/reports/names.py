@@ -7,7 +7,9 @@ from collections.abc import Iterable
 METRICS = ("l2", "chamfer", "iou", "time_error", "miss_rate")
 SPLITS = ("real", "sim_seen", "sim_unseen")  # the column order of the paper's Table 1
 HIGHER_IS_BETTER = frozenset({"iou"})
-LOWER_IS_BETTER = frozenset({"l2", "chamfer", "time_error", "miss_rate"})
+LOWER_IS_BETTER = frozenset(
+    {"l2", "chamfer", "time_error", "miss_rate", "spurious_rate", "split_rate"}
+)
 TRUTH = "truth"
 _FIRST_MODELS = (TRUTH, "frozen", "base", "psft")
 
@@ -17,6 +19,8 @@ _METRIC_LABELS = {
     "iou": "IoU",
     "time_error": "Time error",
     "miss_rate": "Missed",
+    "spurious_rate": "Spurious",
+    "split_rate": "Split",
 }
 _SPLIT_LABELS = {
     "real": "Real",

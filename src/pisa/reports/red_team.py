@@ -164,11 +164,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; 0, or 2 with a line that says what is wrong."""
     parser = argparse.ArgumentParser(prog="python -m pisa.reports.red_team", description=__doc__)
     parser.add_argument("data_sets", type=Path, nargs="+", help="data/sim_seen-beb90c75 for one")
-    parser.add_argument("--page", type=Path, help="write the tables here instead of printing them")
+    parser.add_argument("--page", type=Path, help="put the tables between this page's marks")
     parser.add_argument("--images", type=Path, help="folder for the pictures")
     options = parser.parse_args(arguments)
     attacks = ATTACKS | EXTRA_ATTACKS
     try:
+        page = options.page.read_text(encoding="utf-8") if options.page else None
         clips = [read_clip(path) for folder in options.data_sets for path in list_clips(folder)]
         if options.images:
             for name, group in (("red_team", ATTACKS), ("red_team_extra", EXTRA_ATTACKS)):
@@ -178,11 +179,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for name, attack in attacks.items()
         }
         text = f"{response_table(measured)}\n\n{monotony_table(measured)}"
-        if options.page:
-            page = fill_page(options.page.read_text(encoding="utf-8"), text)
-            write_atomic(options.page, page.encode())
+        if page is not None:
+            write_atomic(options.page, fill_page(page, text).encode())
         else:
             print(text)
+    except FileNotFoundError as error:
+        print(f"error: {error.filename}: there is no such page to fill", file=sys.stderr)
+        return 2
     except PisaError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

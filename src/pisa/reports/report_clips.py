@@ -39,7 +39,7 @@ def read_report_clips(path: Path) -> tuple[list[dict[str, Any]], float]:
         clips = [_clip(panel, strips[i]) for i, panel in enumerate(data["panels"])]
         return clips, float(data["fps"])
     except (KeyError, ValueError, TypeError) as error:
-        raise PisaError(f"{path}: its clips were written by another version") from error
+        raise PisaError(f"{path}: its clips are of another version") from error
 
 
 def _clip(panel: dict[str, Any], strip: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Results in the layout of the paper's Table 1: for the terminal, plain text and markdown.
+"""Results in the layout of the paper's Table 1: for the terminal and as markdown.
 
 All renderers (HTML too) share one ``ResultTable``. Best means are marked among our own models;
 the ground-truth row and published rows do not compete (other clips, other code, no interval).
@@ -145,22 +145,11 @@ def _pair_line(pair: Mapping[str, Any]) -> str:
     return f"{name}: " + ", ".join(parts)
 
 
-def plain_table(metrics: Mapping[str, Any], published: Sequence[PublishedRow] = ()) -> str:
-    """Plain text with aligned columns; ``*`` marks the best of our models."""
-    lines = _lines(result_table(metrics, published), mark="*")
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    padded = [
-        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    ]
-    return "\n".join([padded[0], "-" * max(map(len, padded)), *padded[1:]]) + "\n"
-
-
 def markdown_table(metrics: Mapping[str, Any], published: Sequence[PublishedRow] = ()) -> str:
     """A markdown table; the best of our models is bold."""
     lines = [
         [text.replace("|", "\\|") for text in line]
-        for line in _lines(result_table(metrics, published), mark="**")
+        for line in _lines(result_table(metrics, published))
     ]
     ruler = ["---"] + ["---:"] * (len(lines[0]) - 1)
     rows = [lines[0], ruler, *lines[1:]]
@@ -222,19 +211,19 @@ def _columns(table: ResultTable, groups: Iterable[Group]) -> list[tuple[Group, s
     return [(group, metric) for group in groups for metric in group.metrics]
 
 
-def _lines(table: ResultTable, mark: str) -> list[list[str]]:
+def _lines(table: ResultTable) -> list[list[str]]:
     columns = _columns(table, table.groups)
     header = ["Model"] + [f"{group.title}: {table.header(metric)}" for group, metric in columns]
     body = [
         [row.label]
-        + [_one_line(row.cells.get((g.split, metric), Cell()), g, mark) for g, metric in columns]
+        + [_one_line(row.cells.get((g.split, metric), Cell()), g) for g, metric in columns]
         for row in table.rows
     ]
     return [header, *body]
 
 
-def _one_line(cell: Cell, group: Group, mark: str) -> str:
-    value = f"{mark}{cell.value_text}{mark}" if cell.best else cell.value_text
+def _one_line(cell: Cell, group: Group) -> str:
+    value = f"**{cell.value_text}**" if cell.best else cell.value_text
     count = f"({group.n_text(cell)})" if group.n_text(cell) else ""
     return " ".join(part for part in (value, cell.interval_text, count) if part)
 

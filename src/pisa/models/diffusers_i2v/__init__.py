@@ -5,10 +5,12 @@ from pisa.models.diffusers_i2v.cosmos import Cosmos2, Cosmos2_5
 from pisa.models.diffusers_i2v.hunyuan_video import HunyuanVideo
 from pisa.models.diffusers_i2v.hunyuan_video15 import HunyuanVideo15
 from pisa.models.diffusers_i2v.ltx import LTXVideo
+from pisa.models.diffusers_i2v.ltx2 import LTX2
 from pisa.models.diffusers_i2v.svd import StableVideoDiffusion
 from pisa.models.diffusers_i2v.wan import Wan
 
 __all__ = [
+    "LTX2",
     "CogVideoX",
     "Cosmos2",
     "Cosmos2_5",

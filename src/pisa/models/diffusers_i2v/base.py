@@ -11,18 +11,18 @@ here. A scheduler of higher order (UniPC) lends its noise levels only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar, cast
 
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor, nn
 
+from pisa.models.diffusers_i2v.conditions import every_token, visiting
+from pisa.models.diffusers_i2v.latent_size import latent_size
 from pisa.models.diffusers_i2v.loading import load_pipeline, place_pipeline
 from pisa.models.fingerprint import module_sha256
-from pisa.ops.video import to_frames
 from pisa.types import Condition, PisaError
 
 TIMESTEPS = 1000.0
@@ -46,6 +46,7 @@ class DiffusersModel(nn.Module):
 
     pipeline_class: ClassVar[str]
     denoiser_name: ClassVar[str] = "transformer"
+    encoder_names: ClassVar[tuple[str, ...]] = ("text_encoder",)  # that read captions
     first_frame_in_latents: bool = False
 
     def __init__(
@@ -98,8 +99,7 @@ class DiffusersModel(nn.Module):
         Raises:
             PisaError: the weights are not there, gated, or no image-to-video model.
         """
-        pipe = load_pipeline(cls.pipeline_class, repository, revision, dtype)
-        pipe.vae.to(vae_dtype or dtype)
+        pipe = load_pipeline(cls.pipeline_class, repository, revision, dtype, vae_dtype)
         for wanted, switch in ((vae_tiling, "enable_tiling"), (vae_slicing, "enable_slicing")):
             if wanted:
                 getattr(pipe.vae, switch)()
@@ -117,8 +117,9 @@ class DiffusersModel(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the denoiser's arithmetic."""
-        return next(self.denoiser.parameters()).dtype
+        """Of the denoiser's arithmetic; diffusers keeps a few of its parameters in float32."""
+        dtype: torch.dtype = self._denoiser_parts()[0].dtype
+        return dtype
 
     def place(self, device: torch.device) -> None:
         """Put the model where it generates: on the device, or offloaded part by part to it."""
@@ -171,29 +172,18 @@ class DiffusersModel(nn.Module):
         """Pixel sides per latent side, frames per latent frame, latent sides per token side."""
         raise NotImplementedError
 
+    def frame_step(self) -> int:
+        """The model makes ``frame_step k + 1`` frames."""
+        return self.factors()[1]
+
     def latent_channels(self) -> int:
         return int(self.vae.config.latent_channels)
 
     def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """Raises ``PisaError`` for a size or a number of frames that the model cannot make."""
-        space, time, patch = self.factors()
         name = type(self).__name__
-        if num_frames < 1 or (num_frames - 1) % time:
-            low = (num_frames - 1) // time * time + 1
-            raise PisaError(
-                f"{name} makes {time} k + 1 frames, not {num_frames}: "
-                f"set {max(low, 1)} or {low + time}"
-            )
-        if height % (space * patch) or width % (space * patch):
-            raise PisaError(
-                f"{name} needs sides divisible by {space * patch} px, not {height}x{width}"
-            )
-        return (
-            self.latent_channels(),
-            (num_frames - 1) // time + 1,
-            height // space,
-            width // space,
-        )
+        size = latent_size(name, self.factors(), num_frames, height, width, self.frame_step())
+        return (self.latent_channels(), *size)
 
     def codec_fingerprint(self) -> str:
         return module_sha256(self.vae, type(self).__name__, self.sample_posterior)
@@ -202,7 +192,7 @@ class DiffusersModel(nn.Module):
 
     @torch.no_grad()
     def encode_captions(self, captions: Sequence[str]) -> Condition:
-        with self.visiting("text_encoder"):
+        with self.visiting(*self.encoder_names):
             return self._embed(list(captions))
 
     def null_condition(self, batch_size: int) -> Condition:
@@ -277,25 +267,8 @@ class DiffusersModel(nn.Module):
         drawn: Tensor = posterior.sample() if self.sample_posterior else posterior.mode()
         return drawn
 
-    @contextmanager
-    def visiting(self, *names: str) -> Iterator[None]:
-        """Encoders on the denoiser's device within the block; afterwards back on the CPU."""
+    def visiting(self, *names: str) -> AbstractContextManager[None]:
+        """The pipeline's parts of these names on the denoiser's device within the block."""
         parts = [getattr(self.pipe, name, None) for name in names]
         moved = [part for part in parts if part is not None and not self._offloading]
-        for part in moved:
-            part.requires_grad_(False).eval().to(self.device)
-        yield
-        if not self.keep_encoders:
-            for part in moved:
-                part.to("cpu")
-
-
-def every_token(embedding: Float[Tensor, "b l d"]) -> Condition:
-    """A condition of which every token counts, padding too."""
-    mask = torch.ones(embedding.shape[:2], dtype=torch.bool, device=embedding.device)
-    return Condition(embedding, mask)
-
-
-def to_images(first_frame: Float[Tensor, "b 3 h w"]) -> list[Image.Image]:
-    """The frames as the pipelines' image processors take them."""
-    return [Image.fromarray(to_frames(frame[:, None])[0]) for frame in first_frame]
+        return visiting(moved, self.device, keep=self.keep_encoders)

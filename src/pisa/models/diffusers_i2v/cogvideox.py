@@ -1,6 +1,13 @@
 """CogVideoX image-to-video (arXiv:2408.06072): v-prediction, sampled by DDIM (paper Table 4).
 
 The latent of the first frame is concatenated to the noisy latents, zeros for the other frames.
+
+The VAE decodes latent frames by twos, the odd one first; from an even number it makes 4 frames of
+the first, which is 1 frame of the clip. So clips have 8 k + 1 frames.
+
+Version 1.5 sees latent frames in pairs (``patch_size_t``). They are odd in number, so one more
+stands in front: a copy of the first in training, as its authors pad, and made and dropped when it
+generates, as the pipeline does.
 """
 
 from __future__ import annotations
@@ -12,11 +19,13 @@ from torch import Tensor
 
 from pisa.models.diffusers_i2v.base import DiffusersModel
 from pisa.models.diffusers_i2v.parametrisation import level_of_alpha, velocity_of_v
-from pisa.types import Condition, PisaError
+from pisa.types import Condition
+
+OFS = 2.0  # a number that 1.5 is told beside the timestep; the pipeline's only value
 
 
 class CogVideoX(DiffusersModel):
-    """``VideoModel`` over CogVideoX-5B-I2V, version 1.0 (1.5 packs latent frames in pairs)."""
+    """``VideoModel`` over CogVideoX-5B-I2V and CogVideoX1.5-5B-I2V."""
 
     pipeline_class = "CogVideoXImageToVideoPipeline"
 
@@ -24,11 +33,30 @@ class CogVideoX(DiffusersModel):
         return bool(self.denoiser_config.in_channels == 2 * self.vae.config.latent_channels)
 
     def factors(self) -> tuple[int, int, int]:
-        if self.denoiser_config.patch_size_t is not None:
-            raise PisaError("CogVideoX 1.5 is not supported, only 1.0 (CogVideoX-5b-I2V)")
         pipe = self.pipe
         patch = int(self.denoiser_config.patch_size)
         return pipe.vae_scale_factor_spatial, pipe.vae_scale_factor_temporal, patch
+
+    def frame_step(self) -> int:
+        return 2 * int(self.pipe.vae_scale_factor_temporal)
+
+    def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+        channels, frames, rows, columns = super().latent_shape(num_frames, height, width)
+        return channels, frames + self._padding(frames), rows, columns
+
+    def encode(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c f i j"]:
+        latents = super().encode(video)
+        copies = [latents[:, :, :1]] * self._padding(latents.shape[2])
+        return torch.cat([*copies, latents], dim=2)
+
+    def encode_first_frame(self, frame: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c 1 i j"]:
+        return super().encode(frame[:, :, None])
+
+    def decode(
+        self, latents: Float[Tensor, "b c f i j"], num_frames: int
+    ) -> Float[Tensor, "b 3 t h w"]:
+        kept = (num_frames - 1) // self.pipe.vae_scale_factor_temporal + 1
+        return super().decode(latents[:, :, -kept:], num_frames)
 
     def sampling_levels(
         self, num_steps: int, num_frames: int, height: int, width: int
@@ -59,6 +87,7 @@ class CogVideoX(DiffusersModel):
         padded = torch.cat([first, first.new_zeros(*x.shape[:2], x.shape[2] - 1, *x.shape[3:])], 2)
         timestep = self._timesteps(noise_level)
         space = self.pipe.vae_scale_factor_spatial
+        ofs = x.new_full((1,), OFS) if self.denoiser_config.ofs_embed_dim else None
         rotary = None
         if self.denoiser_config.use_rotary_positional_embeddings:
             sides = x.shape[3] * space, x.shape[4] * space
@@ -70,6 +99,7 @@ class CogVideoX(DiffusersModel):
                 hidden_states=both.to(self.dtype),
                 encoder_hidden_states=condition.embedding.to(self.dtype),
                 timestep=timestep,
+                ofs=ofs,
                 image_rotary_emb=rotary,
                 return_dict=False,
             )[0]
@@ -84,6 +114,10 @@ class CogVideoX(DiffusersModel):
         scale = self.vae.config.scaling_factor
         inverted = self.vae.config.invert_scale_latents  # a slip of the training, kept by 1.5
         return {"first_latent": raw / scale if inverted else raw * scale}
+
+    def _padding(self, frames: int) -> int:
+        """Latent frames that are missing to a whole number of pairs; version 1.0 needs none."""
+        return -frames % (self.denoiser_config.patch_size_t or 1)
 
     def _timesteps(self, noise_level: Float[Tensor, " b"]) -> Tensor:
         """The trained timestep nearest to each level; they are whole numbers."""

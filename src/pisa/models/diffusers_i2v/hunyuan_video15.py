@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pisa.models.diffusers_i2v.base import TIMESTEPS, DiffusersModel, to_images
+from pisa.models.diffusers_i2v.base import TIMESTEPS, DiffusersModel
+from pisa.models.diffusers_i2v.conditions import to_images
 from pisa.models.diffusers_i2v.hunyuan_video import even_levels
 from pisa.types import Condition, PisaError
 
@@ -62,7 +63,7 @@ class HunyuanVideo15(DiffusersModel):
         )
         output = self.denoiser(
             hidden_states=torch.cat([x, latents, mask], dim=1).to(self.dtype),
-            timestep=noise_level * TIMESTEPS,
+            timestep=(noise_level * TIMESTEPS).to(self.dtype),
             encoder_hidden_states=condition.embedding.to(self.dtype),
             encoder_attention_mask=condition.mask.to(self.dtype),
             encoder_hidden_states_2=no_glyphs.to(self.dtype),

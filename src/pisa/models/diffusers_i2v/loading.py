@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,26 +14,29 @@ from pisa.types import PisaError
 OFFLOAD = ("none", "model", "sequential")
 
 
-def load_pipeline(name: str, repository: str, revision: str | None, dtype: torch.dtype) -> Any:
-    """A pipeline of diffusers' class ``name``.
+def load_pipeline(
+    name: str,
+    repository: str,
+    revision: str | None,
+    dtype: torch.dtype,
+    vae_dtype: torch.dtype | None = None,
+) -> Any:
+    """A pipeline of diffusers' class ``name``, its VAE in ``vae_dtype``.
 
     Raises:
         PisaError: not there, gated and no token, damaged, or of a model of another kind.
     """
     import diffusers  # takes seconds
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
+    if repository.startswith(("/", ".", "~")) and not Path(repository).is_dir():
+        raise PisaError(f"no folder {repository} (model.repository)")
     try:
         config = diffusers.DiffusionPipeline.load_config(repository, revision=revision)
         check_family(str(config.get("_class_name")), name, repository)
         return getattr(diffusers, name).from_pretrained(
-            repository, revision=revision, torch_dtype=dtype
+            repository, revision=revision, dtype={"default": dtype, "vae": vae_dtype or dtype}
         )
-    except GatedRepoError as error:
-        raise PisaError(gated(repository)) from error
-    except RepositoryNotFoundError as error:
-        raise PisaError(f"no repository {repository} on the hub, nor a folder") from error
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError) as error:  # the hub's errors are OSErrors
         raise PisaError(_reason(repository, error)) from error
 
 
@@ -40,8 +46,13 @@ def check_family(found: str, wanted: str, repository: str) -> None:
     Raises:
         PisaError: the repository holds a model of another family.
     """
-    if found[:3] != wanted[:3]:
+    if _family(found) != _family(wanted):
         raise PisaError(f"{repository} is a {found}; this configuration needs a {wanted}")
+
+
+def _family(name: str) -> tuple[str, list[str]]:
+    """How a pipeline's name starts and its numbers: LTX2Pipeline is of the family LTX 2."""
+    return name[:3], re.findall(r"\d+", name)
 
 
 def place_pipeline(pipe: Any, offload: str, device: torch.device) -> None:
@@ -65,11 +76,32 @@ def gated(repository: str) -> str:
     )
 
 
-def _reason(repository: str, error: Exception) -> str:
+def _reason(repository: str, error: BaseException) -> str:
+    """One sentence; diffusers wraps the hub's errors in an OSError of its own, at times wrongly."""
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    behind = list(_causes(error))
     text = " ".join(str(error).split())
-    if "gated repo" in text.lower() or "401" in text:
+    unreachable = HF_HUB_OFFLINE or "couldn't connect" in text
+    if any(isinstance(e, GatedRepoError) for e in behind):
         return gated(repository)
-    return (
-        f"cannot load {repository}: {text[:200]}. Without network: fetch the repository elsewhere "
-        "and give its folder as model.repository"
-    )
+    if any(isinstance(e, RepositoryNotFoundError) for e in behind):
+        return f"no repository {repository} on the hub that this account may read, nor a folder"
+    if not Path(repository).is_dir() and (unreachable or _no_connection(behind)):
+        return (
+            f"cannot reach the hub for {repository}: fetch the repository where there is a network "
+            "and give its folder as model.repository"
+        )
+    return f"cannot load {repository}: {text[:200].rstrip('. ')}"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _no_connection(errors: list[BaseException]) -> bool:
+    names = {base.__name__ for e in errors for base in type(e).__mro__}
+    return bool(names & {"ConnectionError", "ConnectError", "LocalEntryNotFoundError"})

@@ -68,17 +68,9 @@ class LTXVideo(DiffusersModel):
         self, num_steps: int, num_frames: int, height: int, width: int
     ) -> Float[Tensor, " n"]:
         """Shifted by the number of tokens, as the pipeline does."""
-        from diffusers.pipelines.ltx.pipeline_ltx import calculate_shift
-
-        scheduler = self.pipe.scheduler
         _, frames, rows, columns = self.latent_shape(num_frames, height, width)
-        names = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
-        given = zip(names, (256, 4096, 0.5, 1.15), strict=True)
-        limits = [scheduler.config.get(name, default) for name, default in given]
-        mu = calculate_shift(frames * rows * columns, *limits)
-        even = np.linspace(1.0, 1 / num_steps, num_steps)
-        scheduler.set_timesteps(sigmas=even, mu=mu)
-        return scheduler.sigmas.float().cpu().clone()
+        tokens = frames * rows * columns
+        return shifted_levels(self.pipe.scheduler, tokens, num_steps, (256, 4096, 0.5, 1.15))
 
     def velocity(
         self,
@@ -113,3 +105,21 @@ class LTXVideo(DiffusersModel):
             device=self.device,
         )
         return Condition(embedding, mask.bool())
+
+
+def shifted_levels(
+    scheduler: Any, tokens: int, num_steps: int, defaults: tuple[float, float, float, float]
+) -> Float[Tensor, " n"]:
+    """A flow-matching scheduler's levels, shifted by the number of tokens.
+
+    ``defaults`` are the least and the greatest number of tokens and the shifts that belong to them,
+    where the scheduler names none.
+    """
+    from diffusers.pipelines.ltx.pipeline_ltx import calculate_shift
+
+    names = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
+    limits = [scheduler.config.get(n, given) for n, given in zip(names, defaults, strict=True)]
+    mu = calculate_shift(tokens, *limits)
+    scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / num_steps, num_steps), mu=mu)
+    levels: Tensor = scheduler.sigmas.float().cpu().clone()
+    return levels
