@@ -49,7 +49,7 @@ kubric-lock:  ## renew the renderer's lock file
 	  --custom-compile-command "make kubric-lock"
 
 lock:  ## renew the lock files
-	uv pip compile --generate-hashes --no-emit-index-url --group dev pyproject.toml -o requirements.lock \
+	uv pip compile --generate-hashes --no-emit-index-url --group dev --group ops pyproject.toml -o requirements.lock \
 	  --custom-compile-command "make lock"
 	echo "uv==0.13.9" | uv pip compile --generate-hashes --no-emit-index-url - -o requirements-uv.lock \
 	  --custom-compile-command "make lock"

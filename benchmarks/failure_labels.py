@@ -17,10 +17,10 @@ from pathlib import Path
 import hydra
 import numpy as np
 import torch
-from hydra.utils import instantiate
 from rich.progress import track
 
 from pisa.analysis.label_accuracy import MUST, Case, attacked, gravity_coverage, markdown
+from pisa.launch.targets import instantiate
 from pisa.types import Clip
 
 CONFIGS = Path(__file__).parents[1] / "configs"

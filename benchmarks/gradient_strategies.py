@@ -27,7 +27,6 @@ from pathlib import Path
 
 import hydra
 import torch
-from hydra.utils import instantiate
 from peak_memory import peak_bytes
 from torch import Tensor
 
@@ -36,6 +35,7 @@ from pisa.diffusion.replay import OtherSteps, Replay
 from pisa.diffusion.samplers import last_k, random_k
 from pisa.launch.datasets import DataSets
 from pisa.launch.stages import build_model
+from pisa.launch.targets import instantiate
 from pisa.models.generate import generate
 from pisa.tasks.seeding import clip_noise, generator_of
 from pisa.types import Batch, collate

@@ -15,7 +15,7 @@ from pisa.callbacks.intervals import StepInterval
 from pisa.callbacks.pisabench import PisaBench
 from pisa.callbacks.samples import SampleVideos, side_by_side, tint
 from pisa.callbacks.throughput import Throughput, peak_rss_bytes
-from pisa.callbacks.wandb_logger import WandbLogger
+from pisa.callbacks.wandb_logger import RUN_ID, WandbLogger
 from pisa.ops.video import read_video
 from pisa.tasks.psft import PSFT
 from pisa.tasks.weights import load_denoiser
@@ -188,7 +188,8 @@ def test_wandb_is_offline_without_a_key_and_names_the_sync_command(tmp_path, mon
     run = logger._experiment = Run()
     logger.finalize("success")
     logger.finalize("success")
-    expected = f"To upload this run: wandb sync {tmp_path / 'wandb' / 'offline-run-1'}\n"
+    parts = tmp_path / "wandb" / f"offline-run-*-{(tmp_path / RUN_ID).read_text().strip()}"
+    expected = f"To upload this run: wandb sync {parts}\n"
     assert capsys.readouterr().out == expected
     assert run.finished == 1  # so that the next stage logs to a run of its own
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)

@@ -51,6 +51,12 @@ class Bench:
         return f"data_dir={self.root}", f"output_dir={output}", "source.device=cpu"
 
 
+@pytest.fixture(autouse=True)
+def own_code_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trackers and models that the tests define (see ``pisa.launch.targets``)."""
+    monkeypatch.setenv("PISA_PLUGINS", "tests,broken_reward")
+
+
 @pytest.fixture(scope="session")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     root = tmp_path_factory.mktemp("bench")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import lightning.pytorch as pl
 import torch.distributed as dist
+from lightning.pytorch.loggers import WandbLogger
 from torch import nn
 
 from pisa.callbacks.evaluation import METRICS, ModelSource, evaluate_model, summarise, take
@@ -14,6 +16,8 @@ from pisa.callbacks.intervals import StepInterval
 from pisa.perception.base import Tracker
 from pisa.tasks.training import model_of
 from pisa.types import Batch
+
+COLUMNS = ("clip", *METRICS)
 
 
 class PisaBench(pl.Callback):
@@ -31,6 +35,7 @@ class PisaBench(pl.Callback):
         num_steps: Euler steps (release in validation: 10).
         guidance: classifier-free guidance scale (release in validation: 4.0).
         seed: with the clip's name it fixes the noise.
+        worst: clips of each split with the largest L2 that are sent to W&B as a table; 0 is none.
         caption: one prompt for all clips; None takes each clip's own.
     """
 
@@ -46,6 +51,7 @@ class PisaBench(pl.Callback):
         seed: int = 0,
         caption: str | None = None,
         decode_chunk: int | None = None,
+        worst: int = 5,
     ) -> None:
         self.tracker = tracker
         self.protocol = protocol
@@ -56,6 +62,7 @@ class PisaBench(pl.Callback):
         self.seed = seed
         self.caption = caption
         self.decode_chunk = decode_chunk
+        self.worst = worst
         self.rows: list[dict[str, Any]] = []
         self._interval = StepInterval(every_n_steps)
         self._running = False
@@ -103,12 +110,23 @@ class PisaBench(pl.Callback):
             rows = [row for row in self.rows if row["split"] == split]
             if rows:
                 pl_module.log_dict(_means(split, rows))
+                self._send_worst(trainer, split, rows)
 
     def state_dict(self) -> dict[str, Any]:
         return {"last_step": self._interval.last_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._interval.last_step = state_dict["last_step"]
+
+    def _send_worst(self, trainer: pl.Trainer, split: str, rows: list[dict[str, Any]]) -> None:
+        if not trainer.is_global_zero or not self.worst:
+            return
+        table = worst_clips(rows, self.worst)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_table(
+                    f"worst_clips/{split}", list(COLUMNS), table, step=trainer.global_step
+                )
 
     def _source(self, pl_module: pl.LightningModule) -> ModelSource:
         return ModelSource(
@@ -124,6 +142,16 @@ class PisaBench(pl.Callback):
             return None
         done = sum(row["split"] == split for row in self.rows)
         return max(0, -(-self.max_clips // world_size) - done)
+
+
+def worst_clips(rows: Sequence[dict[str, Any]], count: int) -> list[list[Any]]:
+    """Rows of ``COLUMNS``, the largest L2 first; a clip without one (nothing tracked) is worst."""
+    ordered = sorted(rows, key=lambda row: -_or_infinity(row["l2"]))
+    return [[row.get(column) for column in COLUMNS] for row in ordered[:count]]
+
+
+def _or_infinity(value: float) -> float:
+    return value if math.isfinite(value) else math.inf
 
 
 def _means(split: str, rows: Sequence[dict[str, Any]]) -> dict[str, float]:

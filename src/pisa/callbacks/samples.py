@@ -82,8 +82,10 @@ class SampleVideos(pl.Callback):
             return
         self._written[split] += count
         source = ModelSource(model_of(pl_module), self.num_steps, self.guidance, self.caption)
-        for path in self._write(take(batch, count), source, split, trainer.global_step):
-            _send(trainer, f"samples/{split}/{path.parent.name}", path)
+        first = self._written[split] - count
+        paths = self._write(take(batch, count), source, split, trainer.global_step)
+        for number, path in enumerate(paths, first):
+            _send(trainer, f"samples/{split}/{number}", path)
 
     def _write(self, batch: Batch, source: ModelSource, split: str, step: int) -> list[Path]:
         generated = source(batch, self.seed)
@@ -123,4 +125,7 @@ def side_by_side(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[n
 def _send(trainer: pl.Trainer, key: str, path: Path) -> None:
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
-            logger.log_video(key, [str(path)], trainer.global_step, format=["mp4"])
+            caption = f"{path.parent.name}: truth | generated"
+            logger.log_video(
+                key, [str(path)], trainer.global_step, format=["mp4"], caption=[caption]
+            )

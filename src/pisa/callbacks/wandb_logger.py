@@ -1,19 +1,32 @@
-"""Weights & Biases that also works without an account."""
+"""Weights & Biases that also works without an account, and that never logs a secret."""
 
 from __future__ import annotations
 
 import os
+import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import wandb
 from lightning.pytorch.loggers import WandbLogger as LightningWandbLogger
 from lightning.pytorch.utilities import rank_zero_only
+
+from pisa.callbacks.secrets import redacted
+
+RUN_ID = "wandb_run_id"  # file in ``save_dir``
 
 
 class WandbLogger(LightningWandbLogger):
     """Logs offline when ``WANDB_API_KEY`` isn't set, and says then how to upload the run.
 
-    ``offline`` True or False overrides; False is right after ``wandb login``.
+    ``offline`` True or False overrides; False is right after ``wandb login``. A run that was
+    stopped and started again in ``save_dir`` stays one W&B run. Runs are grouped by ``group`` (the
+    experiment); the configuration holds the seed.
+
+    Left out of what W&B records by itself: console output, the command line, the git remote and
+    the program's source, because each may hold a password. Commit, versions and machine are logged
+    by the launcher, and everything that is logged as configuration goes through ``redacted``.
     """
 
     def __init__(
@@ -22,14 +35,32 @@ class WandbLogger(LightningWandbLogger):
         project: str = "pisa",
         name: str | None = None,
         offline: bool | None = None,
+        group: str | None = None,
+        tags: Sequence[str] = (),
         **options: Any,
     ) -> None:
         self.is_offline = "WANDB_API_KEY" not in os.environ if offline is None else offline
-        Path(save_dir).mkdir(parents=True, exist_ok=True)
+        self.folder = Path(save_dir)
+        self.folder.mkdir(parents=True, exist_ok=True)
         super().__init__(
-            save_dir=save_dir, project=project, name=name, offline=self.is_offline, **options
+            save_dir=save_dir,
+            project=project,
+            name=name or self.folder.name,
+            offline=self.is_offline,
+            group=group,
+            tags=list(tags),
+            id=run_id(self.folder),
+            settings=wandb.Settings(
+                x_disable_meta=True, disable_git=True, disable_code=True, console="off"
+            ),
+            **options,
         )
         self._finished = False
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any) -> None:
+        plain = params if isinstance(params, Mapping) else vars(params)
+        super().log_hyperparams(redacted(dict(plain)))
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -38,5 +69,16 @@ class WandbLogger(LightningWandbLogger):
             return
         self._finished = True
         if self.is_offline:
-            print(f"To upload this run: wandb sync {Path(self._experiment.dir).parent}")
+            parts = Path(self._experiment.dir).parents[1] / f"offline-run-*-{run_id(self.folder)}"
+            print(f"To upload this run: wandb sync {parts}")
         self._experiment.finish()  # the next stage begins a run of its own
+
+
+def run_id(folder: Path) -> str:
+    """The W&B run of an output folder: drawn once, kept in a file."""
+    path = folder / RUN_ID
+    if path.is_file() and (found := path.read_text(encoding="utf-8").strip()):
+        return found
+    drawn = uuid.uuid4().hex[:8]
+    path.write_text(drawn + "\n", encoding="utf-8")
+    return drawn

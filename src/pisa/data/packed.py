@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, UInt8
 from torch import Tensor
 
-from pisa.data.clip_files import reason
+from pisa.data.clip_files import check_name, reason
 from pisa.data.clip_io import read_clip
 from pisa.data.manifest import list_clips
 from pisa.ops.video import to_frames
@@ -65,10 +65,12 @@ class PackedClips:
     def __init__(self, folder: Path) -> None:
         try:
             index = json.loads((folder / FILES[2]).read_text(encoding="utf-8"))
-            self.names, self._counts = tuple(index["clips"]), index["num_objects"]
-            self._video = np.load(folder / FILES[0], mmap_mode="r")
-            self._masks = np.load(folder / FILES[1], mmap_mode="r")
-        except (OSError, ValueError, KeyError) as error:
+            self.names = tuple(check_name(name) for name in index["clips"])
+            self._counts = [int(count) for count in index["num_objects"]]
+            self._video, self._masks = (
+                np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in FILES[:2]
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise PisaError(f"{folder}: is no packed data set: {reason(error)}") from error
 
     def __len__(self) -> int:

@@ -6,7 +6,6 @@ import json
 import shutil
 from pathlib import Path
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from pisa.data.clip_io import discard_parts, write_clip
@@ -19,6 +18,7 @@ from pisa.data.manifest import (
     write_manifest,
 )
 from pisa.launch.progress import track_clips
+from pisa.launch.targets import instantiate
 from pisa.simulation.produce import ClipsFailed, DataSetSpec, Shard, produce
 from pisa.types import PisaError
 

@@ -18,3 +18,12 @@ def pick_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise PisaError(f"no device {name!r}: {reason(error)}") from error
     return device
+
+
+def precision_of(setting: str) -> str:
+    """Lightning's precision; ``auto`` is "bf16-mixed" on a CPU with bfloat16 units, else fp32."""
+    if setting != "auto":
+        return setting
+    capable = torch.cpu.get_capabilities()
+    fast = capable.get("amx_bf16", False) or capable.get("avx512_bf16", False)
+    return "bf16-mixed" if fast else "32-true"

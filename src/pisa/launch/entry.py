@@ -11,14 +11,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from pisa.launch.sweep import in_sweep, run_member
+from pisa.launch.targets import check_hydra
 from pisa.types import PisaError
 
 EXIT_USER_ERROR = 2
 FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i")  # of Hydra
+OTHER_CONFIGS = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")
 EXIT_INTERRUPTED = 130
 
 
@@ -35,8 +39,14 @@ def entry_point(run: Callable[[DictConfig], None], config_dir: Path, config_name
 
 
 def _problem_of_overrides(config_dir: Path, config_name: str) -> str | None:
-    """One line about an unknown experiment or override, or None. Hydra's own flags pass."""
+    """One line about an unknown experiment or override, or None.
+
+    Of a sweep the first value of each override is looked at. Hydra itself imports and calls what
+    its own part of the configuration names, so that is checked before it starts.
+    """
     arguments = sys.argv[1:]
+    if any(a.split("=")[0] in OTHER_CONFIGS for a in arguments):
+        return "configurations of your own are added by hydra.searchpath=[file://FOLDER]"
     overrides = [a for a in arguments if "=" in a and not a.startswith("-")]
     stray = [
         a
@@ -45,14 +55,26 @@ def _problem_of_overrides(config_dir: Path, config_name: str) -> str | None:
     ]
     if stray:
         return f"what is {stray[0]!r}? Overrides have the form name=value"
-    if {"-m", "--multirun"} & set(arguments) or any(o.startswith("hydra.") for o in overrides):
-        return None  # only Hydra itself understands sweeps and its own settings
     try:
+        overrides = _first_of_sweeps(overrides)
         with hydra.initialize_config_dir(str(config_dir), version_base="1.3"):
-            hydra.compose(config_name, overrides)
+            check_hydra(hydra.compose(config_name, overrides, return_hydra_config=True).hydra)
+    except PisaError as error:
+        return str(error)
     except (HydraException, OmegaConfBaseException) as error:
         return _shorten(str(error), config_dir, config_name, overrides)
     return None
+
+
+def _first_of_sweeps(overrides: list[str]) -> list[str]:
+    """`a=1,2` as `a=1`; other overrides as they are."""
+    parsed = zip(overrides, OverridesParser.create().parse_overrides(overrides), strict=True)
+    return [
+        f"{text.split('=')[0]}={next(override.sweep_string_iterator())}"
+        if override.is_sweep_override()
+        else text
+        for text, override in parsed
+    ]
 
 
 def _shorten(message: str, config_dir: Path, config_name: str, overrides: list[str]) -> str:
@@ -91,25 +113,38 @@ def _unknown_setting(name: str, config_dir: Path, config_name: str, overrides: l
 def _reporting(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
     def reporting(cfg: DictConfig) -> None:
         try:
-            run(cfg)
-        except PisaError as error:
-            _fail(str(error), getattr(error, "exit_code", EXIT_USER_ERROR))
-        except InstantiationException as error:
-            if not isinstance(error.__cause__, PisaError):
-                raise
-            _fail(str(error.__cause__))
-        except OmegaConfBaseException as error:
-            _fail(f"{str(error).splitlines()[0]}; is an experiment missing? (experiment=NAME)")
-        except OSError as error:
-            if error.errno is None:
-                raise
-            _fail(f"{_place_of(error)}: {os.strerror(error.errno)}")
+            if in_sweep():
+                run_member(cfg, lambda cfg: _attempt(run, cfg)[0])
+                return
+            message, code = _attempt(run, cfg)
+            if message is not None:
+                _fail(message, code)
         except KeyboardInterrupt:
             print("stopped; the same command goes on from here", file=sys.stderr)
             sys.stderr.flush()
             os._exit(EXIT_INTERRUPTED)  # loader and simulation workers must not hold the exit
 
     return reporting
+
+
+def _attempt(run: Callable[[DictConfig], None], cfg: DictConfig) -> tuple[str | None, int]:
+    """Run it; what a user did wrong as one line, with the exit code."""
+    try:
+        run(cfg)
+    except PisaError as error:
+        return str(error), getattr(error, "exit_code", EXIT_USER_ERROR)
+    except InstantiationException as error:
+        if not isinstance(error.__cause__, PisaError):
+            raise
+        return str(error.__cause__), EXIT_USER_ERROR
+    except OmegaConfBaseException as error:
+        message = f"{str(error).splitlines()[0]}; is an experiment missing? (experiment=NAME)"
+        return message, EXIT_USER_ERROR
+    except OSError as error:
+        if error.errno is None:
+            raise
+        return f"{_place_of(error)}: {os.strerror(error.errno)}", EXIT_USER_ERROR
+    return None, 0
 
 
 def _place_of(error: OSError) -> str:

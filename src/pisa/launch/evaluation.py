@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from einops import rearrange
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import nn
 
 from pisa.callbacks.evaluation import (
@@ -22,6 +22,7 @@ from pisa.launch.devices import pick_device
 from pisa.launch.model_videos import FiniteVideos, make_tracker, model_videos
 from pisa.launch.outcome import provenance_of, publish
 from pisa.launch.progress import clip_progress
+from pisa.launch.public import public_yaml
 from pisa.launch.scored_sets import ScoredSets
 from pisa.launch.stages import build_model
 from pisa.models.base import VideoModel
@@ -68,7 +69,7 @@ class Evaluation:
             title=f"PisaBench: {self.cfg.name}",
             videos=self._videos(results),
             curves=self._curves(weights),
-            config_text=OmegaConf.to_yaml(self.cfg),
+            config_text=public_yaml(self.cfg),
             published=published_table_1() if self.settings.show_published else (),
             fps_hz=self.sets.fps_hz,
         )

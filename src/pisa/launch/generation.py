@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from pisa.callbacks.secrets import redacted
 from pisa.launch.benchmark import benchmark_clips
 from pisa.launch.generated_files import GeneratedFiles, Wanted
 from pisa.launch.generation_settings import GenerationSettings, read_settings
@@ -25,6 +25,7 @@ from pisa.launch.generator import ClipGenerator, out_of_memory_hint
 from pisa.launch.outcome import IncompleteError
 from pisa.launch.progress import clip_progress
 from pisa.launch.stages import build_model
+from pisa.launch.targets import instantiate
 from pisa.launch.video_source import pick_device
 from pisa.models.base import VideoModel
 from pisa.types import PisaError
@@ -66,7 +67,9 @@ def generate_and_score(cfg: DictConfig, folder: Path) -> None:
     plain = OmegaConf.to_container(cfg.model, resolve=True)
     assert isinstance(plain, dict)
     described = {"model": plain, "ckpt": cfg.ckpt, "split": cfg.benchmark}
-    files = GeneratedFiles(folder / VIDEOS, settings, settings.sha256(described), described)
+    files = GeneratedFiles(
+        folder / VIDEOS, settings, settings.sha256(described), redacted(described)
+    )
     everything = [Wanted(clip, seed) for clip in clips for seed in settings.seeds]
     if place.rank == 0:
         done = len(everything) - len(files.missing(everything))

@@ -15,10 +15,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
 from huggingface_hub import HfApi, ModelCard, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError
-from omegaconf import OmegaConf
 
+from pisa.callbacks.secrets import redacted
+from pisa.data.errors import reason
 from pisa.launch.stages import WEIGHTS
 from pisa.reports.names import (
     metric_label,
@@ -31,7 +33,7 @@ from pisa.reports.names import (
 from pisa.types import PisaError
 
 RELEASE_NAME = "model.safetensors"  # what loaders of the Hub look for first
-EXTRAS = ("metrics.json", "config.yaml")
+METRICS, CONFIG = "metrics.json", "config.yaml"
 
 
 def export_model(run: Path) -> Path:
@@ -47,9 +49,11 @@ def export_model(run: Path) -> Path:
     try:
         folder.mkdir(exist_ok=True)
         shutil.copyfile(weights, folder / RELEASE_NAME)
-        for name in EXTRAS:
-            if (run / name).is_file():
-                shutil.copyfile(run / name, folder / name)
+        if (run / METRICS).is_file():
+            shutil.copyfile(run / METRICS, folder / METRICS)
+        if (run / CONFIG).is_file():
+            text = yaml.safe_dump(_settings(run / CONFIG), sort_keys=False)
+            (folder / CONFIG).write_text(text, encoding="utf-8")
         if (run / "adapter").is_dir():
             shutil.copytree(run / "adapter", folder / "adapter", dirs_exist_ok=True)
         (folder / "README.md").write_text(str(model_card(run)), encoding="utf-8")
@@ -79,9 +83,8 @@ def push_to_hub(run: Path, repository: str, *, private: bool = True) -> str:
 
 def model_card(run: Path) -> ModelCard:
     """What the run is, its scores with counts and intervals, and its configuration."""
-    config = run / "config.yaml"
-    settings = OmegaConf.to_container(OmegaConf.load(config)) if config.is_file() else {}
-    assert isinstance(settings, dict)
+    config = run / CONFIG
+    settings = _settings(config) if config.is_file() else {}
     name = str(settings.get("name", run.name))
     data = ModelCardData(
         library_name="pytorch",
@@ -97,11 +100,21 @@ def model_card(run: Path) -> ModelCard:
         "## Scores",
         *_scores(run / "metrics.json"),
         "## Configuration",
-        f"```yaml\n{config.read_text(encoding='utf-8').strip()}\n```"
+        f"```yaml\n{yaml.safe_dump(settings, sort_keys=False).strip()}\n```"
         if config.is_file()
         else "Not recorded.",
     ]
     return ModelCard("\n\n".join(parts) + "\n")
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise PisaError(f"{path}: cannot read: {reason(error)}") from error
+    if not isinstance(loaded, dict):
+        raise PisaError(f"{path}: is no configuration of a run")
+    return redacted(loaded)
 
 
 def _scores(path: Path) -> list[str]:

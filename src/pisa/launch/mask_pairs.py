@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, UInt8
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.progress import track
 
 from pisa.data.mask_pairs import BrokenLine, MaskPair, load_pair, pairs_sha256, read_pairs
 from pisa.launch.outcome import provenance_of, publish, row_of
+from pisa.launch.public import public_yaml
 from pisa.metrics import PairMasks, evaluate_many
 from pisa.metrics.pair import parse_protocol
 from pisa.ops.masks import dropping_object_index, select_object, to_binary
@@ -73,7 +74,7 @@ def score_mask_pairs(
         allow_missing=bool(cfg.allow_missing),
         title=f"PisaBench: {model}",
         videos=videos,
-        config_text=OmegaConf.to_yaml(cfg),
+        config_text=public_yaml(cfg),
         fps_hz=16.0,
     )
 

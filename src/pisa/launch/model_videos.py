@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 from einops import reduce
-from hydra.utils import instantiate
 from jaxtyping import Float
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from pisa.callbacks.evaluation import ModelSource, VideoSource
+from pisa.launch.targets import instantiate
 from pisa.models.base import VideoModel
 from pisa.perception.base import Tracker
 from pisa.types import Batch

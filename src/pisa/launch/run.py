@@ -6,21 +6,25 @@ import hashlib
 import json
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
-from hydra.utils import instantiate
 from lightning.pytorch import seed_everything
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from pisa.data.clip_files import check_name
 from pisa.launch.benchmark import with_own_clips
 from pisa.launch.datasets import DataSets
 from pisa.launch.evaluation import Evaluation
 from pisa.launch.generation import generate_and_score
-from pisa.launch.stages import build_model, run_stage
-from pisa.launch.targets import check_targets
-from pisa.types import PisaError
+from pisa.launch.lock import hold
+from pisa.launch.public import public_yaml
+from pisa.launch.stages import WEIGHTS, build_model, run_stage
+from pisa.launch.targets import check_targets, instantiate
+from pisa.reports.files import write_atomic
 
 # What decides the result of a stage; anything else may change between two runs of one experiment.
 RESULT_KEYS = ("seed", "prior", "simulation", "model", "perception", "data", "trainer")
@@ -53,13 +57,13 @@ def train_main(cfg: DictConfig) -> None:
     if any("reward" in cfg[stage] for stage in cfg.stages):
         check_targets(cfg, "reward")
     folder = stage_folder(cfg, cfg.stages[-1], cfg.name)
-    _claim(folder, cfg)
-    sources: dict[str, Path | None] = {"base": None}
-    for stage in cfg.stages:
-        row = cfg.name if stage == cfg.stages[-1] else stage
-        sources[row] = _stage_weights(cfg, stage, sources)
-    if cfg.evaluate and _is_first_process():
-        Evaluation(cfg, folder).run(sources)
+    with _claimed(folder, cfg):
+        sources: dict[str, Path | None] = {"base": None}
+        for stage in cfg.stages:
+            row = cfg.name if stage == cfg.stages[-1] else stage
+            sources[row] = _stage_weights(cfg, stage, sources)
+        if cfg.evaluate and _is_first_process():
+            Evaluation(cfg, folder).run(sources)
 
 
 def evaluate_main(cfg: DictConfig) -> None:
@@ -67,8 +71,8 @@ def evaluate_main(cfg: DictConfig) -> None:
     cfg = with_own_clips(_without_training(cfg))
     _prepare_torch(cfg)
     folder = Path(cfg.output_dir)
-    _claim(folder, cfg)
-    instantiate(cfg.source)(cfg, folder)
+    with _claimed(folder, cfg):
+        instantiate(cfg.source)(cfg, folder)
 
 
 def _without_training(cfg: DictConfig) -> DictConfig:
@@ -100,7 +104,8 @@ def stage_folder(cfg: DictConfig, stage: str, name: str) -> Path:
         chosen["reward"] = cfg.reward  # the stage only points to it
     plain = OmegaConf.to_container(OmegaConf.create(chosen), resolve=False)
     text = json.dumps(_without(plain, IRRELEVANT), sort_keys=True, default=str)
-    return Path(cfg.output_dir) / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return Path(cfg.output_dir) / f"{check_name(name)}-{digest}"
 
 
 def _stage_weights(cfg: DictConfig, stage: str, sources: dict[str, Path | None]) -> Path:
@@ -111,7 +116,9 @@ def _stage_weights(cfg: DictConfig, stage: str, sources: dict[str, Path | None])
     name = cfg.name if stage == cfg.stages[-1] else stage
     folder = stage_folder(cfg, stage, name)
     start = list(sources.values())[-1]
-    return run_stage(_with_run_dir(cfg, folder), stage, folder, start)
+    unfinished = _is_first_process() and not (folder / WEIGHTS).is_file()
+    with hold(folder) if unfinished else nullcontext():  # finished weights are for everybody
+        return run_stage(_with_run_dir(cfg, folder), stage, folder, start)
 
 
 def _with_run_dir(cfg: DictConfig, folder: Path) -> DictConfig:
@@ -121,15 +128,15 @@ def _with_run_dir(cfg: DictConfig, folder: Path) -> DictConfig:
     return copy
 
 
-def _claim(folder: Path, cfg: DictConfig) -> None:
-    """Create the output folder and record the configuration, before any work is done."""
+@contextmanager
+def _claimed(folder: Path, cfg: DictConfig) -> Iterator[None]:
+    """Create the output folder, keep other runs out of it, and record the configuration."""
     if not _is_first_process():
+        yield
         return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg))
-    except OSError as error:
-        raise PisaError(f"cannot write {folder}: {error.strerror}") from error
+    with hold(folder):
+        write_atomic(folder / "config.yaml", public_yaml(cfg).encode())
+        yield
 
 
 def _is_first_process() -> bool:

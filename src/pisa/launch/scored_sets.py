@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 
@@ -14,6 +13,7 @@ from pisa.data.dataset import ClipDataset
 from pisa.data.manifest import data_sha256
 from pisa.launch.datasets import DataSets
 from pisa.launch.stages import build_data
+from pisa.launch.targets import instantiate
 from pisa.types import Clip, PisaError
 
 REAL = "real"

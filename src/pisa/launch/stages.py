@@ -7,18 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
-from hydra.utils import instantiate
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from pisa.callbacks.checkpoints import newest_checkpoint
+from pisa.callbacks.wandb_logger import WandbLogger
 from pisa.data import SimulatedDataModule
 from pisa.launch.datasets import DataSets
+from pisa.launch.devices import precision_of
+from pisa.launch.doctor.machine import machine_facts
+from pisa.launch.public import public_config
+from pisa.launch.targets import instantiate
 from pisa.models.base import VideoModel
 from pisa.models.lora import add_lora
 from pisa.reports.figures.run_log import SETTINGS, settings_of
+from pisa.reports.provenance import provenance
 from pisa.tasks.checkpoint_io import AtomicCheckpointIO
 from pisa.tasks.weights import load_denoiser, write_tensors
 from pisa.types import PisaError
@@ -62,6 +66,9 @@ def run_stage(cfg: DictConfig, stage: str, folder: Path, start: Path | None) -> 
     if "exports" not in chosen:
         for logger in trainer.loggers:
             logger.log_hyperparams({SETTINGS: settings_of(cfg, stage)})
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_hyperparams(run_facts(cfg, stage))
     data = build_data(
         cfg,
         DataSets(cfg),
@@ -82,6 +89,20 @@ def run_stage(cfg: DictConfig, stage: str, folder: Path, start: Path | None) -> 
     if not weights.is_file():
         raise PisaError(f"{stage} ended without {weights}; is callbacks.export switched off?")
     return weights
+
+
+def run_facts(cfg: DictConfig, stage: str) -> dict[str, Any]:
+    """What W&B is told of a run beside its hyper-parameters: origin, machine, configuration."""
+    origin = provenance({}, None, int(cfg.seed))
+    return {
+        "experiment": cfg.name,
+        "stage": stage,
+        "seed": int(cfg.seed),
+        "commit": origin["commit"],
+        "versions": origin["versions"],
+        "environment": machine_facts(),
+        "config": public_config(cfg, resolve=True),
+    }
 
 
 def build_task(cfg: DictConfig, stage: str, start: Path | None) -> pl.LightningModule:
@@ -136,12 +157,3 @@ def build_trainer(cfg: DictConfig, max_steps: int) -> pl.Trainer:
         plugins=[AtomicCheckpointIO()],
         default_root_dir=cfg.run_dir,
     )
-
-
-def precision_of(setting: str) -> str:
-    """Lightning's precision; ``auto`` is "bf16-mixed" on a CPU with bfloat16 units, else fp32."""
-    if setting != "auto":
-        return setting
-    capable = torch.cpu.get_capabilities()
-    fast = capable.get("amx_bf16", False) or capable.get("avx512_bf16", False)
-    return "bf16-mixed" if fast else "32-true"

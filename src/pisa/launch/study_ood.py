@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from einops import rearrange
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from pisa.analysis import ood
 from pisa.callbacks.evaluation import (
@@ -21,6 +21,7 @@ from pisa.launch.devices import pick_device
 from pisa.launch.model_videos import FiniteVideos
 from pisa.launch.outcome import provenance_of, publish
 from pisa.launch.progress import clip_progress
+from pisa.launch.public import public_yaml
 from pisa.launch.study_clips import (
     StudyClip,
     data_hash,
@@ -79,7 +80,7 @@ def run_ood(
         allow_missing=bool(cfg.allow_missing),
         title=f"In and out of distribution: {model}",
         videos=run.videos,
-        config_text=OmegaConf.to_yaml(cfg),
+        config_text=public_yaml(cfg),
         fps_hz=items[0].clip.fps_hz,
     )
 

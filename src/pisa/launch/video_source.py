@@ -8,7 +8,6 @@ from itertools import groupby
 from pathlib import Path
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -19,7 +18,9 @@ from pisa.launch.benchmark import benchmark_clips, benchmark_size
 from pisa.launch.devices import pick_device
 from pisa.launch.outcome import provenance_of, publish
 from pisa.launch.progress import clip_progress
+from pisa.launch.public import public_yaml
 from pisa.launch.sample_score import REFERENCES, SHOWN_FPS_HZ, SampleScorer
+from pisa.launch.targets import instantiate
 from pisa.launch.video_run import VideoRun
 from pisa.metrics.pair import parse_protocol
 from pisa.perception.base import Tracker
@@ -94,7 +95,7 @@ def score_videos(
         allow_missing=bool(cfg.allow_missing),
         title=f"PisaBench: {model}",
         videos=run.videos,
-        config_text=OmegaConf.to_yaml(cfg),
+        config_text=public_yaml(cfg),
         published=published_table_1() if cfg.evaluation.show_published else (),
         fps_hz=SHOWN_FPS_HZ,
     )

@@ -54,7 +54,9 @@ class DepthAnything(nn.Module):
             PisaError: neither is there.
         """
         try:
-            network = DepthAnythingForDepthEstimation.from_pretrained(str(path))
+            network = DepthAnythingForDepthEstimation.from_pretrained(
+                str(path), use_safetensors=True
+            )
         except OSError as error:
             raise PisaError(
                 f"Depth-Anything-V2 weights (config.json, model.safetensors) not found at {path}. "

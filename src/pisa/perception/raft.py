@@ -91,8 +91,9 @@ def _torchvision_weights() -> Path:
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path), progress=True)
-    except OSError as error:  # URLError is one
+        digest = path.stem.rpartition("-")[2]  # torchvision's names end with a hash's beginning
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=digest, progress=True)
+    except (OSError, RuntimeError) as error:  # URLError is the first, a wrong hash the second
         raise PisaError(
             f"RAFT weights {path.name} not found and not downloadable ({error}). "
             f"Fetch {url} and save it as {path}, or pass its place as `path`."

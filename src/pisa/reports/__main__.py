@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pisa.reports import leaderboard
+from pisa.reports import dashboard, leaderboard, sweep
 from pisa.reports.figures import (
     ablation,
     ambiguous,
@@ -21,7 +21,18 @@ from pisa.reports.figures import (
 )
 from pisa.types import PisaError
 
-COMMANDS = (leaderboard, tables, strobe, qualitative, ablation, ambiguous, lifting, drop_times)
+COMMANDS = (
+    leaderboard,
+    tables,
+    strobe,
+    qualitative,
+    ablation,
+    ambiguous,
+    lifting,
+    drop_times,
+    dashboard,
+    sweep,
+)
 EXIT_USER_ERROR = 2
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -32,6 +33,7 @@ CANDIDATES = (
     "ema.safetensors",
     "ema.pt",
 )
+_SHARD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
@@ -153,8 +155,11 @@ def _shards(path: Path, locate: Callable[[str], Path]) -> list[Path]:
         return [path]
     try:
         shards = sorted(set(json.loads(path.read_text())["weight_map"].values()))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise PisaError(f"cannot read the shard index {path}: {_brief(error)}") from error
+    for shard in shards:
+        if not isinstance(shard, str) or not _SHARD_NAME.fullmatch(shard):
+            raise PisaError(f"{path} names {shard!r:.80}, which is no file beside it")
     paths = [locate(shard) for shard in shards]
     missing = [str(shard) for shard in paths if not shard.is_file()]
     if missing:

@@ -113,53 +113,76 @@ def needed_bytes(state: dict[str, int], activations: Activations, vae: int, shar
     return sum(state.values()) // shards + max(activations.peak, vae)
 
 
-def report(size: int, num_frames: int, clips: int, gpus: int) -> str:
-    """The whole table as text."""
+@dataclass(frozen=True)
+class StepPlan:
+    """What one PSFT step on one GPU takes, in bytes; blocks are recomputed in the backward pass."""
+
+    network: STDiT3
+    vae: OpenSoraVAE
+    latent: tuple[int, int, int]
+    state: dict[str, int]  # float32, by kind, unsharded
+    activations: Activations  # of the denoiser in bfloat16
+    encode: int  # the VAE's weights and the encoding of one clip
+
+    def needs_gib(self, gpus: int) -> dict[str, float]:
+        """An upper bound of one GPU's memory by trainer, with what is assumed for the driver."""
+        shards = {"trainer=ddp": 1, "trainer=fsdp": gpus}
+        return {
+            name: needed_bytes(self.state, self.activations, self.encode, n) / GIB + OVERHEAD_GIB
+            for name, n in shards.items()
+        }
+
+
+def plan_step(size: int, num_frames: int, clips: int) -> StepPlan:
+    """Count the released network on "meta" for ``clips`` of ``num_frames``, ``size`` squared."""
     with torch.device("meta"):
         network = STDiT3(freeze_y_embedder=True, class_dropout_prob=0.0)
         vae = OpenSoraVAE()
-    parameters = count(network)
     trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    state = state_bytes(parameters, trainable)
+    state = state_bytes(count(network), trainable)
     network.to(torch.bfloat16)
     vae.to(torch.bfloat16)
     latent = (vae.latent_frames(num_frames), size // 8, size // 8)
+    activations = denoiser_activations(network, latent, clips, checkpointing=True)
+    encode = vae_peak(vae, (num_frames, size, size)) + 2 * count(vae)
+    return StepPlan(network, vae, latent, state, activations, encode)
+
+
+def report(size: int, num_frames: int, clips: int, gpus: int) -> str:
+    """The whole table as text."""
+    plan = plan_step(size, num_frames, clips)
+    network, vae = plan.network, plan.vae
+    trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
     lines = [
-        f"Open-Sora v1.2, {num_frames} frames of {size}x{size}, latents {latent}.",
+        f"Open-Sora v1.2, {num_frames} frames of {size}x{size}, latents {plan.latent}.",
         "All numbers are computed on the meta device, none is measured.",
         "",
-        f"STDiT3-XL/2: {parameters:,} parameters, {trainable:,} of them trained",
+        f"STDiT3-XL/2: {count(network):,} parameters, {trainable:,} of them trained",
         *(f"  {name:16}{n:>16,}" for name, n in components(network).items()),
         f"VAE: {count(vae):,} parameters "
         f"(spatial {count(vae.spatial_vae):,}, temporal {count(vae.temporal_vae):,})",
         "",
         "Training state, float32, one GPU unsharded (AdamW):",
-        *(f"  {name:16}{n / GIB:8.2f} GiB" for name, n in state.items()),
-        f"  {'sum':16}{sum(state.values()) / GIB:8.2f} GiB",
+        *(f"  {name:16}{n / GIB:8.2f} GiB" for name, n in plan.state.items()),
+        f"  {'sum':16}{sum(plan.state.values()) / GIB:8.2f} GiB",
         "",
         f"Activations of the denoiser in bfloat16, {clips} clips: kept for backward / at the peak",
     ]
-    step = {}
-    for checkpointing in (True, False):
-        step[checkpointing] = denoiser_activations(network, latent, clips, checkpointing)
-        kept, peak = step[checkpointing].kept / GIB, step[checkpointing].peak / GIB
-        name = "recomputed by block" if checkpointing else "all kept"
-        lines.append(f"  {name:22}{kept:8.1f} GiB / {peak:.1f} GiB")
-    parts = kept_by_component(network, latent, clips)
+    whole = denoiser_activations(network, plan.latent, clips, checkpointing=False)
+    for name, step in (("recomputed by block", plan.activations), ("all kept", whole)):
+        lines.append(f"  {name:22}{step.kept / GIB:8.1f} GiB / {step.peak / GIB:.1f} GiB")
+    parts = kept_by_component(network, plan.latent, clips)
     lines += ["Of what is kept without recomputing, by component:"]
     lines += [f"  {name:22}{n / GIB:8.2f} GiB" for name, n in parts.items()]
-    encode = vae_peak(vae, (num_frames, size, size)) + 2 * count(vae)
-    lines += [f"VAE, weights and encoding of one clip: {encode / GIB:.2f} GiB", ""]
-    lines += _fits(state, step[True], encode, clips, gpus)
+    lines += [f"VAE, weights and encoding of one clip: {plan.encode / GIB:.2f} GiB", ""]
+    lines += fits(plan, clips, gpus)
     return "\n".join(lines)
 
 
-def _fits(
-    state: dict[str, int], activations: Activations, vae: int, clips: int, gpus: int
-) -> list[str]:
+def fits(plan: StepPlan, clips: int, gpus: int) -> list[str]:
+    """Lines that say where the step has room."""
     lines = [f"One GPU of {gpus}, {clips} clips at a time, blocks recomputed, at most:"]
-    for name, shards in (("trainer=ddp", 1), ("trainer=fsdp", gpus)):
-        need = needed_bytes(state, activations, vae, shards) / GIB + OVERHEAD_GIB
+    for name, need in plan.needs_gib(gpus).items():
         verdicts = [
             f"{where}: {'fits' if need <= room else 'too much'}" for where, room in _rooms()
         ]

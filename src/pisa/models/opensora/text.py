@@ -167,7 +167,7 @@ class T5TextEncoder:
         from transformers import AutoTokenizer, T5EncoderModel
 
         try:
-            self.tokenizer = AutoTokenizer.from_pretrained(self.source)
+            self.tokenizer = AutoTokenizer.from_pretrained(self.source, trust_remote_code=False)
             loaded: Any = T5EncoderModel.from_pretrained(
                 self.source, dtype=self.dtype, output_loading_info=True
             )

@@ -51,7 +51,7 @@ class Renderer:
             self._clips += 1
             if "error" in answer:
                 raise PisaError(f"Kubric cannot render this scene: {answer['error']}")
-            with np.load(output) as arrays:
+            with np.load(output, allow_pickle=False) as arrays:
                 return {key: arrays[key] for key in arrays.files}
 
     def start(self) -> None:

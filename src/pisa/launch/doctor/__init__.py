@@ -1,0 +1,1 @@
+"""A look at this machine: libraries, memory, weights, data, and what can run on it."""

@@ -1,0 +1,146 @@
+"""Searches with optuna: `python -m pisa.launch.search configs/search/oro_lr.yaml --trials 12`.
+
+Every trial is `train.py` in a process of its own, so that one that fails or is killed loses no
+other. The study is a file beside the results: the same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+import optuna
+import yaml
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import Trial, TrialState
+
+from pisa.data.errors import reason
+from pisa.launch.sweep import folder_of
+from pisa.reports.sweep import Member, scores_of, summarise, write_member
+from pisa.types import PisaError
+
+REPOSITORY = Path(__file__).parents[3]
+KEYS = {"overrides", "parameters", "objective", "direction", "seed"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; 2 for a mistake, 3 where trials failed."""
+    parser = argparse.ArgumentParser(prog="python -m pisa.launch.search", description=__doc__)
+    parser.add_argument("search", type=Path, help="a YAML of configs/search")
+    parser.add_argument("overrides", nargs="*", help="further overrides of train.py, for all")
+    parser.add_argument("--trials", type=int, default=12, help="in all, those that are done too")
+    parser.add_argument("--folder", type=Path, help="default: runs/searches/NAME")
+    given = parser.parse_args(arguments)
+    folder = given.folder or Path("runs/searches") / given.search.stem
+    try:
+        search = Search(read_search(given.search), folder, given.overrides)
+        search.run(given.trials)
+        failed = summarise(folder)
+    except PisaError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    print(search.best())
+    return 3 if failed else 0
+
+
+def read_search(path: Path) -> dict[str, Any]:
+    """A search's YAML. Raises ``PisaError`` for one that is not complete."""
+    try:
+        search = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise PisaError(f"{path}: cannot read: {reason(error)}") from error
+    if not isinstance(search, dict) or set(search) != KEYS:
+        raise PisaError(f"{path}: a search has exactly {', '.join(sorted(KEYS))}")
+    return search
+
+
+def distribution(name: str, settings: Mapping[str, Any]) -> BaseDistribution:
+    """``{values: [...]}``, or ``{low: ..., high: ..., log: true}``."""
+    try:
+        if "values" in settings:
+            return CategoricalDistribution(list(settings["values"]))
+        low, high = float(settings["low"]), float(settings["high"])
+        return FloatDistribution(low, high, log=bool(settings.get("log", False)))
+    except (KeyError, ValueError, TypeError) as error:
+        raise PisaError(f"parameter {name}: needs values, or low and high ({error})") from error
+
+
+class Search:
+    """A study in ``folder``; ``search`` is what ``read_search`` returns."""
+
+    def __init__(self, search: Mapping[str, Any], folder: Path, overrides: Sequence[str]) -> None:
+        self.fixed = [*search["overrides"], *overrides]
+        self.objective = str(search["objective"])
+        self.space = {n: distribution(n, s) for n, s in search["parameters"].items()}
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        maximize = search["direction"] == "maximize"
+        self.study = optuna.create_study(
+            study_name=folder.name,
+            storage=JournalStorage(JournalFileBackend(str(folder / "study.log"))),
+            direction="maximize" if maximize else "minimize",
+            load_if_exists=True,
+        )
+        seed = int(search["seed"]) + len(self.study.trials)  # else a second start repeats the first
+        self.study.sampler = optuna.samplers.TPESampler(seed=seed)
+
+    def run(self, trials: int) -> None:
+        """Until ``trials`` have ended; one that a killed search left open counts as failed."""
+        for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
+            self.study.tell(trial.number, state=TrialState.FAIL)
+        ended = (TrialState.COMPLETE, TrialState.FAIL)
+        while len(self.study.get_trials(states=ended)) < trials:
+            self._one(self.study.ask(self.space))
+
+    def best(self) -> str:
+        """The best trial in one line."""
+        if not self.study.get_trials(states=(TrialState.COMPLETE,)):
+            return "no trial has a score"
+        best = self.study.best_trial
+        chosen = " ".join(f"{name}={value:.4g}" for name, value in best.params.items())
+        return f"best: trial {best.number}, {self.objective} {best.value:.4f}: {chosen}"
+
+    def _one(self, trial: Trial) -> None:
+        values = [f"{name}={value}" for name, value in trial.params.items()]
+        overrides = [*self.fixed, *values]
+        cfg = _compose(overrides)
+        member = Member(trial.number, overrides, str(folder_of(cfg)), str(cfg.name))
+        write_member(self.folder, member)
+        started = time.monotonic()
+        command = [sys.executable, str(REPOSITORY / "train.py"), *overrides]
+        log = self.folder / f"trial-{trial.number:04d}.log"
+        with log.open("w", encoding="utf-8") as stream:
+            code = subprocess.run(command, stdout=stream, stderr=stream, check=False).returncode
+        score = scores_of(member).get(self.objective)
+        member.seconds = time.monotonic() - started
+        if code == 0 and score is not None:
+            member.status = "finished"
+            self.study.tell(trial, score)
+        else:
+            member.status = "failed"
+            member.error = f"exit code {code}, no {self.objective}: see {log}"
+            self.study.tell(trial, state=TrialState.FAIL)
+        write_member(self.folder, member)
+        print(f"trial {trial.number}: {' '.join(values)}: {member.error or f'{score:.4f}'}")
+
+
+def _compose(overrides: Sequence[str]) -> Any:
+    try:
+        with hydra.initialize_config_dir(str(REPOSITORY / "configs"), version_base="1.3"):
+            return hydra.compose("train", list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise PisaError(f"the overrides of a trial do not fit: {reason(error)}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""`python -m pisa.reports dashboard`: the W&B workspace as code, also drawn from offline files."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+from pathlib import Path
+from typing import Any
+
+from pisa.reports.dashboard_spec import SECTIONS, X_AXIS, Panel, Section
+from pisa.reports.files import write_atomic
+from pisa.types import PisaError
+
+NAME = "PISA"
+GROUP_BY = ("experiment", "seed")  # keys of the configuration
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser("dashboard", help=__doc__)
+    parser.add_argument("project", nargs="?", help="ENTITY/PROJECT to save the workspace in")
+    parser.add_argument("--spec", type=Path, help="write the workspace as JSON; needs no account")
+    parser.add_argument("--draw", nargs="+", metavar="RUN", help="run folders to draw offline")
+    parser.add_argument("--out", type=Path, default=Path("figures/dashboard"))
+    parser.set_defaults(run=run)
+
+
+def run(given: argparse.Namespace) -> None:
+    """Save, write or draw, as the options say."""
+    if not (given.project or given.spec or given.draw):
+        raise PisaError("give ENTITY/PROJECT, --spec FILE, or --draw RUN ...")
+    if given.draw:
+        from pisa.reports.dashboard_offline import draw
+
+        print(f"drawn: {draw([Path(place) for place in given.draw], given.out)}")
+    if given.spec:
+        write_atomic(given.spec, json.dumps(spec_of(build(given.project or "you/pisa"))).encode())
+        print(f"written: {given.spec}")
+    elif given.project:
+        print(f"saved: {save(given.project)}")
+
+
+def build(project: str) -> Any:
+    """The workspace of ``SECTIONS`` for ``ENTITY/PROJECT``; nothing is sent."""
+    ws, _ = _library()
+    entity, _, name = project.partition("/")
+    if not entity or not name or "/" in name:
+        raise PisaError(f"{project!r} is no ENTITY/PROJECT")
+    return ws.Workspace(
+        entity=entity,
+        project=name,
+        name=NAME,
+        sections=[_section(section) for section in SECTIONS],
+        settings=ws.WorkspaceSettings(x_axis=X_AXIS, max_runs=20),
+        runset_settings=ws.RunsetSettings(groupby=[ws.Config(key) for key in GROUP_BY]),
+    )
+
+
+def spec_of(workspace: Any) -> dict[str, Any]:
+    """What would be sent to the server, as plain JSON."""
+    return json.loads(workspace._to_model().spec.model_dump_json(by_alias=True))
+
+
+def save(project: str) -> str:
+    """Create the workspace on the server; returns its address. Raises ``PisaError``."""
+    import wandb
+
+    try:
+        return str(build(project).save().url)
+    except (wandb.errors.Error, ValueError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise PisaError(f"cannot save the dashboard of {project}: {reason}") from error
+
+
+def _section(section: Section) -> Any:
+    ws, wr = _library()
+    panels: list[Any] = [_plot(panel) for panel in section.panels]
+    panels += [wr.MediaBrowser(title=key, media_keys=[key], num_columns=2) for key in section.media]
+    panels += [wr.WeavePanelSummaryTable(table_name=key) for key in section.tables]
+    layout = ws.SectionLayoutSettings(columns=4 if section.panels else 2, rows=2)
+    return ws.Section(name=section.title, panels=panels, is_open=True, layout_settings=layout)
+
+
+def _plot(panel: Panel) -> Any:
+    _, wr = _library()
+    plain = [key for key in panel.keys if "*" not in key]
+    smooth = {"smoothing_factor": panel.smooth, "smoothing_type": "exponential"}
+    return wr.LinePlot(
+        title=panel.title,
+        x=X_AXIS,
+        y=plain,
+        metric_regex=None if plain else "|".join(_regex(key) for key in panel.keys),
+        log_y=panel.log_y or None,
+        **(smooth if panel.smooth else {}),
+    )
+
+
+def _regex(key: str) -> str:
+    """A pattern of W&B's for keys that may hold ``*``."""
+    return "^" + fnmatch.translate(key).removeprefix("(?s:").removesuffix(")\\Z") + "$"
+
+
+def _library() -> tuple[Any, Any]:
+    try:
+        import wandb_workspaces.reports.v2 as wr
+        import wandb_workspaces.workspaces as ws
+    except ImportError as error:
+        raise PisaError("the dashboard needs the package wandb-workspaces") from error
+    return ws, wr

@@ -1,0 +1,161 @@
+"""`python -m pisa.reports sweep FOLDER`: table and plot of a sweep's or a search's members."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from pisa.reports.files import write_atomic
+from pisa.reports.metrics_json import read_metrics
+from pisa.reports.names import metric_label, order_metrics, order_splits, split_label
+from pisa.types import PisaError
+
+SHOWN = ("l2", "iou")
+_PREFIX = "member-"
+
+
+@dataclass
+class Member:
+    """One run. ``folder`` holds its metrics.json, in which ``name`` is its row."""
+
+    number: int
+    overrides: list[str]
+    folder: str
+    name: str
+    status: str = "running"  # stays so where the process was killed
+    error: str | None = None
+    seconds: float | None = None
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser("sweep", help=__doc__)
+    parser.add_argument("folder", type=Path, help="of the sweep: runs/sweeps/DATE_TIME")
+    parser.set_defaults(run=run)
+
+
+def run(given: argparse.Namespace) -> None:
+    summarise(given.folder)
+
+
+def write_member(folder: Path, member: Member) -> None:
+    """Replace the member's record in the sweep's folder."""
+    text = json.dumps(asdict(member), indent=1)
+    write_atomic(folder / f"{_PREFIX}{member.number:04d}.json", text.encode())
+
+
+def read_members(folder: Path) -> list[Member]:
+    """In order of number. Raises ``PisaError`` where there are none, or for a broken record."""
+    members = []
+    for path in sorted(folder.glob(f"{_PREFIX}*.json")):
+        try:
+            members.append(Member(**json.loads(path.read_text(encoding="utf-8"))))
+        except (OSError, ValueError, TypeError) as error:
+            raise PisaError(f"{path}: is no record of a sweep's member ({error})") from error
+    if not members:
+        raise PisaError(f"{folder}: holds no records of a sweep's members")
+    return members
+
+
+def summarise(folder: Path) -> int:
+    """Print the table, write ``sweep.csv`` and ``sweep.png``; how many members did not finish."""
+    members = read_members(folder)
+    rows = table_rows(members)
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(dict.fromkeys(key for row in rows for key in row)))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(folder / "sweep.csv", buffer.getvalue().encode())
+    _print(rows)
+    for member in members:
+        if member.status != "finished":
+            print(f"not finished: member {member.number}: {member.error or 'it was killed'}")
+    figure = draw(rows)
+    if figure is not None:
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", dpi=120)
+        write_atomic(folder / "sweep.png", picture.getvalue())
+    print(f"sweep: {folder / 'sweep.csv'}" + (f", {folder / 'sweep.png'}" if figure else ""))
+    return sum(member.status != "finished" for member in members)
+
+
+def table_rows(members: Sequence[Member]) -> list[dict[str, Any]]:
+    """Number, the overrides in which members differ, status, time, and the means of each split."""
+    given = [dict(o.split("=", 1) for o in member.overrides if "=" in o) for member in members]
+    keys = list(dict.fromkeys(key for values in given for key in values))
+    varied = [key for key in keys if len({values.get(key) for values in given}) > 1]
+    rows = []
+    for member, values in zip(members, given, strict=True):
+        row: dict[str, Any] = {"member": member.number}
+        row |= {key: values.get(key, "") for key in varied}
+        minutes = "" if member.seconds is None else f"{member.seconds / 60:.1f}"
+        rows.append(row | {"status": member.status, "minutes": minutes} | scores_of(member))
+    return rows
+
+
+def scores_of(member: Member) -> dict[str, float]:
+    """``{"sim_seen/l2": mean, ...}`` of what the member trained; empty where it is not scored."""
+    path = Path(member.folder) / "metrics.json"
+    if not path.is_file():
+        return {}
+    scores: Mapping[str, Any] = read_metrics(path)["summary"].get(member.name, {})
+    return {
+        f"{split}/{metric}": scores[split][metric]["mean"]
+        for split in order_splits(scores)
+        for metric in order_metrics(scores[split])
+        if metric in SHOWN and scores[split][metric]["mean"] is not None
+    }
+
+
+def draw(rows: Sequence[Mapping[str, Any]]) -> Figure | None:
+    """A plot for each metric over members, or over the one number that varies; None unscored."""
+    scored = [key for key in dict.fromkeys(k for row in rows for k in row) if "/" in key]
+    if not scored:
+        return None
+    metrics = list(dict.fromkeys(key.split("/")[1] for key in scored))
+    name, numbers = _axis(rows)
+    figure = Figure(figsize=(5.5 * len(metrics), 4), layout="constrained")
+    for place, metric in enumerate(metrics, 1):
+        axes = figure.add_subplot(1, len(metrics), place)
+        for key in (k for k in scored if k.split("/")[1] == metric):
+            points = [(x, row[key]) for x, row in zip(numbers, rows, strict=True) if key in row]
+            points.sort()
+            style = "o-" if name != "member" else "o"
+            axes.plot(*zip(*points, strict=True), style, label=split_label(key.split("/")[0]))
+        positive = min(numbers) > 0
+        if name != "member" and positive and max(numbers) > 20 * min(numbers):
+            axes.set_xscale("log")
+        axes.set(xlabel=name, ylabel=metric_label(metric))
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend(frameon=False)
+    return figure
+
+
+def _axis(rows: Sequence[Mapping[str, Any]]) -> tuple[str, list[float]]:
+    """The single override that varies if it is a number, else the member's number."""
+    known = ("member", "status", "minutes")
+    varied = [key for key in rows[0] if key not in known and "/" not in key]
+    if len(varied) == 1:
+        try:
+            return varied[0], [float(row[varied[0]]) for row in rows]
+        except ValueError:  # a name, as of an experiment
+            pass
+    return "member", [float(row["member"]) for row in rows]
+
+
+def _print(rows: Sequence[Mapping[str, Any]]) -> None:
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    table = Table(*columns, title="Sweep")
+    for row in rows:
+        cells = (row.get(column, "-") for column in columns)
+        table.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in cells))
+    Console(width=None if Console().is_terminal else 160).print(table)

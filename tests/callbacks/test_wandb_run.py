@@ -1,0 +1,132 @@
+"""A W&B run offline: what is in its files, and that no secret is; nothing is uploaded."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pisa.callbacks.artifacts import Artifacts
+from pisa.callbacks.checkpoints import ExportWeights
+from pisa.callbacks.pisabench import COLUMNS, PisaBench, worst_clips
+from pisa.callbacks.samples import SampleVideos
+from pisa.callbacks.wandb_logger import WandbLogger, run_id
+from pisa.reports.figures.wandb_log import _records, read_offline
+from pisa.tasks.psft import PSFT
+from tests.tasks.toy import BrightTracker, ToyData, make_trainer, toy_model
+
+TOKEN = "tok-4f1c9e77aa02b5d8"
+HUB = "hf_abcdefghijklmnopqrstuv"
+
+
+class DataWithManifests(ToyData):
+    def __init__(self, root: Path) -> None:
+        super().__init__(loaders=2)
+        self.train_set, self.test_sets = _Set(root / "psft-1"), [_Set(root / "sim_seen-2")]
+
+
+class _Set:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True)
+        (folder / "manifest.json").write_text(json.dumps({"clips": [folder.name]}))
+
+
+def logs(folder: Path) -> list[Path]:
+    return sorted(folder.glob("wandb/offline-run-*/run-*.wandb"))
+
+
+def records(path: Path):
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    return [Record.FromString(part) for part in _records(path.read_bytes())]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short run in a checkout whose remote, environment, command line and configuration hold a
+    token, and which prints it."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for command in (["init", "-q"], ["remote", "add", "origin", f"https://me:{TOKEN}@x.org/r"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MY_SERVICE_TOKEN", TOKEN)
+        patch.setenv("WANDB_DATA_DIR", str(folder / "staging"))
+        patch.setattr(sys, "argv", ["train.py", f"model.token={TOKEN}"])
+        logger = WandbLogger(folder, group="psft", offline=True)
+        logger.log_hyperparams(
+            {
+                "experiment": "psft",
+                "config": {"api_key": "something private", "note": f"mail {TOKEN}", "lr": 0.5},
+                "hub": HUB,
+                "url": "https://me:pass-word@example.org/x",
+            }
+        )
+        print(TOKEN)
+        callbacks = (
+            PisaBench(BrightTracker(), num_steps=1, guidance=1.0, worst=2),
+            SampleVideos(folder / "samples", BrightTracker(), num_clips=1, num_steps=1),
+            ExportWeights(folder / "weights.safetensors"),
+            Artifacts(folder),
+        )
+        trainer = make_trainer(folder, 5, *callbacks, logger=logger)
+        trainer.fit(PSFT(toy_model(), lr=1e-2), DataWithManifests(folder / "data"))
+    return folder
+
+
+@pytest.mark.parametrize("secret", [TOKEN, HUB, "something private", "pass-word"])
+def test_no_secret_is_in_any_file_of_the_run(run, secret):
+    files = [p for p in (run / "wandb").rglob("*") if p.is_file() and not p.is_symlink()]
+    assert len(files) >= 6
+    assert [str(path) for path in files if secret.encode() in path.read_bytes()] == []
+
+
+def test_configuration_curves_and_group_are_there(run):
+    (log,) = logs(run)
+    config, curves = read_offline(log)
+    assert config["experiment"] == "psft" and config["config"]["lr"] == 0.5
+    assert config["config"]["api_key"] == config["hub"] == "[redacted]"
+    assert set(config["data_sha256"]) == {"psft-1", "sim_seen-2"}
+    assert {"train/loss", "pisabench/sim_seen/iou", "pisabench/sim_unseen/l2"} <= curves.keys()
+    (started,) = [r.run for r in records(log) if r.HasField("run")]
+    assert started.run_group == "psft" and not started.git.remote_url
+
+
+def test_worst_clips_and_sample_videos_are_files_of_the_run(run):
+    folder = logs(run)[0].parent / "files" / "media"
+    tables = sorted(folder.rglob("*.table.json"))
+    assert {t.parent.name for t in tables} == {"worst_clips"}
+    content = json.loads(tables[0].read_text())
+    assert content["columns"] == list(COLUMNS) and len(content["data"]) == 2
+    assert len(list(folder.rglob("*.mp4"))) == 2
+
+
+def test_manifests_and_weights_are_artifacts(run):
+    found = {r.artifact.name: r.artifact for r in records(logs(run)[0]) if r.HasField("artifact")}
+    if not found:  # newer versions send them as requests
+        sent = [r.request.log_artifact.artifact for r in records(logs(run)[0])]
+        found = {artifact.name: artifact for artifact in sent if artifact.name}
+    models = {name for name, artifact in found.items() if artifact.type == "model"}
+    assert {n for n, a in found.items() if a.type == "dataset"} == {"psft-1", "sim_seen-2"}
+    assert models == {f"{run.name}-weights"}
+
+
+def test_a_second_start_is_the_same_run(tmp_path):
+    first = run_id(tmp_path)
+    assert WandbLogger(tmp_path, offline=True)._wandb_init["id"] == first
+    assert WandbLogger(tmp_path / "other", offline=True)._wandb_init["id"] != first
+
+
+def test_worst_clips_are_those_with_the_largest_l2():
+    values = {"a": 0.1, "b": 0.4, "c": float("nan"), "d": 0.2}
+    rows = [{"clip": clip, "l2": value, "iou": 0.5} for clip, value in values.items()]
+    assert [row[0] for row in worst_clips(rows, 3)] == ["c", "b", "d"]
+
+
+def test_unknown_kinds_of_artifacts_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="valid: data, weights, checkpoint"):
+        Artifacts(tmp_path, ["all"])
