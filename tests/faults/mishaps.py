@@ -138,6 +138,10 @@ def _many_clips(folder: Path) -> Job:
 
 def nan_reward(folder: Path, times: int, rng: random.Random) -> Line:
     """ORO with a reward that is NaN in every fourth step; then in more steps than are allowed."""
+    from safetensors.torch import load_file
+
+    from pisa.reports.curves import read_csv_logger
+
     line = Line("NaN planted in a reward, ORO")
     os.environ["PISA_PLUGINS"] = "tests.faults.nan_reward"
     searched = f"hydra.searchpath=[file://{ROOT / 'tests' / 'faults' / 'configs'}]"
@@ -149,19 +153,10 @@ def nan_reward(folder: Path, times: int, rng: random.Random) -> Line:
     line.times += 1
     assert job.run() == 0, job.last_line()
     (run,) = (folder / "few" / "runs").glob("oro_flow-*")
-    with (run / "csv" / "metrics.csv").open(newline="") as file:
-        counts = [
-            float(r["train/nonfinite_steps"])
-            for r in csv.DictReader(file)
-            if r.get("train/nonfinite_steps")
-        ]
+    counts = [value for _, value in read_csv_logger(run / "csv" / "metrics.csv")[COUNT]]
     kept = len(list(run.glob("nonfinite/*")))
     line.expect(counts[-1] == 2, f"{counts[-1]:.0f} steps counted as non-finite")
     line.expect(kept > 0, "no record of the clips was kept")
-    from safetensors.torch import load_file
-
-    from pisa.tasks.weights import UNREADABLE  # noqa: F401
-
     tensors = load_file(run / "weights.safetensors")
     line.expect(all(t.isfinite().all() for t in tensors.values()), "weights are not finite")
     line.happened.append("2 of 8 steps skipped, counted and their clips kept; weights finite")

@@ -83,6 +83,8 @@ def check_targets(cfg: DictConfig, group: str) -> None:
         PisaError: one that is not allowed, not there, or does not import, with the reason.
     """
     for holder in _holders(cfg[group]):
+        if OmegaConf.is_interpolation(holder, "_target_"):
+            continue  # it is looked at when it is built
         try:
             check_target(str(holder.get("_target_")), holder)
         except PisaError as error:
