@@ -28,14 +28,17 @@ EXIT_INTERRUPTED = 130
 
 def entry_point(run: Callable[[DictConfig], None], config_dir: Path, config_name: str) -> None:
     """Run ``run`` under Hydra with the command line's overrides."""
+    signal.signal(signal.SIGTERM, _as_interrupt)
     problem = _problem_of_overrides(config_dir, config_name)
     if problem is not None:
         _fail(problem)
-    signal.signal(signal.SIGTERM, _as_interrupt)
     command = hydra.main(version_base="1.3", config_path=str(config_dir), config_name=config_name)(
         _reporting(run)
     )
-    command()
+    try:
+        command()
+    except KeyboardInterrupt:  # before or after the work, inside Hydra
+        _stop()
 
 
 def _problem_of_overrides(config_dir: Path, config_name: str) -> str | None:
@@ -120,9 +123,7 @@ def _reporting(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None
             if message is not None:
                 _fail(message, code)
         except KeyboardInterrupt:
-            print("stopped; the same command goes on from here", file=sys.stderr)
-            sys.stderr.flush()
-            os._exit(EXIT_INTERRUPTED)  # loader and simulation workers must not hold the exit
+            _stop()
 
     return reporting
 
@@ -153,6 +154,12 @@ def _place_of(error: OSError) -> str:
         return "the file system"
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return str(Path(os.fsdecode(error.filename)).parent if full else error.filename)
+
+
+def _stop() -> None:
+    print("stopped; the same command goes on from here", file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(EXIT_INTERRUPTED)  # loader and simulation workers must not hold the exit
 
 
 def _as_interrupt(signum: int, frame: object) -> None:
