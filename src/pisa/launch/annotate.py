@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from hydra.utils import get_method
 from omegaconf import DictConfig
 from rich.progress import track
 from torch import nn
@@ -21,7 +20,7 @@ from pisa.data.points import parse_points, scale_points
 from pisa.data.video_files import VIDEO_SUFFIXES
 from pisa.launch.devices import pick_device
 from pisa.launch.outcome import IncompleteError
-from pisa.launch.targets import check_target, instantiate
+from pisa.launch.targets import instantiate, look_up
 from pisa.ops.video import from_frames
 from pisa.perception.base import PointTracker
 from pisa.types import PisaError
@@ -56,9 +55,7 @@ def serve_page(cfg: DictConfig, folder: Path) -> None:
     """The local page; returns when it is interrupted."""
     from pisa.annotate.page.server import serve  # making masks needs no web server
 
-    target = cfg.perception.tracker["_target_"]
-    check_target(target)
-    method = get_method(target)
+    method = look_up(cfg.perception.tracker["_target_"])
     takes_points = hasattr(getattr(method, "__self__", method), "segment_points")
     device = pick_device(cfg.device)
 

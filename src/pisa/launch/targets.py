@@ -76,6 +76,12 @@ def check_target(target: str, node: Any = None) -> None:
         raise PisaError(_refusal(target))
 
 
+def look_up(target: str) -> Any:
+    """The class or method of an allowed target, not built. Raises ``PisaError`` for others."""
+    check_target(target)
+    return hydra.utils.get_object(target)
+
+
 def check_targets(cfg: DictConfig, group: str) -> None:
     """Look at every ``_target_`` of ``cfg[group]``, before the hours of work that lead up to it.
 
