@@ -6,8 +6,9 @@ import hydra
 import pytest
 import torch
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 
+from pisa.launch import run
 from pisa.launch.datasets import DataSets
 from pisa.launch.run import stage_folder
 from pisa.simulation.ambiguous import AmbiguousPrior
@@ -149,3 +150,16 @@ def test_every_row_of_the_paper_has_its_rate_sampler_and_teacher(experiment, lr,
 @pytest.mark.parametrize("logger", names("logger"))
 def test_every_logger_composes(logger):
     assert compose("experiment=psft", f"logger={logger}").logger
+
+
+def test_new_weights_in_the_package_start_new_runs(monkeypatch):
+    tiny, diffusers = (compose("experiment=psft", f"model={m}") for m in ("tiny", "ltx"))
+    with open_dict(diffusers):
+        diffusers.perception = {}  # no part that is shipped
+    shipped = run.shipped_weights()
+    assert {"tiny_base", "embedded_flow", "embedded_segmentation"} <= set(shipped)
+    before = [stage_folder(cfg, "psft", "x") for cfg in (tiny, diffusers)]
+    monkeypatch.setattr(run, "shipped_weights", lambda: shipped | {"tiny_base": "other"})
+    after = [stage_folder(cfg, "psft", "x") for cfg in (tiny, diffusers)]
+    assert before[0] != after[0]
+    assert before[1] == after[1]

@@ -8,6 +8,8 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import cache
+from importlib import resources
 from pathlib import Path
 
 import torch
@@ -97,15 +99,27 @@ def score_models(cfg: DictConfig, folder: Path, *, row: str = "checkpoint") -> N
 
 
 def stage_folder(cfg: DictConfig, stage: str, name: str) -> Path:
-    """``OUTPUT_DIR/NAME-DIGEST``; the digest covers all that decides the stage's weights."""
+    """``OUTPUT_DIR/NAME-DIGEST``; the digest covers all that decides the stage's weights.
+
+    That includes the weights shipped with the package, of those parts that the settings name.
+    """
     upto = cfg.stages[: list(cfg.stages).index(stage) + 1]
     chosen = {key: cfg[key] for key in (*RESULT_KEYS, *upto)}
     if any("reward" in cfg[entry] for entry in upto):
         chosen["reward"] = cfg.reward  # the stage only points to it
     plain = OmegaConf.to_container(OmegaConf.create(chosen), resolve=False)
     text = json.dumps(_without(plain, IRRELEVANT), sort_keys=True, default=str)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    shipped = "".join(sha256 for stem, sha256 in shipped_weights().items() if stem in text)
+    digest = hashlib.sha256((text + shipped).encode()).hexdigest()[:8]
     return Path(cfg.output_dir) / f"{check_name(name)}-{digest}"
+
+
+@cache
+def shipped_weights() -> dict[str, str]:
+    """SHA-256 of each weights file in the package, by name without suffix."""
+    folder = Path(str(resources.files("pisa") / "weights"))
+    files = sorted(folder.glob("*.safetensors"))
+    return {file.stem: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def _stage_weights(cfg: DictConfig, stage: str, sources: dict[str, Path | None]) -> Path:
