@@ -26,12 +26,6 @@ def run(script: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     ("script", "arguments", "expected"),
     [
         ("train.py", ["experiment=oro_magic"], "oro_depth, oro_flow"),
-        (
-            "train.py",
-            ["experiment=psft", "psft.max_stepz=3"],
-            "'max_stepz' in psft; valid: batch_size",
-        ),
-        ("train.py", ["oro_flow"], "name=value"),
         ("simulate.py", ["datasets=[nothing]"], "valid: psft"),
         ("eval.py", ["ckpt=absent.safetensors", "output_dir=out"], "absent.safetensors"),
     ],
@@ -44,6 +38,19 @@ def test_a_mistake_is_one_line(script, arguments, expected, tmp_path):
     assert expected in lines[0]
     assert "Traceback" not in done.stderr
     assert {path.name for path in tmp_path.iterdir()} <= {"out"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["experiment=psft", "psft.max_stepz=3"], "'max_stepz' in psft; valid: batch_size"),
+        (["oro_flow"], "what is 'oro_flow'? Overrides have the form name=value"),
+    ],
+)
+def test_other_mistakes_are_told_alike(arguments, expected, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+    told = _problem_of_overrides(ROOT / "configs", "train")
+    assert told is not None and expected in told and "\n" not in told
 
 
 def test_a_group_that_the_command_does_not_have_is_one_line(monkeypatch):
