@@ -138,8 +138,7 @@ class ToyData(pl.LightningDataModule):
     def val_dataloader(self) -> list[DataLoader]:
         return [eval_loader(self.clips[i : i + 3], 2, 0, self.trainer) for i in range(self.loaders)]
 
-    def test_dataloader(self) -> list[DataLoader]:
-        return self.val_dataloader()
+    test_dataloader = val_dataloader  # the hook of Lightning
 
 
 def make_trainer(tmp_path: Path, steps: int, *callbacks: pl.Callback, **options: Any) -> pl.Trainer:
