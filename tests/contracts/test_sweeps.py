@@ -17,7 +17,7 @@ from pisa.reports.figures.run_log import settings_of
 CONFIGS = Path(__file__).parents[2] / "configs"
 SWEEPS = sorted(path.stem for path in (CONFIGS / "sweep").glob("*.yaml"))
 WANDB = sorted(path.stem for path in (CONFIGS / "wandb_sweep").glob("*.yaml"))
-STEPS = (150, 300, 600, 1200)
+STEPS = (125, 250, 500, 1000)
 
 
 def compose(*overrides: str, whole: bool = False):
