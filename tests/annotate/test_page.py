@@ -33,6 +33,8 @@ SQUARE_SHOWN = """() => {
   return image.src.includes("/clip/") && image.complete && square;
 }"""
 
+LETS_THROUGH = "([x, y]) => !document.elementFromPoint(x, y).closest('.q-notification')"
+
 
 @pytest.fixture(scope="module")
 def server(imported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
@@ -123,7 +125,11 @@ def drop(page: Any, folder: Path, which: int) -> str:
     page.keyboard.press("4")
     page.locator(".check").nth(4).wait_for()
     page.keyboard.press("s")
-    page.get_by_text(f"saved as {name}").wait_for()
+    message = page.get_by_text(f"saved as {name}")
+    message.wait_for()
+    box = message.bounding_box()
+    middle = [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2]
+    assert page.evaluate(LETS_THROUGH, middle)  # else it takes the clicks on the next clip
     return name
 
 

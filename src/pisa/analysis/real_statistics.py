@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from pisa.data.clip_files import frame_paths, read_masks
 from pisa.data.clip_info import NOT_RECORDED, fps_of, read_info, scene_of
@@ -82,8 +83,12 @@ def draw(statistics: RealStatistics) -> Figure:
     left, right = figure.subplots(1, 2)
     left.bar([str(n) for n in statistics.objects], list(statistics.objects.values()))
     left.set(xlabel="objects in the video", ylabel="videos", title="(a)")
+    left.set_xlim(-1, len(statistics.objects))  # one kind alone would fill the plot
+    left.yaxis.set_major_locator(MaxNLocator(integer=True))
     shares = statistics.scene_shares
-    right.pie(list(shares.values()), labels=list(shares), autopct="%.0f%%")
+    right.pie(
+        list(shares.values()), labels=list(shares), autopct="%.0f%%", textprops={"fontsize": 9}
+    )
     right.set_title("(b)")
     return figure
 

@@ -13,6 +13,8 @@ from pisa.data.clip_info import caption_of, fps_of, read_info
 from pisa.data.manifest import list_clips
 from pisa.types import PisaError
 
+_NUMBERS = ("objects", "frames", "fps")
+
 
 def build(root: Path) -> None:
     """Figure 3 of the folder's clips, and a table of them."""
@@ -34,7 +36,12 @@ def build(root: Path) -> None:
         draw(statistics).savefig(buffer, format="png", dpi=100)
         data = base64.b64encode(buffer.getvalue()).decode()
         ui.image(f"data:image/png;base64,{data}").style("width: 800px")
-        ui.table(rows=rows).props("dense flat bordered")
+        columns = [
+            {"name": key, "label": key, "field": key, "sortable": True}
+            | {"align": "right" if key in _NUMBERS else "left"}
+            for key in rows[0]
+        ]
+        ui.table(rows=rows, columns=columns).props("dense flat bordered")
 
 
 def _row(clip: Path) -> dict[str, object]:

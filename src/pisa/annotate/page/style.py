@@ -43,6 +43,7 @@ body { overflow: hidden; font-size: 14px; background: #fff; color: #1c1c1e; }
 .checks { flex-wrap: nowrap; }
 .help { max-width: none; padding: 18px; }
 .job { background: #fff; border-radius: 5px; padding: 6px; margin-bottom: 6px; }
+.q-notification { pointer-events: none; }  /* a click under a message reaches the picture */
 .statistics { padding: 20px; height: 100vh; width: 100vw; overflow-y: auto; flex-wrap: nowrap; }
 """
 
