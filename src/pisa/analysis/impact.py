@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from pisa.metrics.time_error import impact_frame
 from pisa.ops.masks import centroids
 
 STATUSES = ("impact", "falling", "hovering", "lost")
 _START = 0.02  # of the frame height: less is no fall
+_LOW = 0.9
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,31 @@ class Drop:
 
 
 def find_drop(masks: Bool[np.ndarray, "t h w"]) -> Drop:
-    """Read off the mask of one object (``pisa.metrics.time_error`` says how)."""
+    """Read off the mask of one object (``pisa.metrics.time_error`` says how).
+
+    An object that lands on an edge tips over, and its centroid goes on falling for some frames
+    while its lowest rows are at rest already: where these stop more than a frame earlier, they tell
+    the impact.
+    """
     if not masks[1:].any():
         return Drop("lost", None)
     y_px = centroids(masks)[:, 1]
     fall_px = _START * masks.shape[1]
     frame = impact_frame(y_px, fall_px)
+    lowest = impact_frame(_low_rows_px(masks), fall_px)
+    if lowest is not None and (frame is None or frame - lowest > 1):
+        frame = lowest
     if frame is not None:
         return Drop("impact", frame)
     seen = y_px[~np.isnan(y_px)]
     falls = (seen - np.minimum.accumulate(seen) >= fall_px).any()
     return Drop("falling" if falls else "hovering", None)
+
+
+def _low_rows_px(masks: Bool[np.ndarray, "t h w"]) -> Float[np.ndarray, " t"]:
+    """The row above which 90 % of the object lie; single pixels below it don't count."""
+    rows = [np.nonzero(mask)[0] for mask in masks]
+    return np.array([np.quantile(r, _LOW) if r.size else np.nan for r in rows])
 
 
 def count_statuses(drops: Iterable[Drop]) -> dict[str, int]:
