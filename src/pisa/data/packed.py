@@ -82,5 +82,6 @@ class PackedClips:
 
     def masks(self, which: int) -> Bool[Tensor, "n t h w"]:
         """One mask per object; all pixels of an object that is hidden throughout are False."""
-        numbers = np.arange(1, self._counts[which] + 1)[:, None, None, None]
-        return torch.from_numpy(self._masks[which][None] == numbers)
+        # of the file's type: compared with wider numbers, all pixels would be widened first
+        numbers = np.arange(1, self._counts[which] + 1, dtype=self._masks.dtype)
+        return torch.from_numpy(self._masks[which][None] == numbers[:, None, None, None])
