@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
+from pisa.launch import entry
 from pisa.launch.entry import _attempt, _problem_of_overrides
 from pisa.types import PisaError
 
@@ -97,3 +98,25 @@ def test_other_runtime_errors_keep_their_traceback():
 
     with pytest.raises(RuntimeError, match="mat1"):
         _attempt(fails, None)
+
+
+def test_a_signal_while_the_command_line_is_read_stops_with_its_code(monkeypatch):
+    """SIGTERM is a KeyboardInterrupt from the first line on; the exit code is 130."""
+
+    def struck(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    class Ended(Exception):
+        pass
+
+    def end(code):
+        raise Ended(code)
+
+    monkeypatch.setattr(entry, "_problem_of_overrides", struck)
+    monkeypatch.setattr(entry.os, "_exit", end)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(Ended, match="130"):
+            entry.entry_point(lambda cfg: None, ROOT / "configs", "train")
+    finally:
+        signal.signal(signal.SIGTERM, before)

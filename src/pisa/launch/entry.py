@@ -31,15 +31,13 @@ _FROM_LOADER = re.compile(r"Caught \w+ in DataLoader worker process")
 def entry_point(run: Callable[[DictConfig], None], config_dir: Path, config_name: str) -> None:
     """Run ``run`` under Hydra with the command line's overrides."""
     signal.signal(signal.SIGTERM, _as_interrupt)
-    problem = _problem_of_overrides(config_dir, config_name)
-    if problem is not None:
-        _fail(problem)
-    command = hydra.main(version_base="1.3", config_path=str(config_dir), config_name=config_name)(
-        _reporting(run)
-    )
+    start = hydra.main(version_base="1.3", config_path=str(config_dir), config_name=config_name)
     try:
-        command()
-    except KeyboardInterrupt:  # before or after the work, inside Hydra
+        problem = _problem_of_overrides(config_dir, config_name)
+        if problem is not None:
+            _fail(problem)
+        start(_reporting(run))()
+    except KeyboardInterrupt:  # before or after the work
         _stop()
 
 
