@@ -65,7 +65,10 @@ def read_search(path: Path) -> dict[str, Any]:
 
 
 def distribution(name: str, settings: Mapping[str, Any]) -> BaseDistribution:
-    """``{values: [...]}``, or ``{low: ..., high: ..., log: true}``."""
+    """``{values: [...]}``, or ``{low: ..., high: ..., log: true}``.
+
+    Raises ``PisaError`` for anything else.
+    """
     try:
         if "values" in settings:
             return CategoricalDistribution(list(settings["values"]))

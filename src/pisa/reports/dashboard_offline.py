@@ -67,7 +67,10 @@ def read_run(folder: Path) -> OfflineRun:
 
 
 def draw(folders: Sequence[Path], out: Path) -> Path:
-    """Write ``out``.png with every section for which something was logged; returns its path."""
+    """Write ``out``.png with every section for which something was logged; returns its path.
+
+    Raises ``PisaError`` where there is none.
+    """
     runs = [read_run(folder) for folder in folders]
     parts = [part for section in SECTIONS if (part := _Part.of(section, runs)).rows]
     if not parts:
