@@ -37,7 +37,7 @@ def trains(monkeypatch, tmp_path: Path) -> list[list[str]]:
 
 def test_a_search_finds_the_best_rate_and_survives_failures(trains, tmp_path, capsys):
     options = [f"output_dir={tmp_path / 'runs'}"]
-    arguments = [str(CONFIGS / "search" / "oro_lr.yaml"), *options, "--folder", str(tmp_path / "s")]
+    arguments = [str(CONFIGS / "search" / "oro_lr.yaml"), "--folder", str(tmp_path / "s"), *options]
     assert search.main([*arguments, "--trials", "4"]) == 3
     assert [m.status for m in read_members(tmp_path / "s")].count("failed") == 1
     assert len(trains) == 4

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", help="further overrides of train.py, for all")
     parser.add_argument("--trials", type=int, default=12, help="in all, those that are done too")
     parser.add_argument("--folder", type=Path, help="default: runs/searches/NAME")
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)  # overrides may stand after options
     folder = given.folder or Path("runs/searches") / given.search.stem
     try:
         search = Search(read_search(given.search), folder, given.overrides)
