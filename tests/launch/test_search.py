@@ -48,6 +48,25 @@ def test_a_search_finds_the_best_rate_and_survives_failures(trains, tmp_path, ca
     assert (tmp_path / "s" / "sweep.png").is_file()
 
 
+def test_a_search_that_was_stopped_goes_on(trains, tmp_path, monkeypatch, capsys):
+    """The trial that ran then counts as failed and is not left as running."""
+    arguments = [str(CONFIGS / "search" / "oro_lr.yaml"), "--folder", str(tmp_path / "s")]
+    arguments += ["--trials", "2", f"output_dir={tmp_path / 'runs'}"]
+    with monkeypatch.context() as struck:
+
+        def stop(*_, **__):
+            raise KeyboardInterrupt
+
+        struck.setattr(search.subprocess, "run", stop)
+        assert search.main(arguments) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    assert [m.status for m in read_members(tmp_path / "s")] == ["running"]
+    assert search.main(arguments) == 3
+    first, second = read_members(tmp_path / "s")
+    assert (first.status, first.error) == ("failed", "it was killed")
+    assert second.status == "finished" and len(trains) == 1
+
+
 @pytest.mark.parametrize("path", sorted((CONFIGS / "search").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_search_composes_at_both_ends(path):
     found = search.read_search(path)
