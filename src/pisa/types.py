@@ -130,7 +130,10 @@ class Condition:
 
 
 def collate(clips: Sequence[Clip]) -> Batch:
-    """Stack clips of equal size and length; pads masks so that the dropping object comes last."""
+    """Stack clips of equal size and length; pads masks so that the dropping object comes last.
+
+    Raises ``PisaError`` for clips of different kinds, ``ValueError`` for none.
+    """
     if not clips:
         raise ValueError("cannot collate zero clips")
     for clip in clips[1:]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import random
+import resource
 import signal
 import time
 from pathlib import Path
@@ -152,6 +153,18 @@ def test_a_checkpoint_with_code_in_it_is_refused(tmp_path):
     torch.save({"state_dict": Evil()}, tmp_path / "evil.ckpt")
     with pytest.raises(PisaError, match="no training checkpoint"):
         AtomicCheckpointIO().load_checkpoint(tmp_path / "evil.ckpt", weights_only=False)
+
+
+def test_a_checkpoint_that_finds_no_room_says_so(tmp_path):
+    """A limit on file sizes stands for a full disk; torch raises an error of its own over it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(PisaError, match=r"cannot write the checkpoint .*: File too large$"):
+            AtomicCheckpointIO().save_checkpoint({"a": torch.zeros(100_000)}, tmp_path / "a.ckpt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_checkpoint_is_whole_or_absent(tmp_path):

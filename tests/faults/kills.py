@@ -79,6 +79,7 @@ def strike(
         if is_running(pid):
             line.times += 1
             _end(line, pid, number)
+            _keep_log(job, folder / f"blow-{line.times:02d}.txt")
         elif wait(pid) != 0:
             line.lost.append(f"a later start ended with an error: {job.last_line()}")
             break
@@ -97,6 +98,15 @@ def strike(
         else f"{finished} runs got through"
     )
     return line
+
+
+def _keep_log(job: Job, target: Path) -> None:
+    """What the command printed until the blow, to look at where it ended otherwise than it should.
+
+    The next start has a log of its own.
+    """
+    if job.log.exists():
+        job.log.rename(target)
 
 
 def _end(line: Line, pid: int, number: signal.Signals) -> None:

@@ -125,7 +125,8 @@ def worker_killed(folder: Path, times: int, rng: random.Random) -> Line:
     os.kill(rng.choice(loaders), signal.SIGKILL)
     code = wait(pid)
     line.times += 1
-    line.happened.append(f"train.py: exit code {code}, the same command went on")
+    _expect_one_line(line, job, code, "killed")
+    line.happened.append(f"train.py: one line, exit code {code}; the same command went on")
     line.expect(job.run() == 0, f"train.py ended with: {job.last_line()}")
     line.expect(trained(folder / "train") == trained(folder / "straight"), "other weights")
     return line

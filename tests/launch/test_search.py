@@ -37,7 +37,7 @@ def trains(monkeypatch, tmp_path: Path) -> list[list[str]]:
 
 def test_a_search_finds_the_best_rate_and_survives_failures(trains, tmp_path, capsys):
     options = [f"output_dir={tmp_path / 'runs'}"]
-    arguments = [str(CONFIGS / "search" / "oro_lr.yaml"), *options, "--folder", str(tmp_path / "s")]
+    arguments = [str(CONFIGS / "search" / "oro_lr.yaml"), "--folder", str(tmp_path / "s"), *options]
     assert search.main([*arguments, "--trials", "4"]) == 3
     assert [m.status for m in read_members(tmp_path / "s")].count("failed") == 1
     assert len(trains) == 4
@@ -46,6 +46,25 @@ def test_a_search_finds_the_best_rate_and_survives_failures(trains, tmp_path, ca
     best = [line for line in capsys.readouterr().out.splitlines() if line.startswith("best")][-1]
     assert 2e-5 < float(best.rpartition("oro.rates.flow=")[2]) < 5e-4
     assert (tmp_path / "s" / "sweep.png").is_file()
+
+
+def test_a_search_that_was_stopped_goes_on(trains, tmp_path, monkeypatch, capsys):
+    """The trial that ran then counts as failed and is not left as running."""
+    arguments = [str(CONFIGS / "search" / "oro_lr.yaml"), "--folder", str(tmp_path / "s")]
+    arguments += ["--trials", "2", f"output_dir={tmp_path / 'runs'}"]
+    with monkeypatch.context() as struck:
+
+        def stop(*_, **__):
+            raise KeyboardInterrupt
+
+        struck.setattr(search.subprocess, "run", stop)
+        assert search.main(arguments) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    assert [m.status for m in read_members(tmp_path / "s")] == ["running"]
+    assert search.main(arguments) == 3
+    first, second = read_members(tmp_path / "s")
+    assert (first.status, first.error) == ("failed", "it was killed")
+    assert second.status == "finished" and len(trains) == 1
 
 
 @pytest.mark.parametrize("path", sorted((CONFIGS / "search").glob("*.yaml")), ids=lambda p: p.stem)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
-from pisa.launch.targets import check_targets
+from pisa.launch.targets import PLUGINS, check_target, check_targets, instantiate
 from pisa.types import PisaError
 
 BROKEN = "class Reward(nn.Module):\n    pass\n"
@@ -32,3 +32,38 @@ def test_a_name_that_is_not_there_is_named():
 def test_what_is_there_passes_and_interpolations_are_left_alone():
     check("pisa.rewards.flow.FlowReward")
     check("${perception.flow}")
+
+
+@pytest.mark.parametrize(
+    ("node", "told"),
+    [
+        ({"_target_": "pisa.data.SimulatedDataModule", "expect_x": 1}, "expect_fps_hz"),
+        ({"_target_": "pisa.data.AmbiguousDataModule", "expect_x": 1}, "expect_fps_hz"),
+        ({"_target_": "lightning.pytorch.Trainer", "max_stepz": 1}, "max_steps"),
+    ],
+)
+def test_an_argument_that_is_not_there_is_told_with_the_valid_ones(node, told):
+    with pytest.raises(PisaError, match=r"has no argument .*; valid: ") as raised:
+        check_targets(OmegaConf.create({"data": {"part": node}}), "data")
+    assert str(raised.value).startswith("data: ") and told in str(raised.value)
+    assert "self" not in str(raised.value).split() and "_target_" not in str(raised.value)
+    with pytest.raises(PisaError, match="has no argument"):
+        instantiate(OmegaConf.create(node | {"_partial_": True}))
+
+
+def test_a_class_that_takes_anything_is_left_alone():
+    """W&B's logger hands its further options on to the library."""
+    node = {
+        "_target_": "pisa.callbacks.wandb_logger.WandbLogger",
+        "entity": "me",
+        "_partial_": True,
+    }
+    check_target(node["_target_"], node)
+
+
+def test_a_class_without_arguments_takes_none(tmp_path, monkeypatch):
+    (tmp_path / "plain_reward.py").write_text("class Reward:\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv(PLUGINS, "plain_reward")
+    with pytest.raises(PisaError, match="Reward has no argument 'scale'; valid: none"):
+        instantiate(OmegaConf.create({"_target_": "plain_reward.Reward", "scale": 2}))

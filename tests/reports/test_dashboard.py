@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from pisa.callbacks.pisabench import METRICS
 from pisa.ops.video import write_mp4
@@ -56,6 +57,19 @@ def test_smoothing_is_that_of_wandb():
     assert dashboard_offline.smoothed([2.0, 2.0, 2.0], 0.9) == pytest.approx([2.0, 2.0, 2.0])
     assert dashboard_offline.smoothed([1.0, 3.0], 0.5) == pytest.approx([1.0, 1.75 / 0.75])
     assert dashboard_offline.smoothed([1.0, 3.0], 0.0) == [1.0, 3.0]
+
+
+def test_equal_curves_are_one_and_runs_keep_their_colour():
+    """A reward with one term equals it; two curves of a run are told apart by colour."""
+    reward = [(1, -0.5), (2, -0.4)]
+    one = {"train/reward": reward, "train/reward_flow": reward}
+    two = {"train/reward": reward, "train/reward_flow": [(1, -0.3), (2, -0.2)]}
+    runs = [dashboard_offline.OfflineRun(n, {}, c, ()) for n, c in (("a", one), ("b", two))]
+    axes = Figure().add_subplot()
+    dashboard_offline.plot(axes, Panel("reward", ("train/reward*",)), runs)
+    assert [line.get_linestyle() for line in axes.lines] == ["-", "--", "--"]
+    assert [text.get_text() for text in axes.get_legend().texts] == ["reward", "reward_flow"]
+    assert axes.lines[0].get_color() != axes.lines[2].get_color()
 
 
 def test_offline_runs_are_drawn_with_videos_and_tables(tmp_path, monkeypatch):

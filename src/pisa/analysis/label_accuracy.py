@@ -99,7 +99,10 @@ def precision(cases: Iterable[Case], label: str) -> Rate:
 
 
 def gravity_coverage(clips: Iterable[Clip]) -> tuple[Rate, list[float]]:
-    """How often the interval of fitted g holds 9.81 m/s^2 on true clips, and the fitted values."""
+    """How often the interval of fitted g holds 9.81 m/s^2 on true clips, and the fitted values.
+
+    Raises ``ValueError`` for a clip without depth.
+    """
     hits: list[tuple[str, bool]] = []
     fitted: list[float] = []
     for clip in clips:

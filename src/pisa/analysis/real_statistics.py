@@ -68,7 +68,10 @@ def real_statistics(clips: Iterable[Path]) -> RealStatistics:
 
 
 def num_objects(info: dict, clip: Path) -> int:
-    """Annotated objects of a clip; where there are no points, its masks."""
+    """Annotated objects of a clip; where there are no points, its masks.
+
+    Raises ``PisaError`` where the points are no list.
+    """
     points = info.get("points")
     if points is None:
         return read_masks(clip).shape[1]

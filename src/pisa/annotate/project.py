@@ -33,6 +33,8 @@ class Click:
 
 @dataclass(frozen=True)
 class ObjectDraft:
+    """An object by clicks: on it, and beside it."""
+
     clicks: tuple[Click, ...] = ()
 
 

@@ -31,6 +31,8 @@ class Mode(StrEnum):
 
 
 class Session:
+    """What is open in one tab: recording, clip, object, frame; and the project, which is stored."""
+
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self.project: Project = workspace.store.read()

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-from lightning.pytorch import LightningDataModule
-from lightning.pytorch.trainer.states import TrainerFn
-from torch.utils.data import DataLoader
+from typing import Any
 
 from pisa.data.dataset import ClipDataset
 from pisa.data.families import check_families
-from pisa.data.loaders import (
-    PrepareHook,
-    check_kind,
-    eval_loader,
-    prepare_data_set,
-    train_loader,
-)
-from pisa.types import Clip
+from pisa.data.simulated import SimulatedDataModule
 
 
-class AmbiguousDataModule(LightningDataModule):
+class AmbiguousDataModule(SimulatedDataModule):
     """Training batches from ``root/train`` and one test loader over ``root/test``.
 
     Both hold clips that share their first frame in families (five per scene in the paper, 1000
     scenes); the clip's ``drop_height_m`` tells the members apart. Sets of another kind are refused.
-    Options as in ``SimulatedDataModule``. The camera is level and symmetric, so that mirror images
-    (training only) follow the same distribution of drop times.
+    ``options`` are those of ``SimulatedDataModule``. The camera is level and symmetric, so that
+    mirror images (training only) follow the same distribution of drop times.
     """
 
     splits = ("ambiguous",)
@@ -36,72 +26,11 @@ class AmbiguousDataModule(LightningDataModule):
         root: Path | str,
         train: str = "ambiguous_train",
         test: str = "ambiguous_test",
-        batch_size: int = 8,
-        num_frames: int | None = None,
-        frame_stride: int = 1,
-        num_workers: int = 0,
-        seed: int = 0,
-        prepare: PrepareHook | None = None,
-        depth: bool = False,
-        flow: bool = False,
-        cache: bool = True,
-        horizontal_flip: bool = False,
-        eval_batch_size: int | None = None,
-        num_train_clips: int | None = None,
-        num_eval_clips: int | None = None,
-        expect_size: tuple[int, int] | None = None,
-        expect_fps_hz: float | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__()
-        self.root, self.train, self.test = Path(root), train, test
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
-        self.num_frames, self.frame_stride = num_frames, frame_stride
-        self.num_workers, self.seed, self.prepare = num_workers, seed, prepare
-        self.depth, self.flow, self.cache = depth, flow, cache
-        self.horizontal_flip = horizontal_flip
-        self.num_train_clips, self.num_eval_clips = num_train_clips, num_eval_clips
-        self.expect_size, self.expect_fps_hz = expect_size, expect_fps_hz
-        self.train_set: ClipDataset | None = None
-        self.test_sets: list[ClipDataset] = []
-
-    def prepare_data(self) -> None:
-        """Make what is missing (Lightning calls this on one process per node)."""
-        fitting = self.trainer is None or self.trainer.state.fn in (None, TrainerFn.FITTING)
-        for name in [self.train, self.test] if fitting else [self.test]:
-            prepare_data_set(self.root, name, self.prepare)
-
-    def setup(self, stage: str | None = None) -> None:
-        if stage in (None, "fit") and self.train_set is None:
-            self.train_set = self._dataset(self.train, self.num_train_clips, self.horizontal_flip)
-        if not self.test_sets:
-            self.test_sets = [self._dataset(self.test, self.num_eval_clips)]
-
-    def train_dataloader(self) -> DataLoader[Clip]:
-        assert self.train_set is not None, "call setup('fit') first"
-        return train_loader(
-            self.train_set, self.batch_size, self.num_workers, self.seed, self.trainer
-        )
-
-    def val_dataloader(self) -> list[DataLoader[Clip]]:
-        return [
-            eval_loader(test_set, self.eval_batch_size, self.num_workers, self.trainer)
-            for test_set in self.test_sets
-        ]
-
-    def test_dataloader(self) -> list[DataLoader[Clip]]:
-        return self.val_dataloader()
+        super().__init__(root, train, **options)
+        self.test_names = (test,)
 
     def _dataset(self, name: str, num_clips: int | None, flip: bool = False) -> ClipDataset:
         check_families(self.root / name)
-        dataset = ClipDataset(
-            self.root / name,
-            num_frames=self.num_frames,
-            frame_stride=self.frame_stride,
-            depth=self.depth,
-            flow=self.flow,
-            cache=self.cache,
-            horizontal_flip=flip,
-            num_clips=num_clips,
-        )
-        check_kind(dataset, self.expect_size, self.expect_fps_hz)
-        return dataset
+        return super()._dataset(name, num_clips, flip)

@@ -45,7 +45,11 @@ def check_name(name: str) -> str:
 
 
 def frame_paths(folder: Path) -> list[Path]:
-    """Frames 0 ... T-1: ``rgba_00000.jpg``, else ``00000.jpg``; ``.png`` only without ``.jpg``."""
+    """Frames 0 ... T-1: ``rgba_00000.jpg``, else ``00000.jpg``; ``.png`` only without ``.jpg``.
+
+    Raises ``PisaError`` for a folder without frames, with a gap in their numbers, or that cannot be
+    read.
+    """
     families: dict[tuple[bool, bool], dict[int, str]] = {}
     try:
         names = sorted(entry.name for entry in folder.iterdir())
@@ -71,6 +75,8 @@ def read_frames(
 
     All must have one size on disk; ``size`` (height, width) rescales each as it is read (bicubic
     and antialiased, the aspect ratio is not kept: as the release's conversion does).
+
+    Raises ``PisaError`` for a file that is no image, and for images that differ in size.
     """
     first, native = _read_image(paths[0], size)
     frames = np.empty((len(paths), *first.shape), dtype=np.uint8)
@@ -101,7 +107,10 @@ def _read_image(
 
 
 def read_arrays(path: Path) -> dict[str, NDArray]:
-    """The arrays of an ``.npz``, or ``{"": array}`` of an ``.npy``; never unpickles."""
+    """The arrays of an ``.npz``, or ``{"": array}`` of an ``.npy``; never unpickles.
+
+    Raises ``PisaError`` for a file that cannot be read, is damaged or would need unpickling.
+    """
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
@@ -117,6 +126,8 @@ def read_masks(folder: Path) -> NDArray[np.bool_]:
 
     Accepts ``[T, H, W]`` or ``[T, N, H, W]``, any real dtype, values 0 and 1 or 0 and 255, and an
     ``.npz`` whose array is called ``mask`` (the release), or that holds one array only.
+
+    Raises ``PisaError`` where there is no such file, or it holds something else.
     """
     path = next((p for n in ("npz", "npy") if (p := folder / f"mask.{n}").is_file()), None)
     if path is None:

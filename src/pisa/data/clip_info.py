@@ -48,7 +48,10 @@ def read_info(folder: Path) -> dict:
 
 
 def fps_of(info: dict, first_frame: Path) -> float:
-    """Frames per second; where the release leaves it out, its rate for that kind of clip."""
+    """Frames per second; where the release leaves it out, its rate for that kind of clip.
+
+    Raises ``PisaError`` for a rate that is no number above 0.
+    """
     fps_hz = number(info, "fps", first_frame.parent)
     if fps_hz is None:
         simulated = first_frame.name.startswith("rgba_")
@@ -67,7 +70,10 @@ def check_num_frames(info: dict, found: int, folder: Path) -> None:
 
 
 def number(info: dict, key: str, folder: Path) -> float | None:
-    """A finite number, or None where the key is absent."""
+    """A finite number, or None where the key is absent.
+
+    Raises ``PisaError`` for anything else.
+    """
     value = info.get(key)
     if value is None:
         return None
@@ -84,7 +90,10 @@ def caption_of(info: dict, folder: Path) -> str:
 
 
 def scene_of(info: dict, folder: Path) -> str | None:
-    """Where the clip was filmed (paper Figure 3b); None where that is not recorded."""
+    """Where the clip was filmed (paper Figure 3b); None where that is not recorded.
+
+    Raises ``PisaError`` where it is no text.
+    """
     scene = info.get("scene")
     if scene is not None and (not isinstance(scene, str) or not scene):
         raise PisaError(f"{folder / 'clip_info.json'}: scene must be text")
@@ -96,6 +105,8 @@ def dropping_index_of(info: dict, num_objects: int, folder: Path) -> int:
 
     Ours: as recorded. The release: with points, the object with the smallest positive-point y
     (ties: the first); without points (simulated), the last.
+
+    Raises ``PisaError`` where points or index do not go with the masks.
     """
     path = folder / "clip_info.json"
     if "dropping_index" in info:
@@ -115,7 +126,10 @@ def dropping_index_of(info: dict, num_objects: int, folder: Path) -> int:
 
 
 def camera_of(info: dict, height: int, width: int, folder: Path) -> Camera | None:
-    """The camera of a clip of ours at that image size; None where none is recorded."""
+    """The camera of a clip of ours at that image size; None where none is recorded.
+
+    Raises ``PisaError`` for one that is incomplete or impossible.
+    """
     record = info.get("camera")
     if record is None or "schema" not in info:
         return None

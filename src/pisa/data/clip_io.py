@@ -131,7 +131,10 @@ def frame_indices(
     frame_stride: int = 1,
     fps_hz: float | None = None,
 ) -> list[int]:
-    """Which of ``available`` frames a reader takes; see ``read_clip``."""
+    """Which of ``available`` frames a reader takes; see ``read_clip``.
+
+    Raises ``PisaError`` for a length, stride or rate that cannot be.
+    """
     if frame_stride < 1 or (num_frames is not None and num_frames < 1):
         raise PisaError("num_frames and frame_stride must be at least 1")
     if fps_hz is not None and (frame_stride != 1 or not 0 < fps_hz <= rate_hz):
@@ -153,7 +156,10 @@ def write_npz(path: Path, arrays: Mapping[str, NDArray]) -> None:
 
 @contextmanager
 def appear_at_once(folder: Path) -> Iterator[Path]:
-    """A hidden sibling folder that takes the place of ``folder`` if the body succeeds."""
+    """A hidden sibling folder that takes the place of ``folder`` if the body succeeds.
+
+    Raises ``PisaError`` where it cannot be written; nothing is left of it then.
+    """
     part = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:12]}.part"
     old = part.with_suffix(".old")
     try:

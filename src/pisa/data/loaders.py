@@ -66,7 +66,10 @@ def batches_done(trainer: Trainer | None) -> int:
 
 
 def prepare_data_set(root: Path, name: str, prepare: PrepareHook | None) -> None:
-    """Make data set ``root/name`` with the hook unless it is complete."""
+    """Make data set ``root/name`` with the hook unless it is complete.
+
+    Raises ``PisaError`` where there is no hook, or the set is not complete after it.
+    """
     if is_complete(root / name):
         return
     if prepare is None:

@@ -36,7 +36,10 @@ class Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write ``manifest.json`` in one step. Write it last: it says the data set is complete."""
+    """Write ``manifest.json`` in one step. Write it last: it says the data set is complete.
+
+    Raises ``PisaError`` where it cannot be written.
+    """
     for name in manifest.clips:
         check_name(name)
     path = Path(folder) / "manifest.json"
@@ -103,7 +106,10 @@ def is_complete(folder: Path) -> bool:
 
 
 def clip_sha256(clip_folder: Path) -> str:
-    """Hash of the names and contents of a clip's files."""
+    """Hash of the names and contents of a clip's files.
+
+    Raises ``PisaError`` where one cannot be read.
+    """
     digest = hashlib.sha256()
     try:
         for path in sorted(p for p in Path(clip_folder).iterdir() if p.is_file()):

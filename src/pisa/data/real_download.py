@@ -82,7 +82,11 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def clip_members(archive: zipfile.ZipFile) -> dict[str, Members]:
-    """What is wanted of each clip, by file name. The folders above the clips do not matter."""
+    """What is wanted of each clip, by file name. The folders above the clips do not matter.
+
+    Raises ``PisaError`` for files that are too large or there twice, and for clips without frames
+    or ``clip_info.json``.
+    """
     clips: dict[str, dict[str, zipfile.ZipInfo]] = {}
     for member in archive.infolist():
         clip, file = ("", *PurePosixPath(member.filename).parts)[-2:]

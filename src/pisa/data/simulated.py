@@ -29,7 +29,7 @@ class SimulatedDataModule(LightningDataModule):
     first clip has not ``expect_size`` (height, width) and ``expect_fps_hz`` are refused.
     """
 
-    splits = ("sim_seen", "sim_unseen")  # names of the evaluation loaders, in order
+    splits: tuple[str, ...] = ("sim_seen", "sim_unseen")  # names of the evaluation loaders
 
     def __init__(
         self,
@@ -55,7 +55,8 @@ class SimulatedDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self.root = Path(root)
-        self.train, self.test_names = train, (sim_seen, sim_unseen)
+        self.train = train
+        self.test_names: tuple[str, ...] = (sim_seen, sim_unseen)
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.num_frames, self.frame_stride = num_frames, frame_stride
         self.num_workers, self.seed, self.prepare = num_workers, seed, prepare

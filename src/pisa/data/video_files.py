@@ -69,6 +69,8 @@ def read_footage(
     says what happens to frames that have none: "refuse", "stretch" or "crop" (the centre).
     ``fps_hz`` replaces what the file says; ``expected_fps_hz`` is preferred where the file's clock
     cannot tell the difference. Transparency shows black. A video has at least two frames.
+
+    Raises ``PisaError`` for anything that is no video of that kind.
     """
     if fps_hz is not None and not 0 < fps_hz < 10_000:
         raise PisaError(f"fps_hz must be a positive number, not {fps_hz}")

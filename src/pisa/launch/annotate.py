@@ -33,7 +33,10 @@ WITHOUT_POINTS = (
 
 
 def annotate_main(cfg: DictConfig) -> None:
-    """Open the page for the recordings in ``cfg.path``, or make the masks of its clips."""
+    """Open the page for the recordings in ``cfg.path``, or make the masks of its clips.
+
+    Raises ``PisaError`` without ``path``.
+    """
     if cfg.path is None:
         raise PisaError("path=DIR is needed: a folder of recordings, or of clips with points")
     folder = Path(cfg.path)
@@ -73,6 +76,9 @@ def make_masks(cfg: DictConfig) -> None:
     """Write ``mask.npz`` beside the frames of every clip of ``cfg.path`` that has none.
 
     A clip that fails is named and the others go on; the exit code is then 3.
+
+    Raises ``PisaError`` for a tracker that takes no points, ``IncompleteError`` for the exit code
+    3.
     """
     clips = clip_folders(Path(cfg.path))
     tracker = instantiate(cfg.perception.tracker)
@@ -96,7 +102,10 @@ def make_masks(cfg: DictConfig) -> None:
 
 
 def clip_folders(path: Path) -> list[Path]:
-    """``path`` itself where it is a clip, else its subfolders that are."""
+    """``path`` itself where it is a clip, else its subfolders that are.
+
+    Raises ``PisaError`` where there are none.
+    """
     if (path / "clip_info.json").is_file():
         return [path]
     clips = sorted(info.parent for info in path.glob("[!.]*/clip_info.json"))
@@ -119,6 +128,8 @@ def annotate_clip(
 
     The tracker sees frames at ``size`` (height, width; None: as they are); masks are written at
     the frames' own size, so that the release's readers take them.
+
+    Raises ``PisaError`` where the tracker finds nothing at an object's points.
     """
     points = parse_points(read_info(clip), clip)
     paths = frame_paths(clip)

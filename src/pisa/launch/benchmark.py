@@ -46,7 +46,10 @@ def benchmark_clips(cfg: DictConfig, split: str | None) -> list[Path]:
 
 
 def benchmark_size(split: str, given: Sequence[int] | None) -> tuple[int, int] | None:
-    """(height, width) that clips are read at; None keeps the size on disk."""
+    """(height, width) that clips are read at; None keeps the size on disk.
+
+    Raises ``PisaError`` for anything but two whole numbers of at least 8.
+    """
     if given is not None:
         if len(given) != 2 or min(given) < 8:
             raise PisaError("source.size must be [HEIGHT, WIDTH], each at least 8")

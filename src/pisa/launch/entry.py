@@ -24,20 +24,20 @@ EXIT_USER_ERROR = 2
 FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i")  # of Hydra
 OTHER_CONFIGS = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")
 EXIT_INTERRUPTED = 130
+_LOST_LOADER = re.compile(r"DataLoader worker \(pid.* (is killed|exited)")  # how torch says it
+_FROM_LOADER = re.compile(r"Caught \w+ in DataLoader worker process")
 
 
 def entry_point(run: Callable[[DictConfig], None], config_dir: Path, config_name: str) -> None:
     """Run ``run`` under Hydra with the command line's overrides."""
     signal.signal(signal.SIGTERM, _as_interrupt)
-    problem = _problem_of_overrides(config_dir, config_name)
-    if problem is not None:
-        _fail(problem)
-    command = hydra.main(version_base="1.3", config_path=str(config_dir), config_name=config_name)(
-        _reporting(run)
-    )
+    start = hydra.main(version_base="1.3", config_path=str(config_dir), config_name=config_name)
     try:
-        command()
-    except KeyboardInterrupt:  # before or after the work, inside Hydra
+        problem = _problem_of_overrides(config_dir, config_name)
+        if problem is not None:
+            _fail(problem)
+        start(_reporting(run))()
+    except KeyboardInterrupt:  # before or after the work
         _stop()
 
 
@@ -133,7 +133,7 @@ def _attempt(run: Callable[[DictConfig], None], cfg: DictConfig) -> tuple[str | 
     try:
         run(cfg)
     except PisaError as error:
-        return str(error), getattr(error, "exit_code", EXIT_USER_ERROR)
+        return _line_of(error), getattr(error, "exit_code", EXIT_USER_ERROR)
     except InstantiationException as error:
         if not isinstance(error.__cause__, PisaError):
             raise
@@ -145,7 +145,19 @@ def _attempt(run: Callable[[DictConfig], None], cfg: DictConfig) -> tuple[str | 
         if error.errno is None:
             raise
         return f"{_place_of(error)}: {os.strerror(error.errno)}", EXIT_USER_ERROR
+    except RuntimeError as error:
+        if not _LOST_LOADER.match(str(error)):
+            raise
+        return "a process that loads clips was killed; the same command goes on", EXIT_USER_ERROR
     return None, 0
+
+
+def _line_of(error: PisaError) -> str:
+    """Its message; of one that a loader's worker sent, which is a traceback, the last line."""
+    text = str(error).strip()
+    if not _FROM_LOADER.match(text):
+        return text
+    return text.splitlines()[-1].partition(": ")[2]
 
 
 def _place_of(error: OSError) -> str:

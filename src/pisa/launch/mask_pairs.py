@@ -38,6 +38,8 @@ def score_mask_pairs(
 
     ``shown_pairs``: how many of the first lines the report shows as pictures; ``num_workers``: None
     is one for each core; ``row``: what configs/eval.yaml takes for ``name``.
+
+    Raises ``PisaError`` without a manifest, or one that cannot be read.
     """
     if manifest is None:
         raise PisaError("source.manifest=PAIRS.jsonl is needed")

@@ -41,6 +41,8 @@ IRRELEVANT = (
 )
 
 
+# What a training builds besides its stages; a wrong argument is told before the first stage.
+BUILT_IN_TRAINING = ("model", "data", "callbacks", "trainer", "logger")
 # What a scale says of training, which scoring does not use.
 OF_TRAINING = ("trainer", "psft", "oro", "callbacks", "validate_every", "checkpoint_every")
 
@@ -56,8 +58,9 @@ def simulate_main(cfg: DictConfig) -> None:
 def train_main(cfg: DictConfig) -> None:
     """Run the stages, then score base, each stage, and the two reference rows."""
     _prepare_torch(cfg)
-    if any("reward" in cfg[stage] for stage in cfg.stages):
-        check_targets(cfg, "reward")
+    rewarded = any("reward" in cfg[stage] for stage in cfg.stages)
+    for group in ("reward",) * rewarded + (*BUILT_IN_TRAINING, *cfg.stages):
+        check_targets(cfg, group)
     folder = stage_folder(cfg, cfg.stages[-1], cfg.name)
     with _claimed(folder, cfg):
         sources: dict[str, Path | None] = {"base": None}

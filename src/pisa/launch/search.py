@@ -26,7 +26,7 @@ from optuna.trial import Trial, TrialState
 
 from pisa.data.errors import reason
 from pisa.launch.sweep import folder_of
-from pisa.reports.sweep import Member, scores_of, summarise, write_member
+from pisa.reports.sweep import Member, read_members, scores_of, summarise, write_member
 from pisa.types import PisaError
 
 REPOSITORY = Path(__file__).parents[3]
@@ -34,13 +34,13 @@ KEYS = {"overrides", "parameters", "objective", "direction", "seed"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; 2 for a mistake, 3 where trials failed."""
+    """The command line; 2 for a mistake, 3 where trials failed, 130 where it was stopped."""
     parser = argparse.ArgumentParser(prog="python -m pisa.launch.search", description=__doc__)
     parser.add_argument("search", type=Path, help="a YAML of configs/search")
     parser.add_argument("overrides", nargs="*", help="further overrides of train.py, for all")
     parser.add_argument("--trials", type=int, default=12, help="in all, those that are done too")
     parser.add_argument("--folder", type=Path, help="default: runs/searches/NAME")
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)  # overrides may stand after options
     folder = given.folder or Path("runs/searches") / given.search.stem
     try:
         search = Search(read_search(given.search), folder, given.overrides)
@@ -49,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PisaError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
     print(search.best())
     return 3 if failed else 0
 
@@ -65,7 +68,10 @@ def read_search(path: Path) -> dict[str, Any]:
 
 
 def distribution(name: str, settings: Mapping[str, Any]) -> BaseDistribution:
-    """``{values: [...]}``, or ``{low: ..., high: ..., log: true}``."""
+    """``{values: [...]}``, or ``{low: ..., high: ..., log: true}``.
+
+    Raises ``PisaError`` for anything else.
+    """
     try:
         if "values" in settings:
             return CategoricalDistribution(list(settings["values"]))
@@ -96,11 +102,19 @@ class Search:
 
     def run(self, trials: int) -> None:
         """Until ``trials`` have ended; one that a killed search left open counts as failed."""
-        for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
-            self.study.tell(trial.number, state=TrialState.FAIL)
+        self._close_killed()
         ended = (TrialState.COMPLETE, TrialState.FAIL)
         while len(self.study.get_trials(states=ended)) < trials:
             self._one(self.study.ask(self.space))
+
+    def _close_killed(self) -> None:
+        left_open = self.study.get_trials(states=(TrialState.RUNNING,))
+        for trial in left_open:
+            self.study.tell(trial.number, state=TrialState.FAIL)
+        for member in read_members(self.folder) if left_open else ():
+            if member.status == "running":
+                member.status, member.error = "failed", "it was killed"
+                write_member(self.folder, member)
 
     def best(self) -> str:
         """The best trial in one line."""

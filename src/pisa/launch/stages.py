@@ -55,6 +55,8 @@ def run_stage(cfg: DictConfig, stage: str, folder: Path, start: Path | None) -> 
     """Train a stage in ``folder`` from ``start``, or go on where it stopped.
 
     Returns the path of the denoiser's weights; a finished stage returns at once.
+
+    Raises ``PisaError`` where it leaves no weights, ``KeyboardInterrupt`` where it was stopped.
     """
     weights = folder / WEIGHTS
     if weights.is_file():

@@ -100,7 +100,10 @@ def run_lift3d(
     num_samples: int,
     row: str = "checkpoint",
 ) -> None:
-    """Section 5.2, test (1): are the trajectories those of some fall in 3D?"""
+    """Section 5.2, test (1): are the trajectories those of some fall in 3D?
+
+    Raises ``PisaError`` without samples.
+    """
     if num_samples < 1:
         raise PisaError("lift3d needs at least one sample of each image: raise source.num_samples")
     source, tracker = model_and_tracker(cfg)

@@ -99,7 +99,10 @@ def sampled_masks(
 def true_masks(
     cfg: DictConfig, name: str, item: StudyClip, count: int, tracker: Tracker
 ) -> Iterator[Bool[np.ndarray, "t h w"]]:
-    """Tracked masks of simulated clips with the first frame of an ambiguous one, at new depths."""
+    """Tracked masks of simulated clips with the first frame of an ambiguous one, at new depths.
+
+    Raises ``PisaError`` where the data set has no other drops of that frame.
+    """
     spec = DataSets(cfg).spec(name)
     backend: Any = spec.simulator
     prior = backend.prior

@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import hydra.utils
@@ -48,13 +48,14 @@ _HYDRAS_OWN = re.compile(  # launchers and sweepers: PACKAGE.module.Class, no wa
     r"(hydra\._internal\.core_plugins|hydra_plugins\.\w+)\.[a-z_]+\.[A-Z]\w*"
 )
 _FACTORIES = ("()", "class")  # what logging.config builds
+_OF_HYDRA = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
 
 
 def instantiate(node: Any, *args: Any, **kwargs: Any) -> Any:
     """``hydra.utils.instantiate`` of a node whose targets are all allowed.
 
     Raises:
-        PisaError: a target in it is not.
+        PisaError: a target in it is not, or is given an argument that it doesn't have.
     """
     for holder in _holders(node):
         check_target(str(holder.get("_target_")), holder)
@@ -62,7 +63,10 @@ def instantiate(node: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def check_target(target: str, node: Any = None) -> None:
-    """Raises ``PisaError`` for a target outside the allow-list (see the top of this file)."""
+    """Raises ``PisaError`` for a target outside the allow-list (see the top of this file).
+
+    ``node`` is the mapping that names it; each of its keys must be an argument of the target.
+    """
     if target == GET_OBJECT:
         _check_dtype(str((node or {}).get("path")))
         return
@@ -74,6 +78,8 @@ def check_target(target: str, node: Any = None) -> None:
         raise PisaError(f"cannot import {target}: {_reason(error)}") from error
     if not _may_be_built(target, found):
         raise PisaError(_refusal(target))
+    if node is not None:
+        _check_arguments(target, found, node)
 
 
 def look_up(target: str) -> Any:
@@ -86,7 +92,8 @@ def check_targets(cfg: DictConfig, group: str) -> None:
     """Look at every ``_target_`` of ``cfg[group]``, before the hours of work that lead up to it.
 
     Raises:
-        PisaError: one that is not allowed, not there, or does not import, with the reason.
+        PisaError: one that is not allowed, not there, or does not import, with the reason; or an
+            argument that its target does not have, with the names of those it has.
     """
     for holder in _holders(cfg[group]):
         if OmegaConf.is_interpolation(holder, "_target_"):
@@ -121,6 +128,33 @@ def _may_be_built(target: str, found: Any) -> bool:
     if root != PACKAGE:
         return True
     return inspect.isclass(found) or inspect.ismethod(found) or target.startswith(FUNCTIONS)
+
+
+def _check_arguments(target: str, found: Any, node: Any) -> None:
+    valid = _arguments(found)
+    unknown = [str(key) for key in node if valid is not None and key not in (*_OF_HYDRA, *valid)]
+    if unknown:
+        names = ", ".join(sorted(valid or ())) or "none"
+        name = target.rpartition(".")[2]
+        raise PisaError(f"{name} has no argument {unknown[0]!r}; valid: {names}")
+
+
+def _arguments(found: Callable[..., Any]) -> set[str] | None:
+    """Names that may be passed; None where any may.
+
+    Through ``**options`` a class takes what the one above it in this package takes.
+    """
+    makers = [found]
+    if inspect.isclass(found):
+        classes = [c for c in inspect.getmro(found) if "__init__" in vars(c) and c is not object]
+        makers = [vars(c)["__init__"] for c in classes]
+    names: set[str] = set()
+    for maker in makers:
+        kinds = {p.name: p.kind for p in inspect.signature(maker).parameters.values()}
+        names |= {n for n, k in kinds.items() if k in (k.POSITIONAL_OR_KEYWORD, k.KEYWORD_ONLY)}
+        if inspect.Parameter.VAR_KEYWORD not in kinds.values():
+            return names - {"self"}
+    return None if makers else names
 
 
 def _reason(error: BaseException) -> str:

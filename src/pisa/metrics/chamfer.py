@@ -32,7 +32,10 @@ _SHIFTS_AT_ONCE = 24
 
 
 def chamfer_px(first: Bool[np.ndarray, "h w"], second: Bool[np.ndarray, "h w"]) -> float:
-    """Sum of both directed mean distances in px (paper Appendix B); NaN if a mask is empty."""
+    """Sum of both directed mean distances in px (paper Appendix B); NaN if a mask is empty.
+
+    Raises ``ValueError`` for masks whose squared distances would not fit the integers used.
+    """
     first_box, second_box = bounding_box(first), bounding_box(second)
     if first_box is None or second_box is None:
         return float("nan")

@@ -35,7 +35,10 @@ class Interval(NamedTuple):
 
 
 def bootstrap_ci(values: Values, seed: int, num_resamples: int = 2000) -> Interval:
-    """Mean over the finite values, resampled with replacement; equal seeds give equal intervals."""
+    """Mean over the finite values, resampled with replacement; equal seeds give equal intervals.
+
+    Raises ``PisaError`` for less than one resample.
+    """
     if num_resamples < 1:
         raise PisaError(f"num_resamples must be at least 1, not {num_resamples}")
     finite = _finite(values)
@@ -49,7 +52,10 @@ def bootstrap_ci(values: Values, seed: int, num_resamples: int = 2000) -> Interv
 
 
 def paired_difference(a: Values, b: Values, seed: int = 0, num_resamples: int = 2000) -> Interval:
-    """Mean of ``a - b`` over the same clips in the same order; a clip counts if both are finite."""
+    """Mean of ``a - b`` over the same clips in the same order; a clip counts if both are finite.
+
+    Raises ``PisaError`` where they differ in number.
+    """
     first, second = _vector(a), _vector(b)
     if len(first) != len(second):
         raise PisaError(f"paired values differ in number: {len(first)} and {len(second)}")

@@ -46,7 +46,10 @@ def has_lora(denoiser: nn.Module) -> bool:
 
 
 def linear_layers_of_blocks(denoiser: nn.Module) -> list[str]:
-    """Names of the linear layers inside the network's module lists."""
+    """Names of the linear layers inside the network's module lists.
+
+    Raises ``PisaError`` where there are none.
+    """
     lists = [name for name, m in denoiser.named_modules() if isinstance(m, nn.ModuleList)]
     found = [
         name

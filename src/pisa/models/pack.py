@@ -17,7 +17,10 @@ from pisa.types import PisaError
 
 
 def pack(out: Path, parts: Mapping[str, Path]) -> int:
-    """Write ``out`` with every tensor of each part under ``NAME.``; returns its size in bytes."""
+    """Write ``out`` with every tensor of each part under ``NAME.``; returns its size in bytes.
+
+    Raises ``PisaError`` for a part that is not there.
+    """
     tensors = {}
     for name, path in parts.items():
         if not path.is_file():

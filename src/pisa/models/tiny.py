@@ -135,7 +135,10 @@ class TinyVideoModel(nn.Module):
 
 
 def find_weights(weights: str | Path) -> Path:
-    """A path as it is, or the file of that name shipped with the package."""
+    """A path as it is, or the file of that name shipped with the package.
+
+    Raises ``PisaError`` where there is neither.
+    """
     path = Path(weights)
     if path.is_file():
         return path

@@ -55,7 +55,10 @@ def equal_to_one(masks: Masks) -> Bool[np.ndarray, "*shape"]:
 
 
 def select_object(masks: Masks, index: int = -1) -> Shaped[np.ndarray, "t h w"]:
-    """One object's masks; ``[T, H, W]`` counts as ``[T, 1, H, W]``. The last object by default."""
+    """One object's masks; ``[T, H, W]`` counts as ``[T, 1, H, W]``. The last object by default.
+
+    Raises ``MaskError`` for another shape or an object that is not there.
+    """
     array = to_numpy(masks)
     if array.ndim not in (3, 4):
         raise MaskError(f"masks must be [T, H, W] or [T, N, H, W], not of shape {array.shape}")
@@ -71,6 +74,8 @@ def dropping_object_index(points: AnnotatedPoints | None) -> int:
 
     ``points`` is the list ``points`` of a clip's ``clip_info.json``, one entry per object with
     ``positive`` points ``(x, y)``. Without points (simulated clips) it is the last object: -1.
+
+    Raises ``MaskError`` for points of no object.
     """
     if points is None:
         return -1

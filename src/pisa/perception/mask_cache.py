@@ -100,7 +100,10 @@ def read_masks(path: Path) -> Bool[np.ndarray, "k t h w"] | None:
 
 
 def write_masks(path: Path, masks: Bool[np.ndarray, "k t h w"]) -> None:
-    """Write a file of the cache in one step."""
+    """Write a file of the cache in one step.
+
+    Raises ``PisaError`` where it cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, part = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")

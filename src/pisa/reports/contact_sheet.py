@@ -58,6 +58,8 @@ def stroboscopic(
 
     Background pixels are the median over the frames in which the object does not cover them (the
     first frame where it always does); earlier positions are fainter, the last frame is opaque.
+
+    Raises ``ValueError`` where frames and masks differ in length or size.
     """
     if frames.shape[:3] != masks.shape:
         raise ValueError(f"frames {frames.shape} and masks {masks.shape} do not belong together")

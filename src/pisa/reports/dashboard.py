@@ -26,7 +26,10 @@ def add_parser(commands: Any) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
-    """Save, write or draw, as the options say."""
+    """Save, write or draw, as the options say.
+
+    Raises ``PisaError`` where they say nothing.
+    """
     if not (given.project or given.spec or given.draw):
         raise PisaError("give ENTITY/PROJECT, --spec FILE, or --draw RUN ...")
     if given.draw:
@@ -41,7 +44,10 @@ def run(given: argparse.Namespace) -> None:
 
 
 def build(project: str) -> Any:
-    """The workspace of ``SECTIONS`` for ``ENTITY/PROJECT``; nothing is sent."""
+    """The workspace of ``SECTIONS`` for ``ENTITY/PROJECT``; nothing is sent.
+
+    Raises ``PisaError`` for a project of another form.
+    """
     ws, _ = _library()
     entity, _, name = project.partition("/")
     if not entity or not name or "/" in name:

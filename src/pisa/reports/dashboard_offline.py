@@ -12,17 +12,20 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from pisa.ops.video import read_video
-from pisa.reports.dashboard_spec import SECTIONS, Panel, Section
+from pisa.reports.dashboard_spec import METRICS, SECTIONS, Panel, Section
 from pisa.reports.figures.wandb_log import Curves, read_offline
 from pisa.types import PisaError
 
-COLUMNS = 4
+COLUMNS = 4  # of plots
+WIDE = 2  # of videos and tables
 FRAMES = 8  # of a sample video, evenly spread
-_ROW_IN = 2.1
+_ROW_IN = 2.2
 _TABLE_ROWS = 5
 _FEW = 10  # points that are marked, since a line alone would not show one
+_STYLES = ("-", "--", ":", "-.")  # of runs, where colours tell the curves of one plot apart
 
 
 @dataclass(frozen=True)
@@ -64,18 +67,23 @@ def read_run(folder: Path) -> OfflineRun:
 
 
 def draw(folders: Sequence[Path], out: Path) -> Path:
-    """Write ``out``.png with every section for which something was logged; returns its path."""
+    """Write ``out``.png with every section for which something was logged; returns its path.
+
+    Raises ``PisaError`` where there is none.
+    """
     runs = [read_run(folder) for folder in folders]
     parts = [part for section in SECTIONS if (part := _Part.of(section, runs)).rows]
     if not parts:
         raise PisaError("nothing of the dashboard was logged by these runs")
     rows = sum(part.rows for part in parts)
-    figure = Figure(figsize=(4 * COLUMNS, _ROW_IN * rows + 0.6), layout="constrained")
+    figure = Figure(figsize=(4 * COLUMNS, _ROW_IN * rows + 1.0), layout="constrained")
     heights = [float(part.rows) for part in parts]
     blocks: Any = figure.subfigures(len(parts), 1, height_ratios=heights, squeeze=False)
     for part, block in zip(parts, blocks[:, 0], strict=True):
         block.suptitle(part.section.title, x=0.01, ha="left", weight="bold", size=11)
         part.draw(block, runs)
+    lines = [Line2D([], [], color=_colour(i), lw=2, label=r.label) for i, r in enumerate(runs)]
+    figure.legend(handles=lines, loc="outside upper right", ncols=COLUMNS, frameon=False)
     path = out.with_suffix(".png")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=80)
@@ -105,7 +113,7 @@ class _Part:
 
     @property
     def rows(self) -> int:
-        return -(-len(self.panels) // COLUMNS) + len(self.files)
+        return -(-len(self.panels) // COLUMNS) - (-len(self.files) // WIDE)
 
     def draw(self, block: Any, runs: Sequence[OfflineRun]) -> None:
         if self.panels:
@@ -115,33 +123,53 @@ class _Part:
             for empty in axes[len(self.panels) :]:
                 empty.set_axis_off()
             return
-        axes = block.subplots(self.rows, 1, squeeze=False).flatten()
-        for place, (key, run, path) in zip(axes, self.files, strict=True):
-            place.set_axis_off()
+        axes = block.subplots(self.rows, WIDE, squeeze=False).flatten()
+        for place, (key, run, path) in zip(axes, self.files, strict=False):
             place.set_title(f"{key}: {run.label}", size=8, loc="left")
             _show_video(place, path) if path.suffix == ".mp4" else _show_table(place, path)
+        for empty in axes[len(self.files) :]:
+            empty.set_axis_off()
 
 
 def plot(axes: Axes, panel: Panel, runs: Sequence[OfflineRun]) -> None:
-    """Every matching curve of every run; smoothed as W&B does where the panel says so."""
-    colours = mpl.colormaps["tab10"].colors  # type: ignore[attr-defined]
+    """Every matching curve of every run; smoothed as W&B does where the panel says so.
+
+    A run has its colour; where a plot holds several curves of a run, they have the colours.
+    """
     for number, run in enumerate(runs):
-        keys = panel.matching(run.curves)
-        for order, key in enumerate(keys):
-            steps, values = zip(*run.curves[key], strict=True)
-            colour = colours[(number if len(keys) == 1 else order) % len(colours)]
-            label = run.label if len(keys) == 1 else f"{key.split('/')[-1]}"
-            shown = smoothed(values, panel.smooth)
+        curves = _distinct(run.curves, panel.matching(run.curves))
+        for order, (name, points) in enumerate(curves):
+            steps, values = zip(*points, strict=True)
+            look = {"color": _colour(number)}
+            if len(curves) > 1:
+                style = _STYLES[number % len(_STYLES)]
+                look = {"color": _colour(order), "linestyle": style, "label": name}
             marker = "o" if len(steps) < _FEW else ""
-            axes.plot(steps, shown, color=colour, lw=1.2, marker=marker, ms=3, label=label)
+            axes.plot(steps, smoothed(values, panel.smooth), lw=1.2, marker=marker, ms=3, **look)
     axes.set_title(panel.title, size=9)
+    axes.set_xlabel("step", size=7, loc="right", labelpad=1)
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.3)
     if panel.log_y:
         axes.set_yscale("log")
+    elif not any(np.any(line.get_ydata()) for line in axes.lines):
+        axes.set_ylim(-0.05, 1.0)  # all zero: no skipped step must not look like a small number
     handles, labels = axes.get_legend_handles_labels()
-    if len(labels) > 1:
+    if labels:
         axes.legend(handles[:8], labels[:8], fontsize=6, frameon=False)
+
+
+def _distinct(curves: Curves, keys: Sequence[str]) -> list[tuple[str, list[tuple[int, float]]]]:
+    """Name and points of each curve; equal ones (a reward and its only term) are one."""
+    named: dict[tuple[tuple[int, float], ...], list[str]] = {}
+    for key in keys:
+        named.setdefault(tuple(curves[key]), []).append(key.split("/")[-1])
+    return [(" = ".join(names), list(points)) for points, names in named.items()]
+
+
+def _colour(number: int) -> Any:
+    colours = mpl.colormaps["tab10"].colors  # type: ignore[attr-defined]
+    return colours[number % len(colours)]
 
 
 def smoothed(values: Sequence[float], weight: float) -> list[float]:
@@ -154,15 +182,27 @@ def smoothed(values: Sequence[float], weight: float) -> list[float]:
 
 
 def _show_video(axes: Axes, path: Path) -> None:
+    """The halves of the video, truth and generated, one above the other at the same moments."""
     frames, _ = read_video(path)
     chosen = np.linspace(0, len(frames) - 1, min(FRAMES, len(frames))).round().astype(int)
-    axes.imshow(np.concatenate([np.asarray(frames[i]) for i in chosen], axis=1))
+    pictures = [np.asarray(frames[i]) for i in chosen]
+    height, half = pictures[0].shape[0], pictures[0].shape[1] // 2
+    halves = (slice(0, half), slice(-half, None))
+    strips = [np.concatenate([p[:, part] for p in pictures], axis=1) for part in halves]
+    axes.imshow(np.concatenate(strips))
+    axes.set_yticks([height / 2, 3 * height / 2], ["truth", "generated"], size=7)
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
 
 
 def _show_table(axes: Axes, path: Path) -> None:
     content = json.loads(path.read_text(encoding="utf-8"))
     cells = [[_cell(value) for value in row] for row in content["data"][:_TABLE_ROWS]]
-    table = axes.table(cells, colLabels=content["columns"], loc="center", cellLoc="center")
+    names = [METRICS.get(column, column) for column in content["columns"]]
+    axes.set_axis_off()
+    table = axes.table(cells, colLabels=names, loc="center", cellLoc="center", edges="horizontal")
+    table.auto_set_font_size(False)
     table.set_fontsize(8)
 
 

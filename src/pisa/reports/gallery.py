@@ -116,7 +116,10 @@ def _page(name: str, total: int, charts: str, cards: Sequence[str]) -> str:
 
 
 def read_prior(path: Path | None) -> Prior:
-    """The prior of a YAML of ``configs/prior``; None is the paper's."""
+    """The prior of a YAML of ``configs/prior``; None is the paper's.
+
+    Raises ``PisaError`` for a file that is none.
+    """
     if path is None:
         return Prior()
     try:

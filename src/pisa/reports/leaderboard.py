@@ -78,7 +78,10 @@ def write_leaderboard(
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """The runs; models of one name are told apart by their folders where their scores differ."""
+    """The runs; models of one name are told apart by their folders where their scores differ.
+
+    Raises ``PisaError`` for a run that is given twice, and for runs of different protocols.
+    """
     if len({folder.resolve() for folder in folders}) != len(folders):
         raise PisaError("a run is given twice")
     documents = [(f, read_metrics(f / "metrics.json" if f.is_dir() else f)) for f in folders]

@@ -41,6 +41,7 @@ _FIXED_COLOURS = {TRUTH: "#FFFFFF", "frozen": "#9AA0A6"}
 
 
 def metric_label(metric: str) -> str:
+    """As it heads a column; unknown names stay as they are."""
     return _METRIC_LABELS.get(metric, metric)
 
 
@@ -56,6 +57,7 @@ def direction(metric: str) -> int:
 
 
 def split_label(split: str) -> str:
+    """As it heads a group of columns; unknown names stay as they are."""
     return _SPLIT_LABELS.get(split, split)
 
 
@@ -72,10 +74,12 @@ def order_models(models: Iterable[str]) -> list[str]:
 
 
 def order_splits(splits: Iterable[str]) -> list[str]:
+    """In the paper's order, unknown ones after them."""
     return _in_order(splits, SPLITS)
 
 
 def order_metrics(metrics: Iterable[str]) -> list[str]:
+    """In the paper's order, unknown ones after them."""
     return _in_order(metrics, METRICS)
 
 

@@ -117,11 +117,15 @@ def scores_of(member: Member) -> dict[str, float]:
 
 
 def draw(rows: Sequence[Mapping[str, Any]]) -> Figure | None:
-    """A plot for each metric over members, or over the one number that varies; None unscored."""
+    """A plot for each metric over scored members, or over the one number in which they differ.
+
+    None where no member is scored.
+    """
     scored = [key for key in dict.fromkeys(k for row in rows for k in row) if "/" in key]
     if not scored:
         return None
     metrics = list(dict.fromkeys(key.split("/")[1] for key in scored))
+    rows = [row for row in rows if any(key in row for key in scored)]
     name, numbers = _axis(rows)
     figure = Figure(figsize=(5.5 * len(metrics), 4), layout="constrained")
     for place, metric in enumerate(metrics, 1):
@@ -132,7 +136,7 @@ def draw(rows: Sequence[Mapping[str, Any]]) -> Figure | None:
             style = "o-" if name != "member" else "o"
             axes.plot(*zip(*points, strict=True), style, label=split_label(key.split("/")[0]))
         positive = min(numbers) > 0
-        if name != "member" and positive and max(numbers) > 20 * min(numbers):
+        if name != "member" and positive and max(numbers) >= 10 * min(numbers):
             axes.set_xscale("log")
         axes.set(xlabel=name, ylabel=metric_label(metric))
         axes.grid(alpha=0.3)

@@ -72,6 +72,8 @@ class Group:
 
 @dataclass(frozen=True)
 class ResultRow:
+    """One model, or one published row."""
+
     label: str
     model: str  # "" for a published row
     cells: Mapping[tuple[str, str], Cell]  # by (split, metric)
@@ -79,6 +81,8 @@ class ResultRow:
 
 @dataclass(frozen=True)
 class ResultTable:
+    """Rows under groups of columns, one for each split."""
+
     groups: tuple[Group, ...]
     rows: tuple[ResultRow, ...]
 

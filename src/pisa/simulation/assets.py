@@ -51,7 +51,10 @@ class Asset:
 
 @cache
 def asset_names(split: str, library: str = "pybullet") -> tuple[str, ...]:
-    """Names of the objects of a library in ``split`` ("train" or "test"), in a fixed order."""
+    """Names of the objects of a library in ``split`` ("train" or "test"), in a fixed order.
+
+    Raises ``ValueError`` for another split.
+    """
     if split not in ("train", "test"):
         raise ValueError(f"split must be 'train' or 'test', not {split!r}")
     if library == "gso":

@@ -67,7 +67,10 @@ def library_versions() -> dict[str, str]:
 def draw_moving_scene(
     prior: ScenePrior, seed: int, split: str, resolution: int, num_frames: int, fps_hz: int
 ) -> tuple[Scene, Motion]:
-    """The physical scene of one seed: both backends render this one."""
+    """The physical scene of one seed: both backends render this one.
+
+    Raises ``PisaError`` where no draw leaves room for the drop.
+    """
     for attempt in range(REDRAWS):
         scene = prior.draw(seed + attempt * REDRAW_STRIDE, split, resolution)
         if scene.motion == "drift":

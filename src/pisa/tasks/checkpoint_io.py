@@ -31,10 +31,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, target)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as the latter
+        except (OSError, RuntimeError) as error:
             with suppress(OSError):
                 partial.unlink()
-            raise PisaError(f"cannot write the checkpoint {target}: {error}") from error
+            reason = _reason(error)
+            raise PisaError(f"cannot write the checkpoint {target}: {reason}") from error
 
     def load_checkpoint(
         self,
@@ -58,3 +59,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 f"cannot resume from {path}, which is damaged or no training checkpoint; delete it "
                 f"to start this stage from an older one or anew ({reason})"
             ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """The system's word for it, as "No space left on device"; torch raises its own on top."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.strerror:
+            return inner.strerror
+        inner = inner.__context__
+    return " ".join(str(error).split())

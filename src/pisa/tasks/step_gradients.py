@@ -68,6 +68,7 @@ def dot(a: Gradient, b: Gradient) -> float:
 
 
 def norm(a: Gradient) -> float:
+    """Euclidean length of a gradient as one long vector."""
     return dot(a, a) ** 0.5
 
 

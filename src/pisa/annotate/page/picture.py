@@ -38,6 +38,8 @@ BLANK = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAO
 
 
 class Picture:
+    """The frame with crop, points and preview masks over it; takes the mouse."""
+
     def __init__(self, view: View) -> None:
         self.view = view
         self.cursor: tuple[float, float] | None = None  # in pixels of the recording

@@ -69,7 +69,10 @@ def fill(module: _Module, paths: list[Path]) -> _Module:
 
 
 def find_shards(source: str | Path, file: str | None = None) -> list[Path]:
-    """Local paths of the files that hold the state dict, downloaded if need be."""
+    """Local paths of the files that hold the state dict, downloaded if need be.
+
+    Raises ``PisaError`` where there are none.
+    """
     path = Path(source).expanduser()
     names = CANDIDATES if file is None else (file,)
     if path.is_file():

@@ -41,7 +41,10 @@ class RenderSettings:
 def describe(
     scene: Scene, poses: Poses, fps_hz: int, hdri: Hdri, settings: RenderSettings
 ) -> dict[str, Any]:
-    """The description of a scene; ``poses`` hold one pose per frame and object."""
+    """The description of a scene; ``poses`` hold one pose per frame and object.
+
+    Raises ``PisaError`` for clips that are not square.
+    """
     camera, num_frames = scene.camera, poses.position_m.shape[0]
     if camera.width != camera.height:
         raise PisaError("Kubric clips are square")

@@ -58,7 +58,10 @@ def hdri_names(folder: Path) -> tuple[str, ...]:
 
 
 def packaged_folder(python: Path) -> Path:
-    """Where Blender keeps its own pictures in the renderer's environment."""
+    """Where Blender keeps its own pictures in the renderer's environment.
+
+    Raises ``PisaError`` where there is no such environment.
+    """
     found = sorted(python.parent.parent.glob(f"lib/python3*/site-packages/{PACKAGED}"))
     if not found:
         raise PisaError(f"no Blender beside {python}: run `make kubric-env`")
