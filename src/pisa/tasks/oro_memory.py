@@ -14,6 +14,7 @@ from pisa.models.generate import generate
 from pisa.models.live_bytes import LiveBytes, Unstored
 from pisa.models.opensora.adapter import OpenSoraModel
 from pisa.models.opensora.doctor import FLOAT32, count
+from pisa.tasks.reward_terms import rewards_of
 from pisa.types import Batch, Condition
 
 COUNTED_STEPS = 3
@@ -123,7 +124,7 @@ def count_step(
                 noise=noise,
                 checkpoint_steps=setting.checkpoint_steps,
             )
-            loss = -reward(video, batch).mean()
+            loss = -rewards_of(reward, video, batch).mean()
         del video
         loss.backward()
     assert model.to_reward is not None, "no gradient came to the latents"

@@ -46,8 +46,7 @@ def _segmentation(sizes: Unstored, chunk: int | None) -> nn.Module:
     from pisa.perception.sam2 import SAM2Tracker
     from pisa.perception.sam2_network import build_sam2
 
-    with torch.device("meta"):
-        network = build_sam2(image_size=SAM2_SIDE)
+    network = build_sam2(image_size=SAM2_SIDE)  # asks for values, so "meta" will not do
     tracker = SAM2Tracker(sizes.module(network), recompute_frames=chunk is not None)
     return SegmentationReward(tracker)
 
