@@ -5,9 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
@@ -33,6 +36,24 @@ class Similarity(nn.Module):
 
     def forward(self, generated: torch.Tensor, batch: Any) -> torch.Tensor:
         return -100 * (generated - batch.video).square().mean(dim=(1, 2, 3, 4))
+
+
+@contextmanager
+def in_float64() -> Iterator[None]:
+    """New tensors and what the code calls float are float64, so that rounding does not show.
+
+    In float32 the gradients of two processes differ from those of one by some 1e-4 of their size:
+    kernels add up in another order for a batch of two than for one of four, and two denoising
+    steps and a decoder enlarge that.
+    """
+    before = torch.get_default_dtype()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.Tensor, "float", torch.Tensor.double)
+        torch.set_default_dtype(torch.float64)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)
 
 
 def run(
