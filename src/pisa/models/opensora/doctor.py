@@ -10,13 +10,15 @@ for workspaces of its kernels.
 from __future__ import annotations
 
 import argparse
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 import torch
-from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from pisa.models.live_bytes import LiveBytes, kept_by_child
 from pisa.models.opensora.stdit3 import STDiT3
@@ -71,7 +73,7 @@ def denoiser_activations(
         level = torch.empty(clips)
         fps = torch.empty(1)
     side_px = torch.tensor([8.0 * height])
-    with fused_attention(), LiveBytes() as live:
+    with FusedAttention(), LiveBytes() as live:
         out = network(
             x,
             level,
@@ -99,7 +101,7 @@ def vae_peak(vae: OpenSoraVAE, video: tuple[int, int, int]) -> int:
     """The most bytes at once while one clip is encoded without gradient."""
     frames, height, width = video
     dtype = vae.scale.dtype
-    with torch.device("meta"), torch.no_grad(), fused_attention(), LiveBytes() as live:
+    with torch.device("meta"), torch.no_grad(), FusedAttention(), LiveBytes() as live:
         vae.encode(torch.empty(1, 3, frames, height, width, dtype=dtype), sample=True)
     return live.peak
 
@@ -206,9 +208,26 @@ def _caption_channels(network: STDiT3) -> int:
     return network.y_embedder.y_embedding.shape[1]
 
 
-def fused_attention() -> AbstractContextManager[None]:
-    """Fused attention keeps no matrix of scores; GPUs choose it for these shapes."""
-    return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION])
+class FusedAttention(TorchFunctionMode):
+    """Attention as GPUs and the CPU compute it for these shapes, on "meta" too.
+
+    PyTorch's own choice for "meta" is always the plain kernel, which keeps the matrix of scores.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        given = kwargs or {}
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **given)
+        mask: Tensor | None = given.get("attn_mask")
+        added = None if mask is None else torch.empty_like(mask, dtype=args[0].dtype)
+        fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        return fused(*args, attn_mask=added)[0]
 
 
 def main() -> None:
