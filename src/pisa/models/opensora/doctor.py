@@ -85,7 +85,7 @@ def denoiser_activations(
             width=torch.tensor([8.0 * width]),
         )
         kept = live.now
-        out.sum().backward()
+        torch.autograd.backward(out.sum())  # Tensor.backward would run outside of the mode
     network.zero_grad(set_to_none=True)
     return Activations(kept, live.peak)
 
