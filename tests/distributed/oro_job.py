@@ -40,12 +40,7 @@ class Similarity(nn.Module):
 
 @contextmanager
 def in_float64() -> Iterator[None]:
-    """New tensors and what the code calls float are float64, so that rounding does not show.
-
-    In float32 the gradients of two processes differ from those of one by some 1e-4 of their size:
-    kernels add up in another order for a batch of two than for one of four, and two denoising
-    steps and a decoder enlarge that.
-    """
+    """New tensors, and what the code turns to float, are float64: rounding does not show."""
     before = torch.get_default_dtype()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.Tensor, "float", torch.Tensor.double)

@@ -103,7 +103,7 @@ def real_step(job: Job, setting: Setting):
 )
 def test_counted_bytes_are_those_of_a_real_step(steps, blocks, autocast, rank):
     """Three steps are counted for the four; the allocator sees what kernels take inside, too."""
-    job = Job(num_frames=17, size_px=32, num_steps=4, lora_rank=rank, autocast=autocast)
+    job = Job(num_frames=8, size_px=32, num_steps=4, lora_rank=rank, autocast=autocast)
     setting = Setting(steps, blocks, None)
     step = real_step(job, setting)
     with LiveBytes() as live:

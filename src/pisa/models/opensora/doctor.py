@@ -10,15 +10,14 @@ for workspaces of its kernels.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import psutil
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from pisa.models.live_bytes import LiveBytes, kept_by_child
 from pisa.models.opensora.stdit3 import STDiT3
@@ -73,7 +72,7 @@ def denoiser_activations(
         level = torch.empty(clips)
         fps = torch.empty(1)
     side_px = torch.tensor([8.0 * height])
-    with FusedAttention(), LiveBytes() as live:
+    with fused_attention(), LiveBytes() as live:
         out = network(
             x,
             level,
@@ -85,7 +84,7 @@ def denoiser_activations(
             width=torch.tensor([8.0 * width]),
         )
         kept = live.now
-        torch.autograd.backward(out.sum())  # Tensor.backward would run outside of the mode
+        out.sum().backward()
     network.zero_grad(set_to_none=True)
     return Activations(kept, live.peak)
 
@@ -101,7 +100,7 @@ def vae_peak(vae: OpenSoraVAE, video: tuple[int, int, int]) -> int:
     """The most bytes at once while one clip is encoded without gradient."""
     frames, height, width = video
     dtype = vae.scale.dtype
-    with torch.device("meta"), torch.no_grad(), FusedAttention(), LiveBytes() as live:
+    with torch.device("meta"), torch.no_grad(), fused_attention(), LiveBytes() as live:
         vae.encode(torch.empty(1, 3, frames, height, width, dtype=dtype), sample=True)
     return live.peak
 
@@ -208,26 +207,32 @@ def _caption_channels(network: STDiT3) -> int:
     return network.y_embedder.y_embedding.shape[1]
 
 
-class FusedAttention(TorchFunctionMode):
+@contextmanager
+def fused_attention() -> Iterator[None]:
     """Attention as GPUs and the CPU compute it for these shapes, on "meta" too.
 
     PyTorch's own choice for "meta" is always the plain kernel, which keeps the matrix of scores.
     """
+    usual = F.scaled_dot_product_attention
+    F.scaled_dot_product_attention = _fused_attention
+    try:
+        yield
+    finally:
+        F.scaled_dot_product_attention = usual
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        given = kwargs or {}
-        if func is not F.scaled_dot_product_attention:
-            return func(*args, **given)
-        mask: Tensor | None = given.get("attn_mask")
-        added = None if mask is None else torch.empty_like(mask, dtype=args[0].dtype)
-        fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-        return fused(*args, attn_mask=added)[0]
+
+def _fused_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+) -> Tensor:
+    added = None if attn_mask is None else torch.empty_like(attn_mask, dtype=query.dtype)
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    out: Tensor = kernel(query, key, value, dropout_p, is_causal, attn_mask=added)[0]
+    return out
 
 
 def main() -> None:
