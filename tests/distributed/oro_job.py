@@ -78,7 +78,7 @@ def run(
     return recorder.gradients
 
 
-def run_together(folder: Path, world_size: int = 2, timeout_s: float = 120) -> None:
+def run_together(folder: Path, world_size: int = 2, timeout_s: float = 240) -> None:
     """Every variant in ``world_size`` processes; rank 0 leaves ``VARIANT.pt`` in ``folder``."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -76,9 +76,17 @@ class WatchedModel(OpenSoraModel):
     def watch(self, live: LiveBytes) -> None:
         self.live, self.before_calls, self.to_reward, self.decoding = live, [], None, False
 
-    def velocity(self, *args: Tensor, **kwargs: float) -> Tensor:  # type: ignore[override]
+    def velocity(
+        self,
+        x: Tensor,
+        noise_level: Tensor,
+        condition: Condition,
+        clean_frames: Tensor,
+        *,
+        fps_hz: float,
+    ) -> Tensor:
         self.before_calls.append(self.live.now)
-        return super().velocity(*args, **kwargs)  # type: ignore[arg-type]
+        return super().velocity(x, noise_level, condition, clean_frames, fps_hz=fps_hz)
 
     def decode(self, latents: Tensor, num_frames: int) -> Tensor:
         self.decoding = True

@@ -228,10 +228,14 @@ def _fused_attention(
     attn_mask: Tensor | None = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
 ) -> Tensor:
+    if enable_gqa:
+        raise NotImplementedError("grouped queries are not counted; no network here has them")
     added = None if attn_mask is None else torch.empty_like(attn_mask, dtype=query.dtype)
     kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    out: Tensor = kernel(query, key, value, dropout_p, is_causal, attn_mask=added)[0]
+    out: Tensor = kernel(query, key, value, dropout_p, is_causal, attn_mask=added, scale=scale)[0]
     return out
 
 
