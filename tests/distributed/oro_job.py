@@ -5,9 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
@@ -33,6 +36,19 @@ class Similarity(nn.Module):
 
     def forward(self, generated: torch.Tensor, batch: Any) -> torch.Tensor:
         return -100 * (generated - batch.video).square().mean(dim=(1, 2, 3, 4))
+
+
+@contextmanager
+def in_float64() -> Iterator[None]:
+    """New tensors, and what the code turns to float, are float64: rounding does not show."""
+    before = torch.get_default_dtype()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.Tensor, "float", torch.Tensor.double)
+        torch.set_default_dtype(torch.float64)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)
 
 
 def run(
@@ -62,7 +78,7 @@ def run(
     return recorder.gradients
 
 
-def run_together(folder: Path, world_size: int = 2, timeout_s: float = 120) -> None:
+def run_together(folder: Path, world_size: int = 2, timeout_s: float = 240) -> None:
     """Every variant in ``world_size`` processes; rank 0 leaves ``VARIANT.pt`` in ``folder``."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -23,8 +23,9 @@ from pisa.models.diffusers_i2v.conditions import to_images
 from pisa.models.diffusers_i2v.ltx2_streams import Streams, join
 from pisa.models.generate import generate
 from pisa.ops.video import from_uint8
-from pisa.tasks.oro import ORO, ChainStart
+from pisa.tasks.oro import ORO
 from pisa.tasks.psft import PSFT
+from pisa.tasks.rollout import ChainStart
 from pisa.types import PisaError, collate
 from tests.models import tiny_hunyuan_cosmos
 from tests.models import tiny_pipelines as tiny

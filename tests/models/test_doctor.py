@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from pisa.models.live_bytes import LiveBytes
 from pisa.models.opensora import STDiT3
 from pisa.models.opensora.doctor import (
+    TOKENS,
     Activations,
     count,
     denoiser_activations,
@@ -51,6 +52,25 @@ def test_recomputing_keeps_block_inputs_only():
         for block in blocks:
             hidden = checkpoint(block, hidden, use_reentrant=False)
         assert live.now == 5 * 10 * 8 * 4
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_counted_activations_are_those_of_a_real_step(checkpointing):
+    """With attention fused: the score matrices of these 64 patches would be a third of it all."""
+    latent, settings = (4, 16, 16), {"hidden_size": 32, "depth": 1, "num_heads": 4}
+    with torch.device("meta"):
+        network = STDiT3(caption_channels=16, **settings)
+    counted = denoiser_activations(network, latent, 2, checkpointing)
+    real = STDiT3(caption_channels=16, grad_checkpoint=checkpointing, **settings)
+    x, caption = torch.randn(2, 4, *latent), torch.randn(2, 1, TOKENS, 16)
+    mask, made = torch.ones(2, TOKENS, dtype=torch.bool), torch.ones(2, 4, dtype=torch.bool)
+    side = torch.tensor([128.0])
+    with LiveBytes() as live:
+        out = real(x, torch.ones(2), caption, mask, made, torch.ones(1), side, side)
+        kept = live.now
+        out.sum().backward()
+    assert counted.kept == pytest.approx(kept, rel=0.02)
+    assert counted.peak == pytest.approx(live.peak, rel=0.02)
 
 
 def test_activations_grow_with_clips_and_shrink_with_recomputing():

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from pisa.tasks.oro import ORO, ChainStart
+from pisa.tasks.oro import ORO
+from pisa.tasks.rollout import ChainStart
 from pisa.tasks.seeding import generator_of
 from pisa.types import PisaError, collate
 from tests.tasks.toy import ToyData, make_trainer, toy_model

@@ -14,7 +14,8 @@ from pisa.tasks.gradient_window import (
     RandomSteps,
     SpreadSteps,
 )
-from pisa.tasks.oro import ORO, ChainStart, first_frames
+from pisa.tasks.oro import ORO
+from pisa.tasks.rollout import ChainStart, first_frames
 from pisa.tasks.seeding import generator_of
 from pisa.types import PisaError
 from tests.tasks.toy import ToyData, falling_batch, make_trainer, toy_model

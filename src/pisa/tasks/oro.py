@@ -7,9 +7,8 @@ the caption dropout of train mode on), and decoded clips reach the reward in [-1
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -20,7 +19,6 @@ from torch import Tensor, nn
 from pisa.diffusion.noise_levels import logit_normal_noise_level
 from pisa.diffusion.replay import OtherSteps, Replay
 from pisa.models.base import VideoModel
-from pisa.models.generate import generate
 from pisa.models.lora import has_lora
 from pisa.tasks.frozen import CaptionEncoder, Unregistered
 from pisa.tasks.gradient_window import FullGradient, GradientWindow
@@ -28,8 +26,9 @@ from pisa.tasks.latents import LatentEncoder
 from pisa.tasks.offenders import GeneratedClips, save_offenders
 from pisa.tasks.optim import GradientGuard
 from pisa.tasks.rectified_flow import RectifiedFlowLoss, Share
-from pisa.tasks.reward_terms import RewardTerms, reward_name
-from pisa.tasks.seeding import clip_noise, generator_of
+from pisa.tasks.reward_terms import RewardTerms, reward_name, rewards_of
+from pisa.tasks.rollout import ChainStart, Rollout, first_frames
+from pisa.tasks.seeding import generator_of
 from pisa.tasks.step_gradients import StepGradients, step_gradients
 from pisa.tasks.training import (
     ValidationMeans,
@@ -41,13 +40,6 @@ from pisa.tasks.training import (
     to_checkpoint,
 )
 from pisa.types import Batch, PisaError
-
-
-class ChainStart(NamedTuple):
-    """What the sampler starts from."""
-
-    noise: Float[Tensor, "b c f i j"]
-    first_latent: Float[Tensor, "b c 1 i j"] | None = None  # None: encoded when it is needed
 
 
 class ORO(pl.LightningModule):
@@ -107,6 +99,15 @@ class ORO(pl.LightningModule):
         self._reward = Unregistered(reward.requires_grad_(False))
         self._conditions = CaptionEncoder(model, caption)
         self._latents = LatentEncoder(model, "alone", cache=False)
+        self._generate = Rollout(
+            model,
+            self._conditions,
+            self._latents,
+            num_steps,
+            guidance,
+            checkpoint_steps,
+            decode_chunk,
+        )
         self._regulariser = RectifiedFlowLoss(model, logit_normal_noise_level)
         self._window = gradient_window or FullGradient()
         self._terms = RewardTerms(reward)
@@ -180,10 +181,8 @@ class ORO(pl.LightningModule):
         Returns the clips and their rewards, for callbacks.
         """
         batch = first_frames(batch, self.hparams["num_frames"])
-        seed = self.hparams["seed"]
-        noise = clip_noise(batch.names, seed, self._latent_shape(batch))
-        first = self._latents.first(batch.first_frame, [(seed, "clip", n) for n in batch.names])
-        generated = self._generate(batch, ChainStart(noise, first), [])
+        start = self._generate.start_of_clips(batch, self.hparams["seed"])
+        generated = self._generate(batch, start, [])
         reward = self._rewards(generated, batch)
         self._validation.add(self._reward_values("val", reward), len(batch))
         return {"generated": generated, "reward": reward}
@@ -219,49 +218,16 @@ class ORO(pl.LightningModule):
         stream, share = step_stream(self), share_of(self, len(batch), batch_idx)
         generator = generator_of(*stream)
         batch = first_frames(batch, self.hparams["num_frames"])
-        noise = torch.randn(share.total, *self._latent_shape(batch), generator=generator)
-        rows = range(share.first, share.first + share.size)
-        first = self._latents.first(batch.first_frame, [(*stream, row) for row in rows])
-        return batch, ChainStart(share.cut(noise), first), share, generator
+        start = self._generate.start(batch, share, stream, generator)
+        return batch, start, share, generator
 
     def _replay(self) -> Replay | None:
         if not self.hparams["replay"]:
             return None
         return Replay(tuple(self.denoiser.parameters()), self.hparams["other_steps"])
 
-    def _generate(
-        self,
-        batch: Batch,
-        start: ChainStart,
-        grad_steps: Sequence[int],
-        replay: Replay | None = None,
-    ) -> Float[Tensor, "b 3 t h w"]:
-        return generate(
-            self.model,
-            batch.first_frame,
-            self._conditions(batch.captions, batch.video.device),
-            num_frames=batch.video.shape[2],
-            fps_hz=batch.fps_hz,
-            num_steps=self.hparams["num_steps"],
-            guidance=self.hparams["guidance"],
-            noise=start.noise.to(batch.video),
-            checkpoint_steps=self.hparams["checkpoint_steps"],
-            grad_steps=grad_steps,
-            replay=replay,
-            decode_chunk=self.hparams["decode_chunk"],
-            first_latent=start.first_latent,
-        )
-
     def _rewards(self, generated: Tensor, batch: Batch) -> Float[Tensor, " b"]:
-        # Teachers run in their own precision: flow in bfloat16 would be off by a quarter pixel.
-        with torch.autocast(generated.device.type, enabled=False):
-            reward = self.reward(generated.float(), batch)
-        if reward.shape != (len(batch),):
-            raise PisaError(
-                f"reward {reward_name(self.reward)} must return one number per clip, "
-                f"[{len(batch)}], but returned {list(reward.shape)}"
-            )
-        return reward
+        return rewards_of(self.reward, generated, batch)
 
     def _remember(
         self,
@@ -308,25 +274,6 @@ class ORO(pl.LightningModule):
         parts = {f"{stage}/reward_{name}": mean for name, mean in self._terms.means.items()}
         return parts | {f"{stage}/reward": reward.mean()}
 
-    def _latent_shape(self, batch: Batch) -> tuple[int, int, int, int]:
-        frames, height, width = batch.video.shape[2:]
-        return self.model.latent_shape(frames, height, width)
-
     def _to_device(self) -> None:
         self._model.to(self.device)
         self._reward.to(self.device)
-
-
-def first_frames(batch: Batch, num_frames: int | None) -> Batch:
-    """``batch`` cut to its first ``num_frames`` frames (None: as it is)."""
-    if num_frames is None or num_frames == batch.video.shape[2]:
-        return batch
-    if num_frames > batch.video.shape[2]:
-        raise PisaError(f"clips have {batch.video.shape[2]} frames, cannot take {num_frames}")
-    return replace(
-        batch,
-        video=batch.video[:, :, :num_frames],
-        masks=batch.masks[:, :, :num_frames],
-        depth_m=None if batch.depth_m is None else batch.depth_m[:, :num_frames],
-        flow_px=None if batch.flow_px is None else batch.flow_px[:, :, : num_frames - 1],
-    )

@@ -1,12 +1,15 @@
-"""The parts of a reward, for the log."""
+"""The call of a reward, and its parts for the log."""
 
 from __future__ import annotations
 
 from functools import partial
 
+import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from pisa.rewards.mix import WeightedReward
+from pisa.types import Batch, PisaError
 
 
 class RewardTerms:
@@ -30,3 +33,23 @@ class RewardTerms:
 def reward_name(reward: nn.Module) -> str:
     """The reward's ``name``, or its class."""
     return str(getattr(reward, "name", type(reward).__name__))
+
+
+def rewards_of(
+    reward: nn.Module, generated: Float[Tensor, "b 3 t h w"], batch: Batch
+) -> Float[Tensor, " b"]:
+    """The reward of every clip, in float32 also under autocast.
+
+    Teachers run in their own precision: flow in bfloat16 would be off by a quarter pixel.
+
+    Raises:
+        PisaError: it is not one number per clip.
+    """
+    with torch.autocast(generated.device.type, enabled=False):
+        rewards: Tensor = reward(generated.float(), batch)
+    if rewards.shape != (len(batch),):
+        raise PisaError(
+            f"reward {reward_name(reward)} must return one number per clip, "
+            f"[{len(batch)}], but returned {list(rewards.shape)}"
+        )
+    return rewards

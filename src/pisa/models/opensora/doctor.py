@@ -10,13 +10,14 @@ for workspaces of its kernels.
 from __future__ import annotations
 
 import argparse
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psutil
 import torch
-from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from pisa.models.live_bytes import LiveBytes, kept_by_child
 from pisa.models.opensora.stdit3 import STDiT3
@@ -206,9 +207,36 @@ def _caption_channels(network: STDiT3) -> int:
     return network.y_embedder.y_embedding.shape[1]
 
 
-def fused_attention() -> AbstractContextManager[None]:
-    """Fused attention keeps no matrix of scores; GPUs choose it for these shapes."""
-    return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION])
+@contextmanager
+def fused_attention() -> Iterator[None]:
+    """Attention as GPUs and the CPU compute it for these shapes, on "meta" too.
+
+    PyTorch's own choice for "meta" is always the plain kernel, which keeps the matrix of scores.
+    """
+    usual = F.scaled_dot_product_attention
+    F.scaled_dot_product_attention = _fused_attention
+    try:
+        yield
+    finally:
+        F.scaled_dot_product_attention = usual
+
+
+def _fused_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    if enable_gqa:
+        raise NotImplementedError("grouped queries are not counted; no network here has them")
+    added = None if attn_mask is None else torch.empty_like(attn_mask, dtype=query.dtype)
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    out: Tensor = kernel(query, key, value, dropout_p, is_causal, attn_mask=added, scale=scale)[0]
+    return out
 
 
 def main() -> None:
