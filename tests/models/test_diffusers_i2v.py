@@ -212,7 +212,8 @@ def loss_of(task, batch):
     generator = torch.Generator().manual_seed(0)
     if isinstance(task, PSFT):
         return task._mean_loss(task._loss, batch, (0, "train"))
-    noise = torch.randn(len(batch), *task._latent_shape(batch), generator=generator)
+    shape = task.model.latent_shape(*batch.video.shape[2:])
+    noise = torch.randn(len(batch), *shape, generator=generator)
     return -task._rewards(task._generate(batch, ChainStart(noise), [0, 1]), batch).mean()
 
 
