@@ -100,6 +100,16 @@ def test_tracker_keeps_the_given_frame_and_empty_objects(falling_square: Clips) 
     assert (logits[0, 1, 1:] != -GIVEN_LOGIT).all()
 
 
+@pytest.mark.parametrize("cls", TEACHERS)
+def test_under_autocast(cls: type, falling_square: Clips) -> None:
+    """Their own validation runs so where bfloat16 is fast."""
+    teacher = cls()
+    plain = run(teacher, *falling_square)
+    with torch.autocast("cpu", torch.bfloat16):
+        fast = run(teacher, *falling_square)
+    assert fast.shape == plain.shape and fast.isfinite().all()
+
+
 def test_tracker_with_no_object_at_all(falling_square: Clips) -> None:
     video, masks = falling_square
     logits = EmbeddedTracker().segment(video, torch.zeros_like(masks[:, :, 0]))

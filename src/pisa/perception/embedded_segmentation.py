@@ -66,7 +66,7 @@ class EmbeddedTracker(nn.Module):
             frames = rearrange(video, "b c t h w -> b t c h w")[clip]
             others = other_objects(first_masks)[:, tracked][present]
             found = self._frame_logits(frames[:, 1:], frames[:, 0], wanted[present], others)
-            later = later.masked_scatter(present[:, :, None, None, None], found)
+            later = later.masked_scatter(present[:, :, None, None, None], found.to(later))
         return torch.cat([given[:, :, None], later], dim=2)
 
     def _frame_logits(
