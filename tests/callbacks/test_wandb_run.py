@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,16 @@ class _Set:
 
 
 def logs(folder: Path) -> list[Path]:
-    return sorted(folder.glob("wandb/offline-run-*/run-*.wandb"))
+    """Whole ones: W&B's own process may write for a moment after a run has ended here."""
+    found = sorted(folder.glob("wandb/offline-run-*/run-*.wandb"))
+    patience = time.monotonic() + 60
+    while any(not has_ended(path) for path in found) and time.monotonic() < patience:
+        time.sleep(0.1)
+    return found
+
+
+def has_ended(path: Path) -> bool:
+    return any(record.HasField("exit") for record in records(path))
 
 
 def records(path: Path):
@@ -75,6 +85,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         trainer = make_trainer(folder, 5, *callbacks, logger=logger)
         trainer.fit(PSFT(toy_model(), lr=1e-2), DataWithManifests(folder / "data"))
+    logs(folder)
     return folder
 
 
