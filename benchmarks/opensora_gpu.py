@@ -113,26 +113,11 @@ def teacher_reward(name: str) -> nn.Module:
         from pisa.rewards.flow import FlowReward
 
         return FlowReward(RAFT(raft_large(weights=None)))
-    from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
-
     from pisa.perception.depth_anything import DepthAnything
     from pisa.rewards.depth import DepthReward
+    from pisa.tasks.oro_teachers import depth_anything_small
 
-    backbone = Dinov2Config(  # ViT-S of Depth-Anything-V2-Small
-        hidden_size=384,
-        num_attention_heads=6,
-        image_size=518,
-        out_indices=[3, 6, 9, 12],
-        reshape_hidden_states=False,
-        apply_layernorm=True,
-    )
-    config = DepthAnythingConfig(
-        backbone_config=backbone,
-        reassemble_hidden_size=384,
-        neck_hidden_sizes=[48, 96, 192, 384],
-        fusion_hidden_size=64,
-    )
-    return DepthReward(DepthAnything(DepthAnythingForDepthEstimation(config)))
+    return DepthReward(DepthAnything(depth_anything_small()))
 
 
 def falling_clips(count: int, frames: int = 32, size: int = 256) -> list[Clip]:

@@ -51,12 +51,11 @@ def _segmentation(sizes: Unstored, chunk: int | None) -> nn.Module:
     return SegmentationReward(tracker)
 
 
-def _depth(sizes: Unstored, chunk: int | None) -> nn.Module:
+def depth_anything_small() -> nn.Module:
+    """The network of Depth-Anything-V2-Small-hf with random weights, for frames of 518 px."""
     from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
 
-    from pisa.perception.depth_anything import DepthAnything
-
-    backbone = Dinov2Config(  # of Depth-Anything-V2-Small-hf
+    backbone = Dinov2Config(
         image_size=DEPTH_SIDE,
         patch_size=14,
         hidden_size=384,
@@ -72,8 +71,14 @@ def _depth(sizes: Unstored, chunk: int | None) -> nn.Module:
         neck_hidden_sizes=[48, 96, 192, 384],
         fusion_hidden_size=64,
     )
+    return DepthAnythingForDepthEstimation(config)
+
+
+def _depth(sizes: Unstored, chunk: int | None) -> nn.Module:
+    from pisa.perception.depth_anything import DepthAnything
+
     with torch.device("meta"):
-        network = DepthAnythingForDepthEstimation(config)
+        network = depth_anything_small()
     return DepthReward(DepthAnything(sizes.module(network), DEPTH_SIDE, frames_per_chunk=chunk))
 
 
