@@ -1,5 +1,7 @@
 """The priors of section 5: one first frame with many drop times, and the depth-height grid."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, binary_erosion
@@ -29,6 +31,13 @@ def test_a_family_shares_its_first_frame():
             assert (clip.video[:, 0] - clips[0].video[:, 0]).abs().max() < 0.05
         depths = [depth_of_clip(clip) for clip in clips]
         assert len(set(depths)) == 5
+
+
+def test_one_camera_height_for_all_families():
+    scenes = [replace(AMBIGUOUS, camera_height_m=0.5).draw(5 * k, "train", 64) for k in range(5)]
+    assert {scene.camera.position_m[2] for scene in scenes} == {0.5}
+    free = [AMBIGUOUS.draw(5 * k, "train", 64) for k in range(5)]
+    assert len({scene.camera.position_m[2] for scene in free}) == 5
 
 
 def depth_of_clip(clip) -> float:

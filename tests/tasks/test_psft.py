@@ -89,6 +89,21 @@ def test_unit_object_weight_is_the_plain_velocity_loss_and_more_raises_covered_e
     assert 0 < covered[:, :, 1:].float().mean() < 0.5
 
 
+def test_the_region_below_is_told_by_the_first_frame_and_holds_every_fall():
+    model, batch = toy_model(), falling_batch(2)
+    latents = model.encode(batch.video)
+    covered = object_coverage(batch.masks, tuple(latents.shape[2:]))
+    terms = RectifiedFlowLoss(model, uniform_noise_level, 0.0, 3.0, "below")
+    weight = terms._weight(batch, latents)
+    other = replace(batch, masks=batch.masks.clone())
+    other.masks[:, :, 1:] = False  # another outcome of the same first frame
+    assert torch.equal(terms._weight(other, latents), weight)
+    assert (weight[covered] == 3).all()
+    assert (weight == 1).any()
+    with pytest.raises(PisaError, match="covered or below"):
+        RectifiedFlowLoss(model, uniform_noise_level, object_region="beside")
+
+
 def test_first_frame_alone_replaces_the_first_latent():
     model, batch = toy_model(), falling_batch(1)
     model.encode_first_frame = lambda frame: torch.full((1, 3, 1, 4, 4), 7.0)

@@ -11,13 +11,13 @@ Eq. 4 exactly.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from numpy.random import default_rng
 
 from pisa.ops.drop_ray import DropRay, fallen_m
-from pisa.simulation.scene import Prior, Scene, SceneObject, draw_scene, object_in_view
+from pisa.simulation.scene import LATER, Prior, Scene, SceneObject, draw_scene, object_in_view
 from pisa.types import PisaError
 
 MAX_DRAWS = 1000
@@ -32,7 +32,8 @@ class AmbiguousPrior:
     Kept are those whose slope is at least ``min_slope`` (lower rays reach the floor before
     ``depth_m[1]``) and whose longest fall takes at most ``max_drop_s``, so that every impact is in
     the clip. With ``num_slopes`` the object is also moved up or down so that scene ``k`` has the
-    ``k mod num_slopes``-th of as many evenly spaced slopes.
+    ``k mod num_slopes``-th of as many evenly spaced slopes. ``camera_height_m`` puts every camera
+    at one height, so that a first frame tells all of ``p(t|y)`` but the depth.
     """
 
     scene: Prior
@@ -42,6 +43,7 @@ class AmbiguousPrior:
     max_drop_s: float = 1.9
     num_slopes: int | None = None
     wall_distance_m: float = 30.0  # behind the deepest object
+    camera_height_m: float | None = field(default=None, metadata=LATER)  # None: the scene's range
 
     @classmethod
     def of(cls, **values: Any) -> AmbiguousPrior:
@@ -72,6 +74,8 @@ class AmbiguousPrior:
 
     def _initial(self, group: int, split: str, resolution: int) -> tuple[Scene, float]:
         alone = replace(self.scene, num_dropping=(1, 1), num_pile=(0, 0), shadows=False)
+        if self.camera_height_m is not None:
+            alone = replace(alone, camera_height_m=(self.camera_height_m, self.camera_height_m))
         for attempt in range(MAX_DRAWS):
             scene = draw_scene(alone, group + attempt * DRAW_STRIDE, split, resolution)
             low, high = self._slopes(scene)

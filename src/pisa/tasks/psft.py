@@ -17,7 +17,7 @@ from pisa.models.lora import has_lora
 from pisa.tasks.frozen import CaptionEncoder, Unregistered
 from pisa.tasks.latents import FirstFrame, LatentEncoder
 from pisa.tasks.optim import GradientGuard
-from pisa.tasks.rectified_flow import NoiseLevelSampler, RectifiedFlowLoss, Share
+from pisa.tasks.rectified_flow import NoiseLevelSampler, ObjectRegion, RectifiedFlowLoss, Share
 from pisa.tasks.seeding import generator_of
 from pisa.tasks.training import (
     ValidationMeans,
@@ -46,7 +46,8 @@ class PSFT(pl.LightningModule):
         caption_dropout: probability of the null prompt per clip.
         first_frame: "clip" as the release, or "alone" as at inference.
         sample_noise_levels: draws levels before the shift (release: logit-normal).
-        object_weight: weight of latent positions covered by objects (1: paper).
+        object_weight: weight of the latent positions of ``object_region`` (1: paper).
+        object_region: "covered" or "below", see ``RectifiedFlowLoss``.
         warmup_steps: optimiser steps of linear warm-up (release: 0).
         decay_steps: optimiser steps of a cosine decay to zero; None keeps the rate constant.
         latent_cache: keep latents in memory by clip name, see ``LatentEncoder``.
@@ -67,6 +68,7 @@ class PSFT(pl.LightningModule):
         first_frame: FirstFrame = "clip",
         sample_noise_levels: NoiseLevelSampler = logit_normal_noise_level,
         object_weight: float = 1.0,
+        object_region: ObjectRegion = "covered",
         warmup_steps: int = 0,
         decay_steps: int | None = None,
         latent_cache: bool = False,
@@ -81,7 +83,9 @@ class PSFT(pl.LightningModule):
         self._model = Unregistered(model)
         self._conditions = CaptionEncoder(model, caption)
         self._latents = LatentEncoder(model, first_frame, latent_cache, latent_cache_dir)
-        self._loss = RectifiedFlowLoss(model, sample_noise_levels, caption_dropout, object_weight)
+        self._loss = RectifiedFlowLoss(
+            model, sample_noise_levels, caption_dropout, object_weight, object_region
+        )
         self._validation_loss = RectifiedFlowLoss(model, sample_noise_levels)
         self._guard = GradientGuard(max_nonfinite)
         self._validation = ValidationMeans()

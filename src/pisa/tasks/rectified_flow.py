@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from einops import rearrange
@@ -14,10 +15,11 @@ from pisa.diffusion.noise_levels import shift_noise_level
 from pisa.diffusion.path import blend_clean, interpolate, velocity_target
 from pisa.models.base import VideoModel, given_frames, with_first_frame
 from pisa.tasks.latents import object_coverage
-from pisa.types import Batch, Condition
+from pisa.types import Batch, Condition, PisaError
 
 NoiseLevelSampler = Callable[[int, torch.Generator], Tensor]
 """``(batch_size, generator) -> [B]`` noise levels in [0, 1], before the shift."""
+ObjectRegion = Literal["covered", "below"]
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,15 @@ class RectifiedFlowLoss:
     """Squared velocity error over un-conditioned latent frames, as Open-Sora v1.2 trains.
 
     Latent frame 0 is given clean and carries no loss, unless the model generates it too
-    (``TakesFirstFrame``). ``object_weight`` multiplies the error at
-    latent positions that objects cover now or in frame 0 (deviation; 1 is the paper). A caption is
-    replaced by the null prompt with probability ``caption_dropout``.
+    (``TakesFirstFrame``). ``object_weight`` multiplies the error in the latent positions of
+    ``object_region`` (deviation; 1 is the paper):
+
+    - "covered": where objects are now or were in frame 0. The weight depends on the clip's own
+      outcome, so the velocity learnt is a weighted mean over the outcomes of a first frame.
+    - "below": in frame 0's objects and in all rows under them, on every frame. The weight depends
+      on the first frame alone, which leaves the minimum where it is: for learning distributions.
+
+    A caption is replaced by the null prompt with probability ``caption_dropout``.
     """
 
     def __init__(
@@ -51,11 +59,15 @@ class RectifiedFlowLoss:
         sample_noise_levels: NoiseLevelSampler,
         caption_dropout: float = 0.0,
         object_weight: float = 1.0,
+        object_region: ObjectRegion = "covered",
     ) -> None:
+        if object_region not in get_args(ObjectRegion):
+            raise PisaError(f"object_region must be covered or below, not {object_region!r}")
         self.model = model
         self.sample_noise_levels = sample_noise_levels
         self.caption_dropout = caption_dropout
         self.object_weight = object_weight
+        self.object_region = object_region
 
     def __call__(
         self,
@@ -93,8 +105,12 @@ class RectifiedFlowLoss:
         if self.object_weight == 1.0:
             return torch.ones(len(batch), 1, frames, height, width, device=latents.device)
         covered = object_coverage(batch.masks, (frames, height, width))
-        covered = covered | covered[:, :, :1]  # where an object was must be emptied
-        return 1.0 + (self.object_weight - 1.0) * covered.float()
+        first = covered[:, :, :1]
+        if self.object_region == "below":
+            region = first.float().cummax(dim=-2).values.expand(covered.shape)
+        else:
+            region = (covered | first).float()  # where an object was must be emptied
+        return 1.0 + (self.object_weight - 1.0) * region
 
 
 def drop_captions(condition: Condition, null: Condition, dropped: Bool[Tensor, " b"]) -> Condition:
