@@ -32,7 +32,19 @@ def test_single_pixels_under_the_object_do_not_count():
     assert find_drop(tipping_bar(noise_rows=6)).frame in (CONTACT, CONTACT + 1)
 
 
-def test_without_tipping_the_centroid_tells():
-    masks = tipping_bar()
-    masks[CONTACT + 1 :] = masks[CONTACT]
-    assert find_drop(masks).frame == impact_frame(centroids(masks)[:, 1], 0.02 * 256)
+def block(bottoms_px: list[int]) -> np.ndarray:
+    masks = np.zeros((len(bottoms_px), 256, 256), dtype=bool)
+    for mask, bottom in zip(masks, bottoms_px, strict=True):
+        mask[bottom - 30 : bottom, 100:140] = True
+    return masks
+
+
+def test_a_step_that_falls_on_for_a_while_holds_the_impact():
+    masks = block([150, 151, 155, 161, 170, 181, 188, 188, 188])
+    assert find_drop(masks).frame == 6 == impact_frame(centroids(masks)[:, 1], 0.02 * 256)
+
+
+def test_a_step_without_any_fall_comes_after_the_impact():
+    masks = block([150, 151, 155, 161, 170, 181, 181, 181, 181])
+    assert impact_frame(centroids(masks)[:, 1], 0.02 * 256) == 6
+    assert find_drop(masks).frame == 5

@@ -21,6 +21,7 @@ from benchmarks.opensora_gpu import (
     psft,
     teacher_reward,
 )
+from pisa.models.live_bytes import Unstored
 from pisa.models.opensora import STDiT3
 from pisa.models.opensora.doctor import count, denoiser_activations, needed_bytes, state_bytes
 from pisa.tasks.psft import PSFT
@@ -47,7 +48,9 @@ def computed_bytes(clips: int, checkpointing: bool) -> int:
         network = STDiT3(freeze_y_embedder=True).to(torch.bfloat16)
     trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
     state = state_bytes(count(network), trained)
-    activations = denoiser_activations(network, LATENT, clips, checkpointing)
+    sizes = Unstored()
+    network = sizes.module(network)
+    activations = denoiser_activations(network, sizes, LATENT, clips, checkpointing)
     vae_and_kernels = 4 * GIB
     return needed_bytes(state, activations, 0, 1) + activations.peak + vae_and_kernels
 

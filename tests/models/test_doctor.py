@@ -1,4 +1,4 @@
-"""Memory by counting on the meta device, against closed forms and the released sizes."""
+"""Memory by counting without storage, against closed forms and the released sizes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from pisa.models.live_bytes import LiveBytes
+from pisa.models.live_bytes import LiveBytes, Unstored
 from pisa.models.opensora import STDiT3
 from pisa.models.opensora.doctor import (
     TOKENS,
@@ -18,6 +18,13 @@ from pisa.models.opensora.doctor import (
     needed_bytes,
     state_bytes,
 )
+
+
+def unstored(**settings):
+    sizes = Unstored()
+    with torch.device("meta"):
+        network = STDiT3(caption_channels=16, **settings)
+    return sizes.module(network), sizes
 
 
 def test_live_bytes_of_linear_layers():
@@ -58,9 +65,7 @@ def test_recomputing_keeps_block_inputs_only():
 def test_counted_activations_are_those_of_a_real_step(checkpointing):
     """With attention fused: the score matrices of these 64 patches would be a third of it all."""
     latent, settings = (4, 16, 16), {"hidden_size": 32, "depth": 1, "num_heads": 4}
-    with torch.device("meta"):
-        network = STDiT3(caption_channels=16, **settings)
-    counted = denoiser_activations(network, latent, 2, checkpointing)
+    counted = denoiser_activations(*unstored(**settings), latent, 2, checkpointing)
     real = STDiT3(caption_channels=16, grad_checkpoint=checkpointing, **settings)
     x, caption = torch.randn(2, 4, *latent), torch.randn(2, 1, TOKENS, 16)
     mask, made = torch.ones(2, TOKENS, dtype=torch.bool), torch.ones(2, 4, dtype=torch.bool)
@@ -74,11 +79,10 @@ def test_counted_activations_are_those_of_a_real_step(checkpointing):
 
 
 def test_activations_grow_with_clips_and_shrink_with_recomputing():
-    with torch.device("meta"):
-        network = STDiT3(hidden_size=64, depth=3, num_heads=4, caption_channels=16)
+    network, sizes = unstored(hidden_size=64, depth=3, num_heads=4)
     latent = (4, 8, 8)
     kept, recomputed, double = (
-        denoiser_activations(network, latent, clips, checkpointing)
+        denoiser_activations(network, sizes, latent, clips, checkpointing)
         for clips, checkpointing in ((4, False), (4, True), (8, True))
     )
     assert kept.kept > 5 * recomputed.kept
@@ -89,19 +93,17 @@ def test_activations_grow_with_clips_and_shrink_with_recomputing():
 def test_each_block_adds_its_input_and_nothing_more():
     kept = []
     for depth in (3, 6):
-        with torch.device("meta"):
-            network = STDiT3(hidden_size=64, depth=depth, num_heads=4, caption_channels=16)
-        kept.append(denoiser_activations(network, (4, 8, 8), 4, checkpointing=True).kept)
+        network, sizes = unstored(hidden_size=64, depth=depth, num_heads=4)
+        kept.append(denoiser_activations(network, sizes, (4, 8, 8), 4, checkpointing=True).kept)
     one_input = 4 * 4 * 16 * 64 * 4  # clips, frames, patches, channels, bytes
     assert kept[1] - kept[0] == 6 * one_input  # three more of each kind
 
 
 def test_what_components_keep_adds_up():
     """But for the few tensors made between components, and those that outlive one for a moment."""
-    with torch.device("meta"):
-        network = STDiT3(hidden_size=64, depth=3, num_heads=4, caption_channels=16)
-    parts = kept_by_component(network, (4, 8, 8), 4)
-    whole = denoiser_activations(network, (4, 8, 8), 4, checkpointing=False).kept
+    network, sizes = unstored(hidden_size=64, depth=3, num_heads=4)
+    parts = kept_by_component(network, sizes, (4, 8, 8), 4)
+    whole = denoiser_activations(network, sizes, (4, 8, 8), 4, checkpointing=False).kept
     assert {"spatial_blocks", "temporal_blocks", "final_layer", "y_embedder"} <= parts.keys()
     assert sum(parts.values()) == pytest.approx(whole, rel=0.02)
     assert parts["spatial_blocks"] + parts["temporal_blocks"] > 0.9 * whole

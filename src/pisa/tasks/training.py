@@ -113,6 +113,8 @@ def guard_gradients(
     norm = guard.check(parameters, clip_value if algorithm in (None, "norm") else None)
     if torch.isfinite(norm):
         task.clip_gradients(optimizer, clip_value, algorithm)
-        task.log("train/gradient_norm", norm)
+    task.log(
+        "train/gradient_norm", norm
+    )  # also of a skipped step, or its predecessor's is repeated
     task.log("train/clipped_fraction", guard.clipped_fraction)
     task.log("train/nonfinite_steps", float(guard.nonfinite))

@@ -2,24 +2,21 @@
 
 `python -m pisa.models.opensora.doctor [--clips N] [--gpus N] [--size PX] [--frames N]`
 
-Every number is computed: parameters are counted and the step is run on torch's "meta" device, which
-allocates nothing. Nothing is measured; a GPU takes some GB more for its context, for fragments and
+Every number is computed: parameters are counted and the step is run with tensors that have no
+storage. Nothing is measured; a GPU takes some GB more for its context, for fragments and
 for workspaces of its kernels.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psutil
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from pisa.models.live_bytes import LiveBytes, kept_by_child
+from pisa.models.live_bytes import LiveBytes, Unstored, kept_by_child
 from pisa.models.opensora.stdit3 import STDiT3
 from pisa.models.opensora.vae import OpenSoraVAE
 
@@ -58,29 +55,27 @@ def state_bytes(parameters: int, trainable: int) -> dict[str, int]:
 
 
 def denoiser_activations(
-    network: STDiT3, latent: tuple[int, int, int], clips: int, checkpointing: bool
+    network: STDiT3,
+    sizes: Unstored,
+    latent: tuple[int, int, int],
+    clips: int,
+    checkpointing: bool,
 ) -> Activations:
-    """Of one forward and backward pass of a network on "meta", in its dtype."""
+    """Of one forward and backward pass of a network of ``sizes``, in its dtype."""
     network.grad_checkpoint = checkpointing
     dtype = network.x_embedder.proj.weight.dtype
     frames, height, width = latent
-    with torch.device("meta"):
-        x = torch.empty(clips, network.in_channels, frames, height, width)
-        caption = torch.empty(clips, 1, TOKENS, _caption_channels(network), dtype=dtype)
-        mask = torch.ones(clips, TOKENS, dtype=torch.bool)
-        clean = torch.zeros(clips, frames, dtype=torch.bool)
-        level = torch.empty(clips)
-        fps = torch.empty(1)
-    side_px = torch.tensor([8.0 * height])
-    with fused_attention(), LiveBytes() as live:
+    x = sizes.tensor(clips, network.in_channels, frames, height, width)
+    caption = sizes.tensor(clips, 1, TOKENS, _caption_channels(network), dtype=dtype)
+    with LiveBytes() as live:
         out = network(
             x,
-            level,
+            sizes.tensor(clips),
             caption,
-            mask=mask,
-            x_mask=~clean,
-            fps=fps,
-            height=side_px,
+            mask=sizes.tensor(clips, TOKENS, dtype=torch.bool),
+            x_mask=sizes.tensor(clips, frames, dtype=torch.bool),
+            fps=sizes.tensor(1),
+            height=torch.tensor([8.0 * height]),
             width=torch.tensor([8.0 * width]),
         )
         kept = live.now
@@ -89,19 +84,21 @@ def denoiser_activations(
     return Activations(kept, live.peak)
 
 
-def kept_by_component(network: STDiT3, latent: tuple[int, int, int], clips: int) -> dict[str, int]:
+def kept_by_component(
+    network: STDiT3, sizes: Unstored, latent: tuple[int, int, int], clips: int
+) -> dict[str, int]:
     """Activations that each component keeps for backward when no block is recomputed."""
     return kept_by_child(
-        network, lambda: denoiser_activations(network, latent, clips, checkpointing=False)
+        network, lambda: denoiser_activations(network, sizes, latent, clips, checkpointing=False)
     )
 
 
-def vae_peak(vae: OpenSoraVAE, video: tuple[int, int, int]) -> int:
+def vae_peak(vae: OpenSoraVAE, sizes: Unstored, video: tuple[int, int, int]) -> int:
     """The most bytes at once while one clip is encoded without gradient."""
     frames, height, width = video
     dtype = vae.scale.dtype
-    with torch.device("meta"), torch.no_grad(), fused_attention(), LiveBytes() as live:
-        vae.encode(torch.empty(1, 3, frames, height, width, dtype=dtype), sample=True)
+    with torch.no_grad(), LiveBytes() as live:
+        vae.encode(sizes.tensor(1, 3, frames, height, width, dtype=dtype), sample=True)
     return live.peak
 
 
@@ -120,6 +117,7 @@ class StepPlan:
 
     network: STDiT3
     vae: OpenSoraVAE
+    sizes: Unstored
     latent: tuple[int, int, int]
     state: dict[str, int]  # float32, by kind, unsharded
     activations: Activations  # of the denoiser in bfloat16
@@ -135,18 +133,19 @@ class StepPlan:
 
 
 def plan_step(size: int, num_frames: int, clips: int) -> StepPlan:
-    """Count the released network on "meta" for ``clips`` of ``num_frames``, ``size`` squared."""
+    """Count the released network for ``clips`` of ``num_frames``, ``size`` squared."""
     with torch.device("meta"):
         network = STDiT3(freeze_y_embedder=True, class_dropout_prob=0.0)
         vae = OpenSoraVAE()
     trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
     state = state_bytes(count(network), trainable)
-    network.to(torch.bfloat16)
-    vae.to(torch.bfloat16)
+    sizes = Unstored()
+    network = sizes.module(network.to(torch.bfloat16))
+    vae = sizes.module(vae.to(torch.bfloat16))
     latent = (vae.latent_frames(num_frames), size // 8, size // 8)
-    activations = denoiser_activations(network, latent, clips, checkpointing=True)
-    encode = vae_peak(vae, (num_frames, size, size)) + 2 * count(vae)
-    return StepPlan(network, vae, latent, state, activations, encode)
+    activations = denoiser_activations(network, sizes, latent, clips, checkpointing=True)
+    encode = vae_peak(vae, sizes, (num_frames, size, size)) + 2 * count(vae)
+    return StepPlan(network, vae, sizes, latent, state, activations, encode)
 
 
 def report(size: int, num_frames: int, clips: int, gpus: int) -> str:
@@ -156,7 +155,7 @@ def report(size: int, num_frames: int, clips: int, gpus: int) -> str:
     trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
     lines = [
         f"Open-Sora v1.2, {num_frames} frames of {size}x{size}, latents {plan.latent}.",
-        "All numbers are computed on the meta device, none is measured.",
+        "All numbers are computed, none is measured.",
         "",
         f"STDiT3-XL/2: {count(network):,} parameters, {trainable:,} of them trained",
         *(f"  {name:16}{n:>16,}" for name, n in components(network).items()),
@@ -169,10 +168,10 @@ def report(size: int, num_frames: int, clips: int, gpus: int) -> str:
         "",
         f"Activations of the denoiser in bfloat16, {clips} clips: kept for backward / at the peak",
     ]
-    whole = denoiser_activations(network, plan.latent, clips, checkpointing=False)
+    whole = denoiser_activations(network, plan.sizes, plan.latent, clips, checkpointing=False)
     for name, step in (("recomputed by block", plan.activations), ("all kept", whole)):
         lines.append(f"  {name:22}{step.kept / GIB:8.1f} GiB / {step.peak / GIB:.1f} GiB")
-    parts = kept_by_component(network, plan.latent, clips)
+    parts = kept_by_component(network, plan.sizes, plan.latent, clips)
     lines += ["Of what is kept without recomputing, by component:"]
     lines += [f"  {name:22}{n / GIB:8.2f} GiB" for name, n in parts.items()]
     lines += [f"VAE, weights and encoding of one clip: {plan.encode / GIB:.2f} GiB", ""]
@@ -205,38 +204,6 @@ def _rooms() -> list[tuple[str, float]]:
 
 def _caption_channels(network: STDiT3) -> int:
     return network.y_embedder.y_embedding.shape[1]
-
-
-@contextmanager
-def fused_attention() -> Iterator[None]:
-    """Attention as GPUs and the CPU compute it for these shapes, on "meta" too.
-
-    PyTorch's own choice for "meta" is always the plain kernel, which keeps the matrix of scores.
-    """
-    usual = F.scaled_dot_product_attention
-    F.scaled_dot_product_attention = _fused_attention
-    try:
-        yield
-    finally:
-        F.scaled_dot_product_attention = usual
-
-
-def _fused_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Tensor:
-    if enable_gqa:
-        raise NotImplementedError("grouped queries are not counted; no network here has them")
-    added = None if attn_mask is None else torch.empty_like(attn_mask, dtype=query.dtype)
-    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    out: Tensor = kernel(query, key, value, dropout_p, is_causal, attn_mask=added, scale=scale)[0]
-    return out
 
 
 def main() -> None:
