@@ -10,6 +10,7 @@ from pisa.diffusion.samplers import (
     guided_velocity,
     last_k,
     random_k,
+    sample_ancestral,
     sample_euler,
     sample_rflow_official,
 )
@@ -26,6 +27,37 @@ def test_a_straight_path_is_followed_exactly(steps):
     x0, noise = draw(0), draw(1)
     final = sample_euler(lambda x, s: noise - x0, noise, inference_noise_levels(steps, 2.0))
     torch.testing.assert_close(final, x0)
+
+
+def test_without_fresh_noise_the_ancestral_sampler_takes_euler_steps():
+    levels = inference_noise_levels(6, 3.0)
+    noise, clean = draw(1), draw(2)
+    given = {"clean": clean, "clean_frames": torch.tensor([[True, False, False, True]] * 2)}
+    curved = lambda x, s: x.sin() + s[:, None, None, None, None]  # noqa: E731
+    plain = sample_euler(curved, noise, levels, **given)
+    torch.testing.assert_close(sample_ancestral(curved, noise, levels, 0.0, draw, **given), plain)
+
+
+@pytest.mark.parametrize("eta", [0.5, 1.0])
+def test_the_ancestral_sampler_keeps_a_normal_distribution(eta):
+    """Clips of N(mean, sd^2) have a velocity in closed form; few steps would shrink the spread."""
+    mean, sd, size = 0.7, 0.4, 20_000
+    generator = torch.Generator().manual_seed(0)
+
+    def velocity(x, s):
+        level = s[:, None, None, None, None]
+        total = ((1 - level) * sd) ** 2 + level**2
+        x0 = mean + (1 - level) * sd**2 / total * (x - (1 - level) * mean)
+        return (x - x0) / level
+
+    def fresh(step):
+        return torch.randn(size, 1, 1, 1, 1, generator=generator)
+
+    final = sample_ancestral(velocity, fresh(0), inference_noise_levels(400), eta, fresh)
+    assert final.mean() == pytest.approx(mean, abs=0.01)
+    assert final.std() == pytest.approx(sd, abs=0.01)
+    with pytest.raises(ValueError, match="eta"):
+        sample_ancestral(velocity, fresh(0), inference_noise_levels(2), 1.5, fresh)
 
 
 def test_linear_decay_and_its_gradient():

@@ -22,7 +22,7 @@ from pisa.models.generate import generate
 from pisa.ops.video import to_uint8
 from pisa.perception.base import Tracker
 from pisa.tasks.seeding import clip_noise
-from pisa.types import Batch
+from pisa.types import Batch, PisaError
 
 METRICS = ("l2", "chamfer", "iou", "time_error")
 
@@ -50,7 +50,9 @@ class ModelSource:
     ``caption`` replaces the clips' own where it isn't None; ``caption_suffix`` is appended
     (release: per-video caption plus " aesthetic score: 6.5."). The release's final inference takes
     30 steps with guidance 7.0, its validation 10 with 4.0. ``num_frames`` are generated where a
-    clip has fewer (as real ones have), and cut to it; None makes as many as the clip has.
+    clip has fewer (as real ones have), and cut to it; None makes as many as the clip has. ``eta``
+    above 0 samples with fresh noise in each step (``sample_ancestral``), which also belongs to the
+    clip.
     """
 
     def __init__(
@@ -62,7 +64,10 @@ class ModelSource:
         caption_suffix: str = "",
         decode_chunk: int | None = None,
         num_frames: int | None = None,
+        eta: float = 0.0,
     ) -> None:
+        if not 0 <= eta <= 1:
+            raise PisaError(f"evaluation.eta must lie in 0..1, not {eta:g}")
         self.model = model
         self.num_steps = num_steps
         self.guidance = guidance
@@ -70,6 +75,7 @@ class ModelSource:
         self.caption_suffix = caption_suffix
         self.decode_chunk = decode_chunk
         self.num_frames = num_frames
+        self.eta = eta
 
     @torch.no_grad()
     def __call__(self, batch: Batch, seed: int) -> Float[Tensor, "b 3 t h w"]:
@@ -87,6 +93,10 @@ class ModelSource:
             guidance=self.guidance,
             noise=clip_noise(batch.names, seed, shape).to(batch.video),
             decode_chunk=self.decode_chunk,
+            eta=self.eta,
+            step_noise=lambda k: clip_noise(
+                [f"{name}.step{k}" for name in batch.names], seed, shape
+            ).to(batch.video),
         )[:, :, :length]
         # NaN and infinity stay what they are: whoever scores the clip must see them
         return torch.where(video.isfinite(), video.clamp(-1.0, 1.0), video)

@@ -7,7 +7,13 @@ from pisa.diffusion.noise_levels import (
     uniform_noise_level,
 )
 from pisa.diffusion.path import blend_clean, interpolate, velocity_loss, velocity_target
-from pisa.diffusion.samplers import guided_velocity, last_k, random_k, sample_euler
+from pisa.diffusion.samplers import (
+    guided_velocity,
+    last_k,
+    random_k,
+    sample_ancestral,
+    sample_euler,
+)
 
 __all__ = [
     "blend_clean",
@@ -17,6 +23,7 @@ __all__ = [
     "last_k",
     "logit_normal_noise_level",
     "random_k",
+    "sample_ancestral",
     "sample_euler",
     "shift_noise_level",
     "uniform_noise_level",

@@ -7,6 +7,8 @@ by activation checkpointing.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Collection
 from functools import partial
 
@@ -78,6 +80,47 @@ def sample_euler(
     return x
 
 
+def sample_ancestral(
+    velocity: Velocity,
+    x: Float[Tensor, "b c f h w"],
+    noise_levels: Float[Tensor, " n"],
+    eta: float,
+    draw: Callable[[int], Float[Tensor, "b c f h w"]],
+    *,
+    clean: Float[Tensor, "b c g h w"] | None = None,
+    clean_frames: Bool[Tensor, "b f"] | None = None,
+) -> Float[Tensor, "b c f h w"]:
+    """A stochastic sampler: each step renews a part of the noise (DDIM, arXiv:2010.02502 Eq. 16).
+
+    On the path ``(1 - s) x_0 + s noise`` the velocity tells both, ``x_0 = x - s u`` and
+    ``noise = x + (1 - s) u``. The step to level r takes them and fresh noise,
+    ``(1 - r) x_0 + sqrt(r^2 - g^2) noise + g fresh`` with ``g = eta (r / s) sqrt(s^2 - (1 - s)^2
+    r^2 / (1 - r)^2)``.
+
+    Args:
+        eta: 0 is ``sample_euler``; 1 renews as much as the posterior of the forward process has.
+        draw: fresh standard normal noise of a step (0 is the noisiest), in the shape of ``x``.
+        clean, clean_frames: as in ``sample_euler``.
+
+    Raises:
+        ValueError: ``eta`` is not in [0, 1].
+    """
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta must lie in 0..1, not {eta:g}")
+    levels = noise_levels.to(device=x.device, dtype=torch.float32)
+    x = _put_back(x, clean, clean_frames)
+    for step, (s, r) in enumerate(itertools.pairwise(noise_levels.tolist())):
+        u = velocity(x, levels[step].expand(x.shape[0])).to(x.dtype)
+        x0, noise = x - s * u, x + (1 - s) * u
+        renewed = eta * _posterior_noise(s, r)
+        kept = math.sqrt(max(0.0, r**2 - renewed**2))
+        x = (1 - r) * x0 + kept * noise
+        if renewed > 0:
+            x = x + renewed * draw(step)
+        x = _put_back(x, clean, clean_frames)
+    return x
+
+
 def guided_velocity(velocity_both: Velocity, scale: float | Tensor) -> Velocity:
     """Classifier-free guidance, ``u_null + scale (u_prompt - u_null)`` (arXiv:2207.12598).
 
@@ -145,6 +188,16 @@ def sample_rflow_official(
         if on_step is not None:
             on_step(step, z)
     return z
+
+
+def _posterior_noise(s: float, r: float) -> float:
+    """Standard deviation at level r of the noise that neither ``x_0`` nor the state at s > r tell.
+
+    At r = 1 or 0 that is nothing.
+    """
+    if not 0 < r < 1:
+        return 0.0
+    return r / s * math.sqrt(max(0.0, s**2 - ((1 - s) * r / (1 - r)) ** 2))
 
 
 def _recomputed(velocity: Velocity, x: Tensor, s: Tensor) -> Tensor:

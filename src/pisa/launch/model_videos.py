@@ -27,6 +27,7 @@ def model_videos(
         caption_suffix=settings.caption_suffix,
         decode_chunk=settings.decode_chunk,
         num_frames=num_frames,
+        eta=settings.eta,
     )
     return Autocast(source, device) if settings.bfloat16 else source
 

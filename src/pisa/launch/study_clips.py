@@ -120,7 +120,8 @@ def write_study(
     cfg: DictConfig, folder: Path, analysis: str, data_set: str, content: Mapping[str, Any]
 ) -> Path:
     """``FOLDER/ANALYSIS.json``: the content with schema, settings and provenance."""
-    settings = {key: cfg.evaluation[key] for key in ("num_steps", "guidance", "bfloat16", "seed")}
+    keys = ("num_steps", "guidance", "eta", "bfloat16", "seed")
+    settings = {key: cfg.evaluation[key] for key in keys}
     record = {
         "schema": 1,
         "analysis": analysis,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 import torch
@@ -11,7 +11,12 @@ from torch import Tensor
 
 from pisa.diffusion.noise_levels import inference_noise_levels
 from pisa.diffusion.replay import Replay
-from pisa.diffusion.samplers import Velocity, guided_velocity, sample_euler
+from pisa.diffusion.samplers import (
+    Velocity,
+    guided_velocity,
+    sample_ancestral,
+    sample_euler,
+)
 from pisa.models.base import (
     GuidesItself,
     HasSchedule,
@@ -20,7 +25,7 @@ from pisa.models.base import (
     given_frames,
     with_first_frame,
 )
-from pisa.types import Condition
+from pisa.types import Condition, PisaError
 
 
 def generate(
@@ -39,6 +44,8 @@ def generate(
     replay: Replay | None = None,
     decode_chunk: int | None = None,
     first_latent: Float[Tensor, "b c 1 i j"] | None = None,
+    eta: float = 0.0,
+    step_noise: Callable[[int], Float[Tensor, "b c f i j"]] | None = None,
 ) -> Float[Tensor, "b 3 t h w"]:
     """Clips that continue ``first_frame``, nominally in [-1, 1], not clamped.
 
@@ -53,10 +60,17 @@ def generate(
         grad_steps, replay: see ``sample_euler``.
         decode_chunk: clips per ``decode`` call; None decodes all at once.
         first_latent: what ``encode_first_frame`` made of ``first_frame``, where it is at hand.
+        eta, step_noise: above 0, sample by ``sample_ancestral`` with this fresh noise of each step
+            instead of by ``sample_euler`` (and without ``checkpoint_steps`` and what follows it).
 
     Raises:
         ValueError: not one caption per clip, noise of a wrong shape, or replay of trained text.
+        PisaError: ``eta`` for a model that isn't on the straight path from noise to clip.
     """
+    if eta and isinstance(model, HasSchedule):
+        raise PisaError(
+            "evaluation.eta is for rectified-flow models; this one has its own schedule"
+        )
     batch_size, _, height, width = first_frame.shape
     prompt = captions if isinstance(captions, Condition) else model.encode_captions(captions)
     if len(prompt.embedding) != batch_size:
@@ -79,16 +93,24 @@ def generate(
     levels = _levels(model, num_steps, num_frames, height, width)
     if isinstance(model, HasSchedule):
         noise = model.initial_latents(noise, float(levels[0]), prompt)
-    latents = sample_euler(
-        model_velocity(model, prompt, clean_frames, fps_hz, guidance, null),
-        noise,
-        levels,
-        clean=first_latent if any_given else None,
-        clean_frames=clean_frames if any_given else None,
-        checkpoint_steps=checkpoint_steps,
-        grad_steps=grad_steps,
-        replay=replay,
-    )
+    velocity = model_velocity(model, prompt, clean_frames, fps_hz, guidance, null)
+    clean = first_latent if any_given else None
+    given = clean_frames if any_given else None
+    if eta and step_noise is not None:
+        latents = sample_ancestral(
+            velocity, noise, levels, eta, step_noise, clean=clean, clean_frames=given
+        )
+    else:
+        latents = sample_euler(
+            velocity,
+            noise,
+            levels,
+            clean=clean,
+            clean_frames=given,
+            checkpoint_steps=checkpoint_steps,
+            grad_steps=grad_steps,
+            replay=replay,
+        )
     if isinstance(model, HasSchedule):
         latents = model.final_latents(latents, float(levels[-1]))
     chunks = latents.split(decode_chunk or batch_size)
