@@ -34,6 +34,7 @@ class PisaBench(pl.Callback):
         max_clips: per split, over all ranks; None is all.
         num_steps: Euler steps (release in validation: 10).
         guidance: classifier-free guidance scale (release in validation: 4.0).
+        eta: above 0, with fresh noise in each step, see ``sample_ancestral``.
         seed: with the clip's name it fixes the noise.
         worst: clips of each split with the largest L2 that are sent to W&B as a table; 0 is none.
         caption: one prompt for all clips; None takes each clip's own.
@@ -52,6 +53,7 @@ class PisaBench(pl.Callback):
         caption: str | None = None,
         decode_chunk: int | None = None,
         worst: int = 5,
+        eta: float = 0.0,
     ) -> None:
         self.tracker = tracker
         self.protocol = protocol
@@ -63,6 +65,7 @@ class PisaBench(pl.Callback):
         self.caption = caption
         self.decode_chunk = decode_chunk
         self.worst = worst
+        self.eta = eta
         self.rows: list[dict[str, Any]] = []
         self._interval = StepInterval(every_n_steps)
         self._running = False
@@ -135,6 +138,7 @@ class PisaBench(pl.Callback):
             self.guidance,
             caption=self.caption,
             decode_chunk=self.decode_chunk,
+            eta=self.eta,
         )
 
     def _still_wanted(self, split: str, world_size: int) -> int | None:

@@ -45,6 +45,7 @@ class SampleVideos(pl.Callback):
         guidance: float = 4.0,
         seed: int = 0,
         caption: str | None = None,
+        eta: float = 0.0,
     ) -> None:
         self.folder = Path(folder)
         self.tracker = tracker
@@ -54,6 +55,7 @@ class SampleVideos(pl.Callback):
         self.guidance = guidance
         self.seed = seed
         self.caption = caption
+        self.eta = eta
         self._interval = StepInterval(every_n_steps)
         self._running = False
         self._written: dict[str, int] = {}
@@ -81,7 +83,9 @@ class SampleVideos(pl.Callback):
         if count <= 0:
             return
         self._written[split] += count
-        source = ModelSource(model_of(pl_module), self.num_steps, self.guidance, self.caption)
+        source = ModelSource(
+            model_of(pl_module), self.num_steps, self.guidance, self.caption, eta=self.eta
+        )
         first = self._written[split] - count
         paths = self._write(take(batch, count), source, split, trainer.global_step)
         for number, path in enumerate(paths, first):
