@@ -1,8 +1,9 @@
-"""Impact of an object that lands on an edge and tips over."""
+"""Impact of an object that lands on an edge and tips over, or whose fall is not smooth."""
 
 import numpy as np
+import pytest
 
-from pisa.analysis.impact import find_drop
+from pisa.analysis.impact import find_drop, fit_fall
 from pisa.metrics.time_error import impact_frame
 from pisa.ops.masks import centroids
 
@@ -20,6 +21,17 @@ def tipping_bar(noise_rows: int = 0) -> np.ndarray:
     return masks
 
 
+def block(bottoms_px) -> np.ndarray:
+    masks = np.zeros((len(bottoms_px), 64, 64), dtype=bool)
+    for mask, bottom in zip(masks, bottoms_px, strict=True):
+        mask[round(bottom) - 6 : round(bottom), 30:36] = True
+    return masks
+
+
+def fall(rate: float, impact: float, num_frames: int = 16) -> np.ndarray:
+    return 20 + rate * np.minimum(np.arange(num_frames), impact) ** 2 / 2
+
+
 def test_impact_is_the_contact_and_not_the_end_of_tipping():
     masks = tipping_bar()
     by_centroid = impact_frame(centroids(masks)[:, 1], 0.02 * 256)
@@ -32,19 +44,33 @@ def test_single_pixels_under_the_object_do_not_count():
     assert find_drop(tipping_bar(noise_rows=6)).frame in (CONTACT, CONTACT + 1)
 
 
-def block(bottoms_px: list[int]) -> np.ndarray:
-    masks = np.zeros((len(bottoms_px), 256, 256), dtype=bool)
-    for mask, bottom in zip(masks, bottoms_px, strict=True):
-        mask[bottom - 30 : bottom, 100:140] = True
-    return masks
+@pytest.mark.parametrize("impact", [5.5, 8.3, 11.7, 13.5])
+def test_the_fit_finds_the_impact_between_frames(impact):
+    time, depth_px = fit_fall(fall(0.3, impact), 0.5)
+    assert time == pytest.approx(impact, abs=0.051)
+    assert depth_px == pytest.approx(0.15 * impact**2, rel=0.02)
 
 
-def test_a_step_that_falls_on_for_a_while_holds_the_impact():
-    masks = block([150, 151, 155, 161, 170, 181, 188, 188, 188])
-    assert find_drop(masks).frame == 6 == impact_frame(centroids(masks)[:, 1], 0.02 * 256)
+def test_jitter_of_whole_pixels_moves_it_by_a_frame_at_most():
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(40):
+        jitter = np.concatenate([[0], rng.normal(0, 0.6, 15)])
+        found.append(find_drop(block(fall(0.3, 9.5) + jitter)).frame)
+    assert set(found) <= {9, 10, 11} and found.count(10) > 20
 
 
-def test_a_step_without_any_fall_comes_after_the_impact():
-    masks = block([150, 151, 155, 161, 170, 181, 181, 181, 181])
-    assert impact_frame(centroids(masks)[:, 1], 0.02 * 256) == 6
-    assert find_drop(masks).frame == 5
+def test_frames_without_a_mask_are_passed_over():
+    masks = block(fall(0.3, 9.5))
+    masks[[5, 12]] = False
+    assert find_drop(masks).frame == 10
+
+
+def test_what_never_stops_or_never_falls_has_no_impact():
+    assert find_drop(block(fall(0.2, 99.0))).status == "falling"
+    assert find_drop(block(fall(0.0, 9.0))).status == "hovering"
+    gone = block(fall(0.3, 99.0)[:10])
+    gone[8:] = False
+    assert find_drop(gone).status == "falling"
+    gone[1:] = False
+    assert find_drop(gone).status == "lost"
