@@ -110,18 +110,20 @@ def _draw_sizes(axes: Axes, runs: Sequence[RunLog], splits: Sequence[str]) -> No
         f"(d) {metric_label(SIZE_METRIC)} {metric_arrow(SIZE_METRIC)}{steps}", loc="left"
     )
     axes.set_xlabel("training clips")
-    drawn = 0
+    sizes: set[int] = set()
     for index, split in enumerate(splits):
         found = sizes_of(runs, split)
         look: dict[str, Any] = {"color": style.BLUE, "linestyle": _DASHES[index % len(_DASHES)]}
         _draw_scores(axes, found, index, look)
-        drawn = max(drawn, len({clips for clips, _ in found}))
-    if drawn:
+        sizes |= {clips for clips, _ in found}
+    if sizes:
         axes.set_ylim(bottom=0)
-    if drawn > 1:
+    if len(sizes) > 1:
         axes.set_xscale("log")
+        axes.set_xticks(sorted(sizes), [f"{size:,}" for size in sorted(sizes)])
+        axes.minorticks_off()
     else:
-        if not drawn:
+        if not sizes:
             axes.set(xticks=[], yticks=[])
         axes.text(0.5, 0.5, "no runs of other sizes given", ha="center", transform=axes.transAxes)
 
