@@ -69,8 +69,8 @@ def choose(clips: Sequence[Clip], count: int) -> list[Clip]:
 def draw(clips: Sequence[Clip], depth_range_m: Sequence[float]) -> Figure:
     """Above in 3D, below height over time beside the nearest possible fall."""
     columns = len(clips)
-    figure = style.new_figure(style.TEXT_IN * columns / SHOWN, 3.3)
-    grid = figure.add_gridspec(2, columns, height_ratios=(1.4, 1.0))
+    figure = style.new_figure(style.TEXT_IN * columns / SHOWN, 3.5)
+    grid = figure.add_gridspec(2, columns, height_ratios=(1.6, 1.0))
     for column, clip in enumerate(clips):
         _draw_3d(figure.add_subplot(grid[0, column], projection="3d"), clip, depth_range_m)
         flat = figure.add_subplot(grid[1, column])
@@ -100,7 +100,7 @@ def _draw_3d(axes: Any, clip: Clip, depth_range_m: Sequence[float]) -> None:
     lifted = np.full(len(clip["time_s"]), clip["implied_depth_m"])
     axes.plot(lifted, clip["time_s"], clip["height_m"], color=style.GREEN, linewidth=2.2)
     axes.view_init(**_VIEW)
-    axes.set_box_aspect((1.35, 1.0, 0.9), zoom=0.8)
+    axes.set_box_aspect((1.35, 1.0, 0.9), zoom=1.15)
     axes.tick_params(pad=-3, labelsize=5.5)
     for name, pad in (("x", -8), ("y", -8), ("z", -9)):
         label = {"x": "depth (m)", "y": "time (s)", "z": "height (m)"}[name]
@@ -108,7 +108,9 @@ def _draw_3d(axes: Any, clip: Clip, depth_range_m: Sequence[float]) -> None:
         getattr(axes, f"{name}axis").set_pane_color((1, 1, 1, 0))
         getattr(axes, f"{name}axis").set_major_locator(MaxNLocator(4))
     axes.grid(False)
-    axes.set_title(f"depth {clip['implied_depth_m']:.1f} m, off by {clip['rms_m']:.2f} m", pad=0)
+    axes.set_title(
+        f"depth {clip['implied_depth_m']:.1f} m, off by {clip['rms_m']:.2f} m", pad=0, y=0.97
+    )
 
 
 def _draw_heights(axes: Axes, clip: Clip) -> None:
@@ -118,7 +120,8 @@ def _draw_heights(axes: Axes, clip: Clip) -> None:
         clip["time_s"], clip["height_m"], "o-", color=style.GREEN, markersize=3, label="lifted"
     )
     axes.set_xlabel("time (s)")
-    axes.set_ylim(bottom=0)
+    axes.axhline(0, color=style.PALE, linewidth=0.9, zorder=0)  # the floor
+    axes.set_ylim(bottom=min(0.0, 1.15 * min(clip["height_m"])))
 
 
 def _ray(clip: Clip) -> DropRay:
