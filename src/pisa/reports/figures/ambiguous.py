@@ -111,7 +111,7 @@ def _draw_side(axes: Axes, members: Sequence[Member]) -> None:
     axes.plot(ends, ray.height_m(ends), "--", color=style.INK, linewidth=0.8)
     axes.plot(0, ray.camera_height_m, marker=">", markersize=6, color=style.INK)
     axes.annotate(
-        "camera", (0, ray.camera_height_m), (6, -9), textcoords="offset points", fontsize=6.5
+        "camera", (0, ray.camera_height_m), (-4, 15), textcoords="offset points", fontsize=6.5
     )
     axes.axhline(0, color=style.INK, linewidth=1.0)
     for row, member in enumerate(members):
@@ -121,11 +121,14 @@ def _draw_side(axes: Axes, members: Sequence[Member]) -> None:
         arrow = {"arrowstyle": "->", "color": colour, "linewidth": 1.2}
         place = (member.depth_m, member.height_m)
         axes.annotate("", (member.depth_m, 0), place, arrowprops=arrow)
+        offset, side = (
+            ((-3, 0), "right") if row == 0 else ((3, 0), "left")
+        )  # the first two are near
         axes.annotate(
-            f"{fall_s:.2f} s", (member.depth_m, member.height_m / 2), (3, 0), fontsize=6.5,
-            textcoords="offset points", color=colour,
+            f"{fall_s:.2f} s", (member.depth_m, 0.4 * member.height_m), offset, fontsize=6.5,
+            textcoords="offset points", color=colour, ha=side,
         )  # fmt: skip
-    axes.set_xlim(-0.04 * far_m, 1.12 * far_m)
+    axes.set_xlim(-0.1 * far_m, 1.12 * far_m)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("depth (m)")
     axes.set_ylabel("height (m)")

@@ -98,7 +98,7 @@ def _draw_block(block: SubFigure, item: Shown, models: Sequence[str], fps_hz: fl
             if row == 0:
                 axes.set_title(f"{t / fps_hz:.2f} s", fontsize=6.5)
             if column == 0:
-                axes.set_ylabel(model_label(model), fontsize=6.5)
+                axes.set_ylabel(model_label(model).replace(" (", "\n("), fontsize=5.5)
 
 
 def _models(item: Shown, frozen: bool) -> list[str]:
