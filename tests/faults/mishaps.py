@@ -15,8 +15,10 @@ from pathlib import Path
 from tests.faults.jobs import (
     ROOT,
     Job,
+    eval_job,
     family_of,
     is_running,
+    scored,
     simulate_job,
     simulated,
     train_job,
@@ -28,16 +30,27 @@ from tests.faults.report import Line
 USER_ERROR = 2
 CAPABILITY_VERSION_3, CAP_DAC_OVERRIDE = 0x20080522, 1  # linux/capability.h
 FULL_KIB = (64, 600, 9_000)  # sizes of the disk: other moments of the run
+FULL_EVAL_KIB = (4, 16, 40)  # what eval.py writes is small
 DAY_S = 86_400.0
 COUNT = "train/nonfinite_steps"
 
 
 def disk_full(folder: Path, times: int, rng: random.Random) -> Line:
     """Runs on disks that are too small; then the disk grows and the command goes on."""
-    line = Line("disk full, train.py and simulate.py")
-    for make, result in ((train_job, trained), (simulate_job, simulated)):
+    line = Line("disk full, train.py, simulate.py and eval.py")
+    model = folder / trained.__name__  # the undisturbed run of the first round
+
+    def evaluate(place: Path) -> Job:
+        (weights,) = (model / "runs").glob("*/weights.safetensors")
+        return eval_job(place, weights, model / "data")
+
+    for make, result, sizes in (
+        (train_job, trained, FULL_KIB),
+        (simulate_job, simulated, FULL_KIB),
+        (evaluate, scored, FULL_EVAL_KIB),
+    ):
         expected = _undisturbed(make, result, folder / result.__name__)
-        for size in FULL_KIB:
+        for size in sizes:
             place = folder / f"{result.__name__}-{size}"
             with tmpfs(place, f"size={size}k") as grow:
                 job = make(place)
