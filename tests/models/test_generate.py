@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pisa.models.generate import generate
-from pisa.types import Condition
+from pisa.types import Condition, PisaError
 
 OPTIONS = {"num_frames": 4, "fps_hz": 16.0, "num_steps": 3}
 
@@ -95,3 +95,33 @@ def test_refuses_wrong_captions_and_noise():
         generate(PixelModel(), frames(), ["a"], **OPTIONS, guidance=1.0)
     with pytest.raises(ValueError, match="noise"):
         run(PixelModel(), noise=torch.zeros(2, 3, 5, 4, 4))
+
+
+def test_fresh_noise_of_each_step_is_used_and_the_first_frame_stays():
+    fresh = torch.Generator().manual_seed(2)
+    draws = [torch.randn(2, 3, 4, 4, 4, generator=fresh) for _ in range(3)]
+    used = []
+
+    def step_noise(step):
+        used.append(step)
+        return draws[step]
+
+    stochastic = run(PixelModel(), eta=1.0, step_noise=step_noise)
+    assert used == [0, 1]  # the last step ends at the clip
+    assert torch.equal(stochastic[:, :, 0], frames())
+    assert not torch.allclose(stochastic, run(PixelModel()))
+    torch.testing.assert_close(run(PixelModel(), eta=0.0, step_noise=step_noise), run(PixelModel()))
+
+
+def test_eta_needs_noise_and_the_straight_path():
+    with pytest.raises(ValueError, match="fresh noise"):
+        run(PixelModel(), eta=0.5)
+
+    class Scheduled(PixelModel):
+        def sampling_levels(self, num_steps, num_frames, height, width): ...
+        def initial_latents(self, noise, level, condition): ...
+        def final_latents(self, x, level): ...
+        def guidance_weight(self, guidance, num_frames): ...
+
+    with pytest.raises(PisaError, match="rectified-flow"):
+        run(Scheduled(), eta=0.5, step_noise=lambda step: torch.zeros(2, 3, 4, 4, 4))

@@ -64,13 +64,16 @@ def generate(
             instead of by ``sample_euler`` (and without ``checkpoint_steps`` and what follows it).
 
     Raises:
-        ValueError: not one caption per clip, noise of a wrong shape, or replay of trained text.
+        ValueError: not one caption per clip, noise of a wrong shape, replay of trained text, or eta
+            without ``step_noise``.
         PisaError: ``eta`` for a model that isn't on the straight path from noise to clip.
     """
     if eta and isinstance(model, HasSchedule):
         raise PisaError(
             "evaluation.eta is for rectified-flow models; this one has its own schedule"
         )
+    if eta and step_noise is None:
+        raise ValueError("eta needs the fresh noise of each step")
     batch_size, _, height, width = first_frame.shape
     prompt = captions if isinstance(captions, Condition) else model.encode_captions(captions)
     if len(prompt.embedding) != batch_size:
