@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from omegaconf import DictConfig
 
+from pisa.analysis.impact import read_drop
 from pisa.launch.run import evaluate_main
 from pisa.types import PisaError
 from tests.launch.conftest import compose
@@ -42,6 +44,10 @@ def test_drop_time(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         assert model["summary"]["images"] == 1
     truth = result["models"]["truth"]
     assert truth["summary"]["statuses"]["impact"] >= 19
+    with np.load(tmp_path / "drop_tracks.npz", allow_pickle=False) as tracks:
+        assert set(tracks) == {"base", "truth"} and tracks["truth"].shape == (1, 20, 16)
+        read = [read_drop(track, 64).category(16) for track in tracks["truth"][0]]
+        assert read == truth["images"][0]["frames"]
     first_s, last_s = truth["images"][0]["bounds_s"]
     frames = truth["images"][0]["frames"]
     inside = [16 * first_s - 1 <= frame <= 16 * last_s + 2 for frame in frames]

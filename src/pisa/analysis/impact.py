@@ -43,11 +43,15 @@ def find_drop(masks: Bool[np.ndarray, "t h w"]) -> Drop:
     falling for some frames. It is fitted to all frames: where ``metrics.time_error`` compares
     neighbouring ones, half a pixel of jitter, which generated clips have, ends the fall early.
     """
-    if not masks[1:].any():
+    return read_drop(low_rows_px(masks), masks.shape[1])
+
+
+def read_drop(low_px: Float[np.ndarray, " t"], height_px: int) -> Drop:
+    """``find_drop`` from ``low_rows_px`` of the masks; ``height_px`` is that of a frame."""
+    if np.isnan(low_px[1:]).all():
         return Drop("lost", None)
-    low_px = _low_rows_px(masks)
-    time, fallen_px = fit_fall(low_px, _SCALE * masks.shape[1])
-    if fallen_px < _START * masks.shape[1]:
+    time, fallen_px = fit_fall(low_px, _SCALE * height_px)
+    if fallen_px < _START * height_px:
         return Drop("hovering", None)
     if time > np.flatnonzero(~np.isnan(low_px))[-1] - _UNTOLD:
         return Drop("falling", None)
@@ -78,8 +82,11 @@ def fit_fall(y_px: Float[np.ndarray, " t"], scale_px: float) -> tuple[float, flo
     return float(times[best]), float(rate[best] * times[best] ** 2 / 2)
 
 
-def _low_rows_px(masks: Bool[np.ndarray, "t h w"]) -> Float[np.ndarray, " t"]:
-    """The row above which 95 % of the object lie; single pixels below it don't count."""
+def low_rows_px(masks: Bool[np.ndarray, "t h w"]) -> Float[np.ndarray, " t"]:
+    """The row above which 95 % of the object lie, NaN without an object.
+
+    Single pixels below it don't count.
+    """
     rows = [np.nonzero(mask)[0] for mask in masks]
     return np.array([np.quantile(r, _LOW) if r.size else np.nan for r in rows])
 

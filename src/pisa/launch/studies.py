@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from omegaconf import DictConfig
 
 from pisa.analysis import drop_study, lift3d
 from pisa.analysis.drop_tests import require_samples
-from pisa.analysis.impact import Drop, count_statuses, find_drop
+from pisa.analysis.impact import Drop, count_statuses, low_rows_px, read_drop
 from pisa.callbacks.evaluation import VideoSource, true_video
 from pisa.launch.progress import clip_progress
 from pisa.launch.study_clips import (
@@ -24,6 +25,7 @@ from pisa.launch.study_clips import (
     true_masks,
     write_study,
 )
+from pisa.reports.files import write_atomic
 from pisa.types import PisaError
 
 
@@ -40,30 +42,37 @@ def run_drop_time(
     """Section 5.2, test (2): do the drop times of many samples follow ``p(t | y)``?
 
     ``truth_samples`` of each first frame are simulated too, and tracked alike: what that row fails
-    is the fault of tracker and frame rate, not of a model. 0 leaves it out.
+    is the fault of tracker and frame rate, not of a model. 0 leaves it out. ``drop_tracks.npz``
+    keeps what drop times were read from, as ``low_rows_px`` in [images, samples, frames] by row.
     """
     require_samples(num_samples)
     if truth_samples:
         require_samples(truth_samples)
     source, tracker = model_and_tracker(cfg)
     items = study_clips(cfg, data_set, "ambiguous", num_images)
-    drops: dict[str, list[list[Drop]]] = {}
+    tracks: dict[str, list[list[np.ndarray]]] = {}
     with clip_progress() as progress:
         task = progress.add_task("drop times", total=len(items) * (num_samples + truth_samples))
         for item in items:
             videos = sampled_masks(cfg, source, tracker, item.clip, num_samples)
             if truth_samples:
-                found = [
-                    find_drop(m) for m in true_masks(cfg, data_set, item, truth_samples, tracker)
-                ]
-                drops.setdefault("truth", []).append(found)
+                drawn = true_masks(cfg, data_set, item, truth_samples, tracker)
+                tracks.setdefault("truth", []).append([low_rows_px(masks) for masks in drawn])
                 progress.advance(task, truth_samples)
-            found = []
+            followed = []
             for masks in videos:
-                found.append(find_drop(masks))
+                followed.append(low_rows_px(masks))
                 progress.advance(task)
-            drops.setdefault(row_name(cfg), []).append(found)
-    models = {name: _fit(items, found) for name, found in drops.items()}
+            tracks.setdefault(row_name(cfg), []).append(followed)
+    rows = {name: np.array(found, dtype=np.float32) for name, found in tracks.items()}
+    packed = io.BytesIO()
+    np.savez_compressed(packed, allow_pickle=False, **rows)
+    write_atomic(folder / "drop_tracks.npz", packed.getvalue())
+    height_px = items[0].clip.video.shape[2]
+    models = {
+        name: _fit(items, [[read_drop(track, height_px) for track in image] for image in found])
+        for name, found in rows.items()
+    }
     for name, result in models.items():
         summary = result["summary"]
         print(f"{name}: {summary['passed']} of {summary['images']} images pass at 0.05")
