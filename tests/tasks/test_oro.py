@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -113,6 +116,10 @@ def test_nan_reward_skips_the_step_and_keeps_weights_and_moments(tmp_path):
     trainer = fit(tmp_path, task, 6)
     assert trainer.global_step == 6
     assert trainer.logged_metrics["train/nonfinite_steps"] == 1
+    (log,) = tmp_path.rglob("metrics.csv")
+    rows = list(csv.DictReader(log.open()))
+    norms = {int(row["step"]): row["train/gradient_norm"] for row in rows}
+    assert [step for step in range(6) if not math.isfinite(float(norms[step]))] == [3]
     for before, after in zip(seen[2], seen[3], strict=True):
         assert torch.equal(before, after)
     assert not torch.equal(seen[3][0], seen[4][0])

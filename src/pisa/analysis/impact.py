@@ -59,11 +59,11 @@ def read_drop(low_px: Float[np.ndarray, " t"], height_px: int) -> Drop:
 
 
 def fit_fall(y_px: Float[np.ndarray, " t"], scale_px: float) -> tuple[float, float]:
-    """Time of the impact in frames and the depth of the fall, from all frames at once.
+    """Time of the impact in frames and the depth of the fall in pixels, from all frames at once.
 
     A fall from rest at an even rate that stops at once, ``y_0 + a min(t, t_impact)^2 / 2``, is
     fitted by Huber's loss (``scale_px``) for every tenth of a frame. ``y_px`` points downwards and
-    is NaN where nothing is seen; an impact no earlier than the last seen frame means none.
+    is in pixels and NaN where nothing is seen; an impact at the last seen frame means none.
     """
     frames = np.flatnonzero(~np.isnan(y_px))
     fallen = y_px[frames] - y_px[frames[0]]
@@ -83,7 +83,7 @@ def fit_fall(y_px: Float[np.ndarray, " t"], scale_px: float) -> tuple[float, flo
 
 
 def low_rows_px(masks: Bool[np.ndarray, "t h w"]) -> Float[np.ndarray, " t"]:
-    """The row above which 95 % of the object lie, NaN without an object.
+    """The row (pixels from the top) above which 95 % of the object lie; NaN without an object.
 
     Single pixels below it don't count.
     """

@@ -113,8 +113,7 @@ def guard_gradients(
     norm = guard.check(parameters, clip_value if algorithm in (None, "norm") else None)
     if torch.isfinite(norm):
         task.clip_gradients(optimizer, clip_value, algorithm)
-    task.log(
-        "train/gradient_norm", norm
-    )  # also of a skipped step, or its predecessor's is repeated
+    # also of a skipped step, in whose row the norm of the one before would stand otherwise
+    task.log("train/gradient_norm", norm)
     task.log("train/clipped_fraction", guard.clipped_fraction)
     task.log("train/nonfinite_steps", float(guard.nonfinite))
