@@ -45,8 +45,8 @@ def test_drop_time(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     truth = result["models"]["truth"]
     assert truth["summary"]["statuses"]["impact"] >= 19
     with np.load(tmp_path / "drop_tracks.npz", allow_pickle=False) as tracks:
-        assert set(tracks) == {"base", "truth"} and tracks["truth"].shape == (1, 20, 16)
-        read = [read_drop(track, 64).category(16) for track in tracks["truth"][0]]
+        assert set(tracks) == {"base", "truth"} and tracks["truth"].shape == (1, 20, 16, 64)
+        read = [read_drop(track).category(16) for track in tracks["truth"][0]]
         assert read == truth["images"][0]["frames"]
     first_s, last_s = truth["images"][0]["bounds_s"]
     frames = truth["images"][0]["frames"]

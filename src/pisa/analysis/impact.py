@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt16
 
 STATUSES = ("impact", "falling", "hovering", "lost")
 _START = 0.02  # of the frame height: less is no fall
-_LOW = 0.95
-_LATE = 0.1  # frames: the median over true clips of the tiny ambiguous set
+_LOW = 0.1  # of the object's pixels
 _STEP = 0.1  # frames, between the impacts that are tried
-_SCALE = 1 / 128  # of the frame height: larger errors count by their size, smaller ones squared
+_SCALE = 1 / 256  # of the frame height: larger errors count by their size, smaller ones squared
+_STILL = 3.0  # weight of the squared rate after the impact, in pixels per frame
 _UNTOLD = 0.5  # frames: a fall that stops later than that before the end is not told from one on
 _ITERATIONS = 6
 
@@ -43,11 +43,18 @@ def find_drop(masks: Bool[np.ndarray, "t h w"]) -> Drop:
     falling for some frames. It is fitted to all frames: where ``metrics.time_error`` compares
     neighbouring ones, half a pixel of jitter, which generated clips have, ends the fall early.
     """
-    return read_drop(low_rows_px(masks), masks.shape[1])
+    return read_drop(count_rows(masks))
 
 
-def read_drop(low_px: Float[np.ndarray, " t"], height_px: int) -> Drop:
-    """``find_drop`` from ``low_rows_px`` of the masks; ``height_px`` is that of a frame."""
+def count_rows(masks: Bool[np.ndarray, "t h w"]) -> UInt16[np.ndarray, "t h"]:
+    """How many pixels of the object each row holds: all that ``read_drop`` needs of a clip."""
+    return masks.sum(axis=2, dtype=np.uint16)
+
+
+def read_drop(row_counts: UInt16[np.ndarray, "t h"]) -> Drop:
+    """``find_drop`` from the ``count_rows`` of the masks."""
+    height_px = row_counts.shape[1]
+    low_px = low_rows_px(row_counts)
     if np.isnan(low_px[1:]).all():
         return Drop("lost", None)
     time, fallen_px = fit_fall(low_px, _SCALE * height_px)
@@ -55,15 +62,17 @@ def read_drop(low_px: Float[np.ndarray, " t"], height_px: int) -> Drop:
         return Drop("hovering", None)
     if time > np.flatnonzero(~np.isnan(low_px))[-1] - _UNTOLD:
         return Drop("falling", None)
-    return Drop("impact", max(1, math.ceil(time - _LATE)))
+    return Drop("impact", math.ceil(time))
 
 
 def fit_fall(y_px: Float[np.ndarray, " t"], scale_px: float) -> tuple[float, float]:
     """Time of the impact in frames and the depth of the fall in pixels, from all frames at once.
 
-    A fall from rest at an even rate that stops at once, ``y_0 + a min(t, t_impact)^2 / 2``, is
-    fitted by Huber's loss (``scale_px``) for every tenth of a frame. ``y_px`` points downwards and
-    is in pixels and NaN where nothing is seen; an impact at the last seen frame means none.
+    A fall from rest at an even rate, and from the impact on a slow drift (what tips over, rolls or
+    rebounds): ``y_0 + a min(t, t_impact)^2 / 2 + b max(0, t - t_impact)``. For every tenth of a
+    frame ``a`` and ``b`` are fitted by Huber's loss (``scale_px``) plus ``1.5 b^2``: without that a
+    rate of fall would pass for a drift. ``y_px`` points downwards and is in pixels and NaN where
+    nothing is seen; an impact at the last seen frame means none.
     """
     frames = np.flatnonzero(~np.isnan(y_px))
     fallen = y_px[frames] - y_px[frames[0]]
@@ -71,24 +80,33 @@ def fit_fall(y_px: Float[np.ndarray, " t"], scale_px: float) -> tuple[float, flo
     if not times.size:
         return float(frames[-1]), 0.0
     shape = np.minimum(frames, times[:, None]) ** 2 / 2  # of each impact that is tried
+    since = np.maximum(frames - times[:, None], 0.0)
     weight = np.ones_like(shape)
     for _ in range(_ITERATIONS):
-        norm = np.maximum((weight * shape**2).sum(axis=1), np.finfo(float).eps)
-        rate = (weight * shape * fallen).sum(axis=1) / norm
-        error = np.abs(fallen - rate[:, None] * shape)
-        weight = 1 / np.maximum(error, scale_px)
-    loss = np.where(error < scale_px, error**2 / 2, scale_px * (error - scale_px / 2)).sum(axis=1)
-    best = int(np.argmin(loss))
+        aa, ab, bb = ((weight * x).sum(axis=1) for x in (shape**2, shape * since, since**2))
+        a, b = ((weight * x * fallen).sum(axis=1) for x in (shape, since))
+        bb = bb + _STILL
+        norm = np.maximum(aa * bb - ab**2, np.finfo(float).eps)
+        rate, drift = (bb * a - ab * b) / norm, (aa * b - ab * a) / norm
+        error = np.abs(fallen - rate[:, None] * shape - drift[:, None] * since)
+        weight = scale_px / np.maximum(error, scale_px)
+    huber = np.where(error < scale_px, error**2 / 2, scale_px * (error - scale_px / 2))
+    best = int(np.argmin(huber.sum(axis=1) + _STILL * drift**2 / 2))
     return float(times[best]), float(rate[best] * times[best] ** 2 / 2)
 
 
-def low_rows_px(masks: Bool[np.ndarray, "t h w"]) -> Float[np.ndarray, " t"]:
-    """The row (pixels from the top) above which 95 % of the object lie; NaN without an object.
+def low_rows_px(row_counts: UInt16[np.ndarray, "t h"]) -> Float[np.ndarray, " t"]:
+    """The mean row of the lowest tenth of the object, from the top; NaN without an object.
 
-    Single pixels below it don't count.
+    A mean over many pixels is finer than the pixels, and single ones below it hardly count.
     """
-    rows = [np.nonzero(mask)[0] for mask in masks]
-    return np.array([np.quantile(r, _LOW) if r.size else np.nan for r in rows])
+    counts = row_counts[:, ::-1].astype(float)  # the lowest first
+    wanted = np.maximum(_LOW * counts.sum(axis=1, keepdims=True), 1.0)
+    above = np.cumsum(counts, axis=1)
+    taken = np.clip(wanted - (above - counts), 0.0, counts)
+    rows = np.arange(row_counts.shape[1])[::-1]
+    total = taken.sum(axis=1)
+    return np.where(total > 0, (taken * rows).sum(axis=1) / np.maximum(total, 1.0), np.nan)
 
 
 def count_statuses(drops: Iterable[Drop]) -> dict[str, int]:

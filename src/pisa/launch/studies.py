@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from pisa.analysis import drop_study, lift3d
 from pisa.analysis.drop_tests import require_samples
-from pisa.analysis.impact import Drop, count_statuses, low_rows_px, read_drop
+from pisa.analysis.impact import Drop, count_rows, count_statuses, read_drop
 from pisa.callbacks.evaluation import VideoSource, true_video
 from pisa.launch.progress import clip_progress
 from pisa.launch.study_clips import (
@@ -43,7 +43,7 @@ def run_drop_time(
 
     ``truth_samples`` of each first frame are simulated too, and tracked alike: what that row fails
     is the fault of tracker and frame rate, not of a model. 0 leaves it out. ``drop_tracks.npz``
-    keeps what drop times were read from, as ``low_rows_px`` in [images, samples, frames] by row.
+    keeps what drop times were read from, ``count_rows`` in [images, samples, frames, h] by row.
     """
     require_samples(num_samples)
     if truth_samples:
@@ -57,20 +57,19 @@ def run_drop_time(
             videos = sampled_masks(cfg, source, tracker, item.clip, num_samples)
             if truth_samples:
                 drawn = true_masks(cfg, data_set, item, truth_samples, tracker)
-                tracks.setdefault("truth", []).append([low_rows_px(masks) for masks in drawn])
+                tracks.setdefault("truth", []).append([count_rows(masks) for masks in drawn])
                 progress.advance(task, truth_samples)
             followed = []
             for masks in videos:
-                followed.append(low_rows_px(masks))
+                followed.append(count_rows(masks))
                 progress.advance(task)
             tracks.setdefault(row_name(cfg), []).append(followed)
-    rows = {name: np.array(found, dtype=np.float32) for name, found in tracks.items()}
+    rows = {name: np.array(found) for name, found in tracks.items()}
     packed = io.BytesIO()
     np.savez_compressed(packed, allow_pickle=False, **rows)
     write_atomic(folder / "drop_tracks.npz", packed.getvalue())
-    height_px = items[0].clip.video.shape[2]
     models = {
-        name: _fit(items, [[read_drop(track, height_px) for track in image] for image in found])
+        name: _fit(items, [[read_drop(track) for track in image] for image in found])
         for name, found in rows.items()
     }
     for name, result in models.items():
