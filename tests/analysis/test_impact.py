@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pisa.analysis.impact import find_drop, fit_fall
+from pisa.analysis.impact import count_rows, find_drop, fit_fall, low_rows_px
 from pisa.metrics.time_error import impact_frame
 from pisa.ops.masks import centroids
 
@@ -49,6 +49,24 @@ def test_the_fit_finds_the_impact_between_frames(impact):
     time, depth_px = fit_fall(fall(0.3, impact), 0.5)
     assert time == pytest.approx(impact, abs=0.051)
     assert depth_px == pytest.approx(0.15 * impact**2, rel=0.02)
+
+
+@pytest.mark.parametrize("drift", [-0.5, 0.3, 0.6])
+def test_a_drift_after_the_impact_is_no_fall(drift):
+    later = np.maximum(0, np.arange(16) - 7.4)
+    time, depth_px = fit_fall(fall(0.4, 7.4) + drift * later, 0.25)
+    assert time == pytest.approx(7.4, abs=0.15)
+    assert depth_px == pytest.approx(0.2 * 7.4**2, rel=0.04)
+
+
+def test_low_rows_are_the_mean_of_the_lowest_tenth():
+    mask = np.zeros((3, 32, 20), dtype=bool)
+    mask[0, 5:15, :10] = True  # 100 pixels: the lowest ten are row 14
+    mask[1, 5:15, :10] = mask[1, 15, :5] = True  # 105: five of row 15 and 5.5 of row 14
+    rows = low_rows_px(count_rows(mask))
+    assert rows[0] == 14
+    assert rows[1] == pytest.approx((5 * 15 + 5.5 * 14) / 10.5)
+    assert np.isnan(rows[2])
 
 
 def test_jitter_of_whole_pixels_moves_it_by_a_frame_at_most():

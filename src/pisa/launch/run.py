@@ -129,10 +129,12 @@ def _stage_weights(cfg: DictConfig, stage: str, sources: dict[str, Path | None])
     """Weights of a stage: given, left by an earlier run, or trained now."""
     given = cfg[stage].get("checkpoint")
     if given is not None:
+        rank_zero_only(print)(f"{stage}: not trained, {stage}.checkpoint={given} is used")
         return Path(given)
     name = cfg.name if stage == cfg.stages[-1] else stage
     folder = stage_folder(cfg, stage, name)
-    start = list(sources.values())[-1]
+    given = cfg[stage].get("start")
+    start = list(sources.values())[-1] if given is None else Path(given)
     unfinished = _is_first_process() and not (folder / WEIGHTS).is_file()
     with hold(folder) if unfinished else nullcontext():  # finished weights are for everybody
         return run_stage(_with_run_dir(cfg, folder), stage, folder, start)
