@@ -1,13 +1,16 @@
-"""A stage's batch is dealt out to processes and micro-batches."""
+"""A stage's batch is dealt out to processes and micro-batches; where its weights come from."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from pisa.launch import run
 from pisa.launch.stages import clips_per_rank
 from pisa.types import PisaError
+from tests.launch.conftest import compose
 
 
 @pytest.mark.parametrize(
@@ -22,3 +25,33 @@ def test_a_batch_that_cannot_be_dealt_out_is_one_sentence():
     trainer = SimpleNamespace(world_size=3, accumulate_grad_batches=2)
     with pytest.raises(PisaError, match=r"128 clips .* 3 processes .* choose a multiple of 6"):
         clips_per_rank(128, trainer)
+
+
+@pytest.fixture
+def trained_from(monkeypatch: pytest.MonkeyPatch) -> list[Path | None]:
+    """The weights that each trained stage began from."""
+    starts: list[Path | None] = []
+
+    def run_stage(cfg, stage: str, folder: Path, start: Path | None) -> Path:
+        starts.append(start)
+        return folder / f"{stage}.safetensors"
+
+    monkeypatch.setattr(run, "run_stage", run_stage)
+    return starts
+
+
+def test_a_stage_begins_from_the_one_before_or_from_what_it_is_given(tmp_path, trained_from):
+    options = ("experiment=oro_flow", f"output_dir={tmp_path}", "evaluate=false")
+    run.train_main(compose(*options, name="train"))
+    run.train_main(compose(*options, "psft.start=mine.safetensors", name="train"))
+    first, after, given, after_given = trained_from
+    assert first is None and given == Path("mine.safetensors")
+    assert after is not None and after.name == "psft.safetensors"
+    assert after_given is not None and after_given.parent != after.parent
+
+
+def test_a_stage_that_is_replaced_says_so(tmp_path, trained_from, capsys):
+    options = ("experiment=psft_ambiguous", f"output_dir={tmp_path}", "psft.checkpoint=x.ckpt")
+    run.train_main(compose(*options, name="train"))
+    assert not trained_from
+    assert "psft: not trained, psft.checkpoint=x.ckpt is used" in capsys.readouterr().out
