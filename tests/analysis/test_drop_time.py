@@ -155,6 +155,23 @@ def test_too_few_samples_are_one_sentence():
         fit_image("a", draw(5, np.random.default_rng(7)), TRUTH, FPS_HZ, NUM_FRAMES)
 
 
+def test_a_wrong_reading_that_truth_and_samples_share_is_no_fault():
+    """All impacts read a frame late, and the same in the drops that they are compared with."""
+    late = np.roll(SHARES, 1)
+    assert SHARES[-1] == 0
+    rng = np.random.default_rng(9)
+    fits = [
+        fit_image("a", draw(128, rng) + 1, TRUTH, FPS_HZ, NUM_FRAMES, read_shares=late, seed=i)
+        for i in range(40)
+    ]
+    assert all(fit.p_ks < 0.05 for fit in fits)
+    assert sum(fit.p_read is not None and fit.p_read < 0.05 for fit in fits) <= 6
+    early = fit_image("a", draw(128, rng), TRUTH, FPS_HZ, NUM_FRAMES, read_shares=late)
+    assert early.p_read is not None and early.p_read < 0.05
+    summary = document(correct(fits), FPS_HZ, NUM_FRAMES)["summary"]
+    assert summary["passed"]["p_ks"] == 0 and summary["passed"]["p_read"] >= 34
+
+
 def test_a_study_of_true_samples_passes_and_one_of_a_fixed_time_does_not():
     rng = np.random.default_rng(8)
     rays = [DropTimes(DropRay(s, 0.5), (2.0, 18.0)) for s in np.linspace(0.05, 0.17, 8)]

@@ -33,7 +33,8 @@ FEW = "simulation.datasets.drop_time_test.num_clips=3"
 
 
 def test_drop_time(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    few = ("source.num_samples=20", "source.truth_samples=20", "source.num_images=1")
+    few = ["source.num_samples=20", "source.truth_samples=20", "source.num_images=1"]
+    few.append("source.even_drops=24")
     evaluate_main(config(data_dir, tmp_path, "drop_time", FEW, *few))
     result = json.loads((tmp_path / "drop_time.json").read_text())
     assert set(result["models"]) == {"base", "truth"}
@@ -45,9 +46,15 @@ def test_drop_time(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     truth = result["models"]["truth"]
     assert truth["summary"]["statuses"]["impact"] >= 19
     with np.load(tmp_path / "drop_tracks.npz", allow_pickle=False) as tracks:
-        assert set(tracks) == {"base", "truth"} and tracks["truth"].shape == (1, 20, 16, 64)
+        assert set(tracks) == {"base", "truth", "even"}
+        assert tracks["truth"].shape == (1, 20, 16, 64)
         read = [read_drop(track).category(16) for track in tracks["truth"][0]]
         assert read == truth["images"][0]["frames"]
+        even = [read_drop(track).category(16) for track in tracks["even"][0]]
+    assert len(even) == 24 and even == sorted(even)  # the deeper, the higher and the later
+    shares = truth["images"][0]["read_shares"]
+    assert shares == pytest.approx(np.bincount(even, minlength=17) / 24)
+    assert truth["summary"]["passed"]["p_read"] == 1
     first_s, last_s = truth["images"][0]["bounds_s"]
     frames = truth["images"][0]["frames"]
     inside = [16 * first_s - 1 <= frame <= 16 * last_s + 2 for frame in frames]

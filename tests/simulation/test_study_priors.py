@@ -76,6 +76,15 @@ def test_members_are_functions_of_their_seed():
     assert AMBIGUOUS.draw(7, "train", 64).study["group"] == 1
 
 
+def test_depths_can_be_spread_evenly():
+    even = replace(AMBIGUOUS, trajectories=4, even_depths=True)
+    scenes = [even.draw(seed, "train", 64) for seed in range(8, 12)]
+    assert [scene.study["depth_m"] for scene in scenes] == [4.0, 8.0, 12.0, 16.0]
+    assert [depth_of(s.objects[-1], s) for s in scenes] == pytest.approx([4.0, 8.0, 12.0, 16.0])
+    drawn = replace(AMBIGUOUS, trajectories=4).draw(8, "train", 64)
+    assert drawn.study["slope"] == scenes[0].study["slope"]
+
+
 def test_slopes_can_be_spread_evenly():
     prior = AmbiguousPrior(TINY, min_slope=0.04, max_drop_s=0.875, trajectories=1, num_slopes=5)
     slopes = [prior.draw(seed, "train", 64).study["slope"] for seed in range(5)]

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from pisa.analysis.drop_tests import (
     TRUTH_DRAWS,
@@ -48,6 +48,9 @@ class ImageFit:
     crps_s: float
     crps_best_s: float
     calibration: tuple[float, ...]  # at CURVE_LEVELS
+    read_shares: tuple[float, ...] | None = None  # of every frame, as true drops are read
+    ks_read: float | None = None
+    p_read: float | None = None  # calibrated, against read_shares
 
 
 def fit_image(
@@ -57,10 +60,14 @@ def fit_image(
     fps_hz: float,
     num_frames: int,
     *,
+    read_shares: Float[np.ndarray, " k"] | None = None,
     statuses: dict[str, int] | None = None,
     seed: int = 0,
 ) -> ImageFit:
     """All tests of one image; Holm's correction is left to ``correct``.
+
+    With ``read_shares``, those that true drops have when they are read as the samples are, there
+    is a test free of the errors of that reading, which are the same for both.
 
     Raises ``PisaError`` with fewer samples than the tests need.
     """
@@ -70,7 +77,7 @@ def fit_image(
     ks, p_ks = exact_ks(frames, shares, rng)
     energy, p_energy = exact_energy(frames, shares, fps_hz, rng)
     score, best = crps_s(frames, shares, fps_hz)
-    return ImageFit(
+    fit = ImageFit(
         image=image,
         slope=truth.ray.slope,
         camera_height_m=truth.ray.camera_height_m,
@@ -91,6 +98,10 @@ def fit_image(
         crps_best_s=best,
         calibration=tuple(calibration_curve(frames, shares, np.array(CURVE_LEVELS)).tolist()),
     )
+    if read_shares is None:
+        return fit
+    ks_read, p_read = exact_ks(frames, read_shares, rng)
+    return replace(fit, read_shares=tuple(read_shares.tolist()), ks_read=ks_read, p_read=p_read)
 
 
 def correct(fits: Sequence[ImageFit]) -> list[ImageFit]:
@@ -107,6 +118,9 @@ def summarise(fits: Sequence[ImageFit]) -> dict[str, Any]:
     """How many images pass each test at 0.05, and means over the images."""
     tests = ("p_ks", "p_ks_holm", "p_two_sample", "p_naive", "p_energy", "p_energy_holm")
     passed = {name: sum(getattr(fit, name) >= LEVEL for fit in fits) for name in tests}
+    read = [fit.p_read for fit in fits if fit.p_read is not None]
+    if read:
+        passed["p_read"] = sum(p >= LEVEL for p in read)
     statuses = [fit.statuses for fit in fits]
     return {
         "images": len(fits),

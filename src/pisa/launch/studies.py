@@ -28,6 +28,8 @@ from pisa.launch.study_clips import (
 from pisa.reports.files import write_atomic
 from pisa.types import PisaError
 
+_EVEN = "even"  # in drop_tracks.npz
+
 
 def run_drop_time(
     cfg: DictConfig,
@@ -37,13 +39,16 @@ def run_drop_time(
     num_images: int | None,
     num_samples: int,
     truth_samples: int,
+    even_drops: int,
     row: str = "checkpoint",
 ) -> None:
     """Section 5.2, test (2): do the drop times of many samples follow ``p(t | y)``?
 
     ``truth_samples`` of each first frame are simulated too, and tracked alike: what that row fails
-    is the fault of tracker and frame rate, not of a model. 0 leaves it out. ``drop_tracks.npz``
-    keeps what drop times were read from, ``count_rows`` in [images, samples, frames, h] by row.
+    is the fault of tracker and frame rate, not of a model. ``even_drops`` are simulated at evenly
+    spaced depths, for the test against what true drops are read as (``p_read``). 0 leaves either
+    out. ``drop_tracks.npz`` keeps what drop times were read from, ``count_rows`` in [images,
+    samples, frames, h] by row, the even drops under ``even``.
     """
     require_samples(num_samples)
     if truth_samples:
@@ -51,27 +56,32 @@ def run_drop_time(
     source, tracker = model_and_tracker(cfg)
     items = study_clips(cfg, data_set, "ambiguous", num_images)
     tracks: dict[str, list[list[np.ndarray]]] = {}
+    each = even_drops + truth_samples + num_samples
     with clip_progress() as progress:
-        task = progress.add_task("drop times", total=len(items) * (num_samples + truth_samples))
+        task = progress.add_task("drop times", total=len(items) * each)
         for item in items:
-            videos = sampled_masks(cfg, source, tracker, item.clip, num_samples)
-            if truth_samples:
-                drawn = true_masks(cfg, data_set, item, truth_samples, tracker)
-                tracks.setdefault("truth", []).append([count_rows(masks) for masks in drawn])
-                progress.advance(task, truth_samples)
-            followed = []
-            for masks in videos:
-                followed.append(count_rows(masks))
-                progress.advance(task)
-            tracks.setdefault(row_name(cfg), []).append(followed)
+            drops = {
+                _EVEN: true_masks(cfg, data_set, item, even_drops, tracker, even_depths=True),
+                "truth": true_masks(cfg, data_set, item, truth_samples, tracker),
+                row_name(cfg): sampled_masks(cfg, source, tracker, item.clip, num_samples),
+            }
+            for name, clips in drops.items():
+                found = []
+                for masks in clips:
+                    found.append(count_rows(masks))
+                    progress.advance(task)
+                if found:
+                    tracks.setdefault(name, []).append(found)
     rows = {name: np.array(found) for name, found in tracks.items()}
     packed = io.BytesIO()
     np.savez_compressed(packed, allow_pickle=False, **rows)
     write_atomic(folder / "drop_tracks.npz", packed.getvalue())
-    models = {
-        name: _fit(items, [[read_drop(track) for track in image] for image in found])
-        for name, found in rows.items()
+    drops_of = {
+        name: [[read_drop(track) for track in image] for image in images]
+        for name, images in rows.items()
     }
+    even = drops_of.pop(_EVEN, None)
+    models = {name: _fit(items, found, even) for name, found in drops_of.items()}
     for name, result in models.items():
         summary = result["summary"]
         print(f"{name}: {summary['passed']} of {summary['images']} images pass at 0.05")
@@ -79,12 +89,20 @@ def run_drop_time(
     print(f"results: {write_study(cfg, folder, 'drop_time', data_set, {'models': models})}")
 
 
-def _fit(items: Sequence[StudyClip], drops: Sequence[Sequence[Drop]]) -> dict[str, Any]:
+def _fit(
+    items: Sequence[StudyClip],
+    drops: Sequence[Sequence[Drop]],
+    even: Sequence[Sequence[Drop]] | None,
+) -> dict[str, Any]:
     clip = items[0].clip
     num_frames, fps_hz = clip.video.shape[1], clip.fps_hz
     fits = []
     for i, (item, found) in enumerate(zip(items, drops, strict=True)):
         frames = np.array([drop.category(num_frames) for drop in found])
+        read_shares = None
+        if even is not None:
+            read = [drop.category(num_frames) for drop in even[i]]
+            read_shares = np.bincount(read, minlength=num_frames + 1) / len(read)
         fits.append(
             drop_study.fit_image(
                 item.clip.name,
@@ -92,6 +110,7 @@ def _fit(items: Sequence[StudyClip], drops: Sequence[Sequence[Drop]]) -> dict[st
                 item.drop_times,
                 fps_hz,
                 num_frames,
+                read_shares=read_shares,
                 statuses=count_statuses(found),
                 seed=i,
             )

@@ -97,18 +97,28 @@ def sampled_masks(
 
 
 def true_masks(
-    cfg: DictConfig, name: str, item: StudyClip, count: int, tracker: Tracker
+    cfg: DictConfig,
+    name: str,
+    item: StudyClip,
+    count: int,
+    tracker: Tracker,
+    *,
+    even_depths: bool = False,
 ) -> Iterator[Bool[np.ndarray, "t h w"]]:
     """Tracked masks of simulated clips with the first frame of an ambiguous one, at new depths.
 
+    Those are drawn, or evenly spaced.
+
     Raises ``PisaError`` where the data set has no other drops of that frame.
     """
+    if not count:
+        return
     spec = DataSets(cfg).spec(name)
     backend: Any = spec.simulator
     prior = backend.prior
     if not isinstance(prior, AmbiguousPrior):
         raise PisaError(f"data set {name!r} has no other drops of one first frame")
-    simulator = replace(backend, prior=replace(prior, trajectories=count))
+    simulator = replace(backend, prior=replace(prior, trajectories=count, even_depths=even_depths))
     first, device = int(item.study["group"]) * count, pick_device(cfg.evaluation.device)
     for member in range(count):
         clip, _ = simulator.make_clip(first + member, spec.split, f"{member}")

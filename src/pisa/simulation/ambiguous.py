@@ -33,7 +33,8 @@ class AmbiguousPrior:
     ``depth_m[1]``) and whose longest fall takes at most ``max_drop_s``, so that every impact is in
     the clip. With ``num_slopes`` the object is also moved up or down so that scene ``k`` has the
     ``k mod num_slopes``-th of as many evenly spaced slopes. ``camera_height_m`` puts every camera
-    at one height, so that a first frame tells all of ``p(t|y)`` but the depth.
+    at one height, so that a first frame tells all of ``p(t|y)`` but the depth. ``even_depths``
+    spaces the depths of a scene evenly instead of drawing them.
     """
 
     scene: Prior
@@ -44,6 +45,7 @@ class AmbiguousPrior:
     num_slopes: int | None = None
     wall_distance_m: float = 30.0  # behind the deepest object
     camera_height_m: float | None = field(default=None, metadata=LATER)  # None: the scene's range
+    even_depths: bool = field(default=False, metadata=LATER)
 
     @classmethod
     def of(cls, **values: Any) -> AmbiguousPrior:
@@ -65,7 +67,11 @@ class AmbiguousPrior:
         """The scene of one seed. Raises ``PisaError`` when no initial scene is accepted."""
         group, member = divmod(seed, self.trajectories)
         initial, slope = self._initial(group, split, resolution)
-        depth_m = float(default_rng([9, group, member]).uniform(*self.depth_m))
+        low, high = self.depth_m
+        if self.even_depths:
+            depth_m = low + (member + 0.5) / self.trajectories * (high - low)
+        else:
+            depth_m = float(default_rng([9, group, member]).uniform(low, high))
         scene = at_depth(initial, depth_m)
         study = {"kind": "ambiguous", "group": group, "member": member, "slope": slope}
         study |= {"depth_m": depth_m, "height_m": scene.drop_heights_m[-1]}

@@ -54,10 +54,11 @@ def _main(given: argparse.Namespace) -> None:
 def _notes(model: str, summary: Mapping[str, Any]) -> str:
     published = published_drop_times()
     passed = summary["passed"]
+    alike = f", {passed['p_read']} that against true drops read alike" if "p_read" in passed else ""
     return (
         f"{model_label(model)}: {passed['p_ks']} of {summary['images']} images pass the calibrated "
-        f"Kolmogorov-Smirnov test at {summary['level']:g}, {passed['p_two_sample']} the paper's; "
-        f"the paper's model (published): {published['passed']} of {published['images']}. "
+        f"Kolmogorov-Smirnov test at {summary['level']:g}, {passed['p_two_sample']} the paper's"
+        f"{alike}; the paper's model (published): {published['passed']} of {published['images']}. "
         f"{summary['samples']} samples."
     )
 
