@@ -53,7 +53,8 @@ class TinyVideoModel(nn.Module):
         self.text = text
         self.shift = shift
         if weights is not None:
-            self._load(find_weights(weights), parts)
+            for part in parts:
+                load_part(getattr(self, part), part, find_weights(weights))
         self.codec.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> TinyVideoModel:
@@ -115,23 +116,23 @@ class TinyVideoModel(nn.Module):
     def codec_fingerprint(self) -> str:
         return module_sha256(self.codec, "tiny")
 
-    def _load(self, path: Path, parts: Sequence[str]) -> None:
-        try:
-            tensors = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise PisaError(f"cannot read weights {path}: {error}") from error
-        for part in parts:
-            prefix = f"{part}."
-            own = {
-                k.removeprefix(prefix): v.float()
-                for k, v in tensors.items()
-                if k.startswith(prefix)
-            }
-            try:
-                getattr(self, part).load_state_dict(own, strict=True)
-            except RuntimeError as error:
-                reason = str(error).splitlines()[1].strip()
-                raise PisaError(f"{path} does not fit this model's {part}: {reason}") from error
+
+def load_part(module: nn.Module, name: str, path: Path) -> None:
+    """Load the tensors ``NAME.*`` of a safetensors file.
+
+    Raises ``PisaError`` for a file that cannot be read or is of another network.
+    """
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise PisaError(f"cannot read weights {path}: {error}") from error
+    prefix = f"{name}."
+    own = {k.removeprefix(prefix): v.float() for k, v in tensors.items() if k.startswith(prefix)}
+    try:
+        module.load_state_dict(own, strict=True)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip()
+        raise PisaError(f"{path} does not fit this model's {name}: {reason}") from error
 
 
 def find_weights(weights: str | Path) -> Path:

@@ -121,11 +121,14 @@ class MotionCodec(nn.Module):
 
     Channels 0 and 1 of the latents are the displacement back to the reference (x, y) in units of
     ``STRIDE`` pixels, before what a still frame would give is subtracted; the rest is free.
+    Positions whose pixels all differ by at most ``still_below`` from the reference hold zeros:
+    around an object the matches of a uniform background jump about, which says nothing.
     """
 
-    def __init__(self, channels: int, width: int) -> None:
+    def __init__(self, channels: int, width: int, still_below: float | None = None) -> None:
         super().__init__()
         w = width
+        self.still_below = still_below
         self.features = _down(3, w)
         self.log_scale = nn.Parameter(torch.tensor(3.4))  # of feature similarity
         self.read = nn.Sequential(
@@ -166,7 +169,12 @@ class MotionCodec(nn.Module):
         there, unchanged = (
             repeat(x, "b c i j -> (b t) c i j", t=times) for x in (there, unchanged)
         )
-        return self._read(here, there) - unchanged
+        latents = self._read(here, there) - unchanged
+        if self.still_below is None:
+            return latents
+        before = repeat(reference, "b c h w -> (b t) c h w", t=times)
+        change = (frames - before).abs().amax(dim=1, keepdim=True)
+        return latents * (F.max_pool2d(change, STRIDE) > self.still_below)
 
     def flow(
         self, latents: Float[Tensor, "n c i j"]
@@ -217,13 +225,17 @@ class TinyCodec(nn.Module):
     """
 
     def __init__(
-        self, latent_channels: int = 12, motion_channels: int = 6, width: int = 32
+        self,
+        latent_channels: int = 12,
+        motion_channels: int = 6,
+        width: int = 32,
+        still_below: float | None = None,
     ) -> None:
         super().__init__()
         self.latent_channels = latent_channels
         self.motion_channels = motion_channels
         self.still = StillCodec(latent_channels, width)
-        self.motion = MotionCodec(motion_channels, width)
+        self.motion = MotionCodec(motion_channels, width, still_below)
         self.mean: Tensor
         self.std: Tensor
         self.motion_std: Tensor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
@@ -11,6 +12,7 @@ from einops import rearrange, repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from pisa.models.tiny import find_weights, load_part
 from pisa.models.tiny_codec import TinyCodec
 from pisa.types import Batch
 
@@ -23,7 +25,9 @@ class CodecTask(pl.LightningModule):
     The reference of a pair is any frame of its clip, so the codec sees motion both ways in time.
     On object pixels the displacement is pulled towards that of the object's centroid with
     ``flow_weight``. Latents get Gaussian noise of ``latent_noise`` times their scale before
-    decoding, so that the decoder forgives the small errors of a sampled latent.
+    decoding, so that the decoder forgives the small errors of a sampled latent; those of motion get
+    ``motion_noise`` where that isn't None. ``start`` names weights to train further (``codec.*``
+    tensors, see ``find_weights``).
     """
 
     def __init__(
@@ -34,15 +38,19 @@ class CodecTask(pl.LightningModule):
         edge_weight: float = 0.05,
         flow_weight: float = 0.1,
         latent_noise: float = 0.05,
+        motion_noise: float | None = None,
         frames_per_clip: int = 4,
         total_steps: int = 1500,
+        start: str | Path | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["codec"])
         self.codec = codec
+        if start is not None:
+            load_part(codec, "codec", find_weights(start))
 
     def on_train_start(self) -> None:
-        if self.global_step == 0:
+        if self.global_step == 0 and self.hparams["start"] is None:
             clips = torch.cat([*self._sample_clips()])
             self.codec.still.fit_patches(rearrange(clips, "b c t h w -> (b t) c h w"))
 
@@ -55,10 +63,14 @@ class CodecTask(pl.LightningModule):
         union = batch.masks.any(dim=1)
         here = rearrange(union[:, pick], "b t h w -> (b t) 1 h w")
         there = repeat(union[:, origin], "b 1 h w -> (b t) 1 h w", t=len(pick))
-        picture = self.codec.still.decode(self._noisy(self.codec.still.encode(first), generator))
+        still_noise = self.hparams["latent_noise"]
+        motion_noise = self.hparams["motion_noise"]
+        motion_noise = still_noise if motion_noise is None else motion_noise
+        code = self.codec.still.encode(first)
+        picture = self.codec.still.decode(_noisy(code, still_noise, generator))
         z = self.codec.motion.encode(frames, first)
         held = repeat(picture.detach().float(), "b c h w -> (b t) c h w", t=len(pick))
-        decoded = self.codec.motion.decode(self._noisy(z, generator), held)
+        decoded = self.codec.motion.decode(_noisy(z, motion_noise, generator), held)
         still_loss = self._loss(picture, first, union[:, origin])
         motion_loss = self._loss(decoded, frames, here | there)
         truth, known = centroid_flow(batch.masks, pick, int(origin))
@@ -70,10 +82,6 @@ class CodecTask(pl.LightningModule):
         self.log_dict({f"train/{k}": v.detach() for k, v in parts.items()})
         self.log("train/loss", loss.detach(), prog_bar=True)
         return loss
-
-    def _noisy(self, z: Float[Tensor, "n c i j"], generator: torch.Generator) -> Tensor:
-        scale = self.hparams["latent_noise"] * z.detach().float().std(dim=(0, 2, 3), keepdim=True)
-        return z + scale * torch.randn(z.shape, generator=generator).to(z)
 
     def _loss(
         self,
@@ -124,6 +132,11 @@ class CodecTask(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+
+def _noisy(z: Float[Tensor, "n c i j"], share: float, generator: torch.Generator) -> Tensor:
+    scale = share * z.detach().float().std(dim=(0, 2, 3), keepdim=True)
+    return z + scale * torch.randn(z.shape, generator=generator).to(z)
 
 
 def centroid_flow(
