@@ -37,7 +37,7 @@ def test_drop_time(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     few.append("source.even_drops=24")
     evaluate_main(config(data_dir, tmp_path, "drop_time", FEW, *few))
     result = json.loads((tmp_path / "drop_time.json").read_text())
-    assert set(result["models"]) == {"base", "truth"}
+    assert set(result["models"]) == {"base", "codec", "truth"}
     for model in result["models"].values():
         (image,) = model["images"]
         assert len(image["frames"]) == 20 and sum(image["shares"]) == pytest.approx(1)
@@ -46,7 +46,8 @@ def test_drop_time(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     truth = result["models"]["truth"]
     assert truth["summary"]["statuses"]["impact"] >= 19
     with np.load(tmp_path / "drop_tracks.npz", allow_pickle=False) as tracks:
-        assert set(tracks) == {"base", "truth", "even"}
+        assert set(tracks) == {"base", "codec", "truth", "even"}
+        assert (tracks["codec"] != tracks["truth"]).any()
         assert tracks["truth"].shape == (1, 20, 16, 64)
         read = [read_drop(track).category(16) for track in tracks["truth"][0]]
         assert read == truth["images"][0]["frames"]

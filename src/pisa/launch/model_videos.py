@@ -40,6 +40,17 @@ def make_tracker(cfg: DictConfig, device: torch.device) -> Tracker:
     return tracker
 
 
+def codec_videos(settings: DictConfig, model: VideoModel, device: torch.device) -> VideoSource:
+    """Pseudo model ``codec``: the clip encoded and decoded, as a perfect denoiser would make it."""
+
+    @torch.no_grad()
+    def decoded(batch: Batch, seed: int) -> Float[Tensor, "b 3 t h w"]:
+        length = batch.video.shape[2]
+        return model.decode(model.encode(batch.video), length).clamp(-1.0, 1.0)
+
+    return Autocast(decoded, device) if settings.bfloat16 else decoded
+
+
 class FiniteVideos:
     """A source whose clips that hold NaN or infinity are noted by name, and come back grey.
 

@@ -14,9 +14,11 @@ from pisa.analysis import drop_study, lift3d
 from pisa.analysis.drop_tests import require_samples
 from pisa.analysis.impact import Drop, count_rows, count_statuses, read_drop
 from pisa.callbacks.evaluation import VideoSource, true_video
+from pisa.launch.model_videos import codec_videos, make_tracker, model_videos
 from pisa.launch.progress import clip_progress
 from pisa.launch.study_clips import (
     StudyClip,
+    asked_model,
     means_of,
     model_and_tracker,
     row_name,
@@ -44,25 +46,29 @@ def run_drop_time(
 ) -> None:
     """Section 5.2, test (2): do the drop times of many samples follow ``p(t | y)``?
 
-    ``truth_samples`` of each first frame are simulated too, and tracked alike: what that row fails
-    is the fault of tracker and frame rate, not of a model. ``even_drops`` are simulated at evenly
-    spaced depths, for the test against what true drops are read as (``p_read``). 0 leaves either
-    out. ``drop_tracks.npz`` keeps what drop times were read from, ``count_rows`` in [images,
-    samples, frames, h] by row, the even drops under ``even``.
+    ``truth_samples`` of each first frame are simulated too, and tracked alike, as they are (row
+    ``truth``) and encoded and decoded (row ``codec``): what the first fails is the fault of tracker
+    and frame rate, what the second fails that of the codec, not of a denoiser. ``even_drops`` are
+    simulated at evenly spaced depths, for the test against what true drops are read as
+    (``p_read``). 0 leaves either out. ``drop_tracks.npz`` keeps what drop times were read from,
+    ``count_rows`` in [images, samples, frames, h] by row, the even drops under ``even``.
     """
     require_samples(num_samples)
     if truth_samples:
         require_samples(truth_samples)
-    source, tracker = model_and_tracker(cfg)
+    model, device = asked_model(cfg)
+    source, tracker = model_videos(cfg.evaluation, model, device), make_tracker(cfg, device)
+    codec = codec_videos(cfg.evaluation, model, device)
     items = study_clips(cfg, data_set, "ambiguous", num_images)
     tracks: dict[str, list[list[np.ndarray]]] = {}
-    each = even_drops + truth_samples + num_samples
+    each = even_drops + 2 * truth_samples + num_samples
     with clip_progress() as progress:
         task = progress.add_task("drop times", total=len(items) * each)
         for item in items:
             drops = {
                 _EVEN: true_masks(cfg, data_set, item, even_drops, tracker, even_depths=True),
                 "truth": true_masks(cfg, data_set, item, truth_samples, tracker),
+                "codec": true_masks(cfg, data_set, item, truth_samples, tracker, videos=codec),
                 row_name(cfg): sampled_masks(cfg, source, tracker, item.clip, num_samples),
             }
             for name, clips in drops.items():

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Bool
 from omegaconf import DictConfig
 from torch import nn
 
 from pisa.analysis.drop_time import DropTimes
-from pisa.callbacks.evaluation import VideoSource, track_dropping
+from pisa.callbacks.evaluation import VideoSource, track_dropping, true_video
 from pisa.data.clip_io import read_clip
 from pisa.data.families import study_of
 from pisa.data.manifest import data_sha256, list_clips
@@ -23,6 +24,7 @@ from pisa.launch.devices import pick_device
 from pisa.launch.model_videos import make_tracker, model_videos
 from pisa.launch.outcome import provenance_of
 from pisa.launch.stages import build_model
+from pisa.models.base import VideoModel
 from pisa.ops.drop_ray import DropRay
 from pisa.perception.base import Tracker
 from pisa.reports.files import write_atomic
@@ -63,13 +65,19 @@ def study_clips(cfg: DictConfig, name: str, kind: str, limit: int | None = None)
 
 
 def model_and_tracker(cfg: DictConfig) -> tuple[VideoSource, Tracker]:
-    """Samples of the checkpoint ``ckpt=...``, or of the base model without one; and the tracker."""
+    """Samples of ``asked_model``; and the tracker."""
+    model, device = asked_model(cfg)
+    return model_videos(cfg.evaluation, model, device), make_tracker(cfg, device)
+
+
+def asked_model(cfg: DictConfig) -> tuple[VideoModel, torch.device]:
+    """The model of the checkpoint ``ckpt=...``, or the base model without one, on its device."""
     device = pick_device(cfg.evaluation.device)
     model = build_model(cfg, None if cfg.ckpt is None else Path(cfg.ckpt))
     if isinstance(model, nn.Module):
         model.to(device)
     model.denoiser.eval()
-    return model_videos(cfg.evaluation, model, device), make_tracker(cfg, device)
+    return model, device
 
 
 def row_name(cfg: DictConfig) -> str:
@@ -104,10 +112,11 @@ def true_masks(
     tracker: Tracker,
     *,
     even_depths: bool = False,
+    videos: VideoSource = true_video,
 ) -> Iterator[Bool[np.ndarray, "t h w"]]:
     """Tracked masks of simulated clips with the first frame of an ambiguous one, at new depths.
 
-    Those are drawn, or evenly spaced.
+    Those are drawn, or evenly spaced. ``videos`` may make something else of the clips.
 
     Raises ``PisaError`` where the data set has no other drops of that frame.
     """
@@ -123,7 +132,8 @@ def true_masks(
     for member in range(count):
         clip, _ = simulator.make_clip(first + member, spec.split, f"{member}")
         batch = collate([replace(clip, depth_m=None, poses=None)]).to(device)
-        yield from track_dropping(batch.video, batch, tracker).cpu().numpy()
+        video = videos(batch, cfg.evaluation.seed)
+        yield from track_dropping(video, batch, tracker).cpu().numpy()
 
 
 def write_study(
