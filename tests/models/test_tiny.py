@@ -50,6 +50,27 @@ def test_a_clip_encodes_alike_alone_and_in_a_batch():
     assert torch.allclose(codec.decode(together)[1:2], codec.decode(together[1:2]), atol=1e-5)
 
 
+def test_what_has_not_changed_is_zero_around_a_moving_object():
+    video = torch.rand(1, 3, 1, 32, 32, generator=torch.Generator().manual_seed(1)) - 0.5
+    video = video.repeat(1, 1, 2, 1, 1)
+    video[:, :, 1, 12:20, 12:20] += 0.4
+    video[:, :, 1] += 0.01  # less than counts
+    codec = TinyCodec(latent_channels=4, motion_channels=3, width=8, still_below=0.1)
+    changed = torch.zeros(8, 8, dtype=torch.bool)
+    changed[3:5, 3:5] = True
+    motion = codec.encode(video)[0, :3, 1]
+    assert (motion[:, ~changed] == 0).all() and (motion[:, changed] != 0).all()
+    codec.motion.still_below = None
+    assert (codec.encode(video)[0, :3, 1][:, ~changed] != 0).any()
+
+
+def test_the_codecs_fingerprint_knows_what_it_leaves_out():
+    model = small()
+    before = model.codec_fingerprint()
+    model.codec.motion.still_below = 0.1
+    assert model.codec_fingerprint() != before
+
+
 def test_unused_channels_of_later_frames_are_zero():
     codec = TinyCodec(latent_channels=4, motion_channels=3, width=8)
     latents = codec.encode(torch.rand(2, 3, 4, 16, 16) * 2 - 1)

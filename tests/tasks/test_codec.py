@@ -2,6 +2,7 @@
 
 import lightning.pytorch as pl
 import torch
+from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 
 from pisa.models.tiny_codec import TinyCodec
@@ -42,6 +43,39 @@ def test_the_loss_falls_and_latents_have_unit_scale():
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
     latents = task.codec.encode(collate(clips(8)).video)
     assert 0.5 < float(latents[:, :, 0].detach().std()) < 2.0
+
+
+def test_training_goes_on_from_given_weights(tmp_path):
+    torch.manual_seed(0)
+    trained = TinyCodec(latent_channels=4, motion_channels=3, width=8)
+    save_file(
+        {f"codec.{k}": v for k, v in trained.state_dict().items()}, tmp_path / "c.safetensors"
+    )
+    codec = TinyCodec(latent_channels=4, motion_channels=3, width=8)
+    task = CodecTask(codec, start=tmp_path / "c.safetensors")
+    task.on_train_start()  # must not fit the patches anew
+    for name, value in trained.state_dict().items():
+        assert torch.equal(codec.state_dict()[name], value), name
+
+
+def test_motion_may_get_more_noise_than_the_picture():
+    quiet, loud = (_decoded_motion(noise) for noise in (None, 5.0))
+    assert quiet["still_loss"] == loud["still_loss"]
+    assert quiet["motion_loss"] != loud["motion_loss"]
+
+
+def _decoded_motion(noise: float | None) -> dict[str, float]:
+    torch.manual_seed(0)
+    task = CodecTask(TinyCodec(latent_channels=4, motion_channels=3, width=8), motion_noise=noise)
+    torch.nn.init.normal_(task.codec.motion.compose[-1].weight, std=0.2)  # so that latents matter
+    losses: dict[str, float] = {}
+    task.log = lambda *_, **__: None
+    task.log_dict = lambda values, **_: losses.update(
+        {k.removeprefix("train/"): float(v) for k, v in values.items()}
+    )
+    task.trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    task.training_step(collate(clips(4)), 0)
+    return losses
 
 
 def test_centroid_flow_points_back_to_the_reference_frame():

@@ -114,7 +114,8 @@ class TinyVideoModel(nn.Module):
         return self.shift
 
     def codec_fingerprint(self) -> str:
-        return module_sha256(self.codec, "tiny")
+        below = self.codec.motion.still_below
+        return module_sha256(self.codec, "tiny", *(() if below is None else (below,)))
 
 
 def load_part(module: nn.Module, name: str, path: Path) -> None:
