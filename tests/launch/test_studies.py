@@ -89,8 +89,9 @@ def test_ood(data_dir: Path, tmp_path: Path):
 
 
 def test_mistakes_are_one_sentence(data_dir: Path, tmp_path: Path):
-    with pytest.raises(PisaError, match="at least 20 samples"):
-        evaluate_main(config(data_dir, tmp_path, "drop_time", FEW, "source.num_samples=5"))
+    for count in ("source.num_samples", "source.truth_samples", "source.even_drops"):
+        with pytest.raises(PisaError, match=f"at least 20 samples .* raise {count}"):
+            evaluate_main(config(data_dir, tmp_path, "drop_time", FEW, f"{count}=5"))
     with pytest.raises(PisaError, match="no data set named 'ood'"):
         evaluate_main(compose("source=ood", f"data_dir={data_dir}", f"output_dir={tmp_path}"))
     wrong_kind = "source.data_set=drop_time_test"

@@ -33,12 +33,12 @@ Frames = Int[np.ndarray, " n"]
 Shares = Float[np.ndarray, " k"]
 
 
-def require_samples(count: int) -> None:
+def require_samples(count: int, setting: str = "source.num_samples") -> None:
     """Raises ``PisaError`` when there are too few samples of one image for any of the tests."""
     if count < MIN_SAMPLES:
         raise PisaError(
             f"the tests of drop times need at least {MIN_SAMPLES} samples of each image, not "
-            f"{count}: raise source.num_samples"
+            f"{count}: raise {setting}"
         )
 
 

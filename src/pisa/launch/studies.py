@@ -55,7 +55,9 @@ def run_drop_time(
     """
     require_samples(num_samples)
     if truth_samples:
-        require_samples(truth_samples)
+        require_samples(truth_samples, "source.truth_samples")
+    if even_drops:
+        require_samples(even_drops, "source.even_drops")
     model, device = asked_model(cfg)
     source, tracker = model_videos(cfg.evaluation, model, device), make_tracker(cfg, device)
     codec = codec_videos(cfg.evaluation, model, device)
