@@ -102,8 +102,8 @@ def low_rows_px(row_counts: UInt16[np.ndarray, "t h"]) -> Float[np.ndarray, " t"
     """
     counts = row_counts[:, ::-1].astype(float)  # the lowest first
     wanted = np.maximum(_LOW * counts.sum(axis=1, keepdims=True), 1.0)
-    above = np.cumsum(counts, axis=1)
-    taken = np.clip(wanted - (above - counts), 0.0, counts)
+    lower = np.cumsum(counts, axis=1) - counts  # pixels in the rows under each
+    taken = np.clip(wanted - lower, 0.0, counts)
     rows = np.arange(row_counts.shape[1])[::-1]
     total = taken.sum(axis=1)
     return np.where(total > 0, (taken * rows).sum(axis=1) / np.maximum(total, 1.0), np.nan)

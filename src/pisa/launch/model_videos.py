@@ -41,7 +41,10 @@ def make_tracker(cfg: DictConfig, device: torch.device) -> Tracker:
 
 
 def codec_videos(settings: DictConfig, model: VideoModel, device: torch.device) -> VideoSource:
-    """Pseudo model ``codec``: the clip encoded and decoded, as a perfect denoiser would make it."""
+    """Pseudo model ``codec``: the clip encoded and decoded, as a perfect denoiser would make it.
+
+    Clips are [B, 3, T, H, W] in [-1, 1], as all of a ``VideoSource``.
+    """
 
     @torch.no_grad()
     def decoded(batch: Batch, seed: int) -> Float[Tensor, "b 3 t h w"]:
