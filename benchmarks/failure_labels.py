@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from pisa.analysis.label_accuracy import MUST, Case, attacked, gravity_coverage, markdown
+from benchmarks.label_accuracy import MUST, Case, attacked, gravity_coverage, markdown
 from pisa.launch.targets import instantiate
 from pisa.types import Clip
 

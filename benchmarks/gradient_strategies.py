@@ -37,7 +37,7 @@ from pisa.launch.datasets import DataSets
 from pisa.launch.stages import build_model
 from pisa.launch.targets import instantiate
 from pisa.models.generate import generate
-from pisa.tasks.seeding import clip_noise, generator_of
+from pisa.ops.seeding import clip_noise, generator_of
 from pisa.types import Batch, collate
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"

@@ -113,9 +113,9 @@ def teacher_reward(name: str) -> nn.Module:
         from pisa.rewards.flow import FlowReward
 
         return FlowReward(RAFT(raft_large(weights=None)))
+    from pisa.doctor.oro_teachers import depth_anything_small
     from pisa.perception.depth_anything import DepthAnything
     from pisa.rewards.depth import DepthReward
-    from pisa.tasks.oro_teachers import depth_anything_small
 
     return DepthReward(DepthAnything(depth_anything_small()))
 

@@ -38,9 +38,9 @@ from pisa.launch.datasets import DataSets
 from pisa.launch.stages import build_model
 from pisa.models.base import given_frames
 from pisa.models.generate import model_velocity
+from pisa.ops.seeding import clip_noise
 from pisa.perception.embedded_flow import EmbeddedFlow
 from pisa.rewards.flow import MOVING_PX, FlowReward
-from pisa.tasks.seeding import clip_noise
 from pisa.types import Batch, Condition, collate
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 
-from pisa.callbacks.evaluation import ModelSource
+from pisa.bench.sample_score import SampleScorer
+from pisa.bench.score import ModelSource
 from pisa.data.clip_io import read_clip
 from pisa.data.video_files import read_footage
-from pisa.launch.sample_score import SampleScorer
 from pisa.launch.stages import build_model
 from pisa.ops.video import to_frames, write_lossless, write_mp4
 from pisa.perception.embedded_segmentation import EmbeddedTracker

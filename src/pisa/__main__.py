@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from pisa.launch.doctor.command import main
+from pisa.doctor.command import main
 
 COMMANDS = {"doctor": main}
 

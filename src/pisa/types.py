@@ -31,6 +31,12 @@ class PisaError(Exception):
     """An error a user can act on; entry points print it as one line, without a traceback."""
 
 
+def reason(error: BaseException) -> str:
+    """One line that says why ``error`` was raised."""
+    text = str(getattr(error, "strerror", None) or error) or type(error).__name__
+    return " ".join(text.split())[:200]
+
+
 @dataclass(frozen=True)
 class Camera:
     """A level pinhole camera that looks along world +y (paper Appendix D, K).

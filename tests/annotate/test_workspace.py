@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pisa.analysis.real_statistics import real_statistics
 from pisa.annotate.clip_frames import prepare_frames
 from pisa.annotate.jobs import Stopped
 from pisa.annotate.session import Mode, Session
+from pisa.annotate.statistics import real_statistics
 from pisa.annotate.workspace import Workspace
 from pisa.data.clip_io import read_clip
 from pisa.data.manifest import list_clips

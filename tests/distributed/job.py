@@ -17,14 +17,14 @@ from hydra.utils import instantiate
 from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import OmegaConf
 
+from pisa.bench.score import ModelSource
 from pisa.callbacks.checkpoints import ExportWeights
 from pisa.callbacks.ema import EMA
-from pisa.callbacks.evaluation import ModelSource
+from pisa.io.checkpoint_io import AtomicCheckpointIO
 from pisa.models.tiny import TinyVideoModel
 from pisa.models.tiny_codec import TinyCodec
 from pisa.models.tiny_denoiser import TinyDenoiser
 from pisa.models.tiny_text import WordHashEncoder
-from pisa.tasks.checkpoint_io import AtomicCheckpointIO
 from pisa.tasks.psft import PSFT
 from pisa.tasks.sharding import ShardedStrategy, whole_tensor
 from tests.tasks.toy import ToyData, make_trainer

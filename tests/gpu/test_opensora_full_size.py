@@ -21,9 +21,9 @@ from benchmarks.opensora_gpu import (
     psft,
     teacher_reward,
 )
-from pisa.models.live_bytes import Unstored
+from pisa.doctor.live_bytes import Unstored
+from pisa.doctor.psft_memory import count, denoiser_activations, needed_bytes, state_bytes
 from pisa.models.opensora import STDiT3
-from pisa.models.opensora.doctor import count, denoiser_activations, needed_bytes, state_bytes
 from pisa.tasks.psft import PSFT
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(1800)]

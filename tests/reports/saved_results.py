@@ -11,14 +11,14 @@ import numpy as np
 import torch
 import yaml
 
-from pisa.analysis import drop_study, lift3d, ood
-from pisa.analysis.drop_time import DropTimes, to_frames
 from pisa.data.clip_io import write_clip
 from pisa.data.manifest import Manifest, write_manifest
 from pisa.ops.drop_ray import DropRay, drop_time_s
 from pisa.ops.video import from_frames
 from pisa.reports.html import write_report
 from pisa.reports.metrics_json import build_metrics, write_metrics
+from pisa.section5 import drop_study, lift3d, ood
+from pisa.section5.drop_time import DropTimes, to_frames
 from pisa.types import Camera, Clip
 
 PROVENANCE = {

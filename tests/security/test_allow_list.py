@@ -24,7 +24,7 @@ FORBIDDEN = (
     "shutil.rmtree",
     "hydra.utils.call",
     "hydra.utils.instantiate",
-    "pisa.reports.provenance.subprocess.run",  # a way through a module of ours
+    "pisa.io.provenance.subprocess.run",  # a way through a module of ours
     "pisa.launch.datasets.shutil.rmtree",
     "pisa.launch.datasets.discard",  # a function of ours that deletes
     "pisa.launch.datasets.Path.unlink",

@@ -21,13 +21,13 @@ from torch import nn
 from pisa.data.clip_files import read_arrays
 from pisa.data.mask_arrays import read_mask_array
 from pisa.data.packed import FILES, PackedClips
+from pisa.io.checkpoint_io import AtomicCheckpointIO
 from pisa.launch.hub import model_card
 from pisa.models.opensora.checkpoint import read_state_dict
 from pisa.perception.base import load_packaged, load_pickled
 from pisa.perception.mask_cache import read_masks as read_cached_masks
 from pisa.reports.figures.run_log import read_run
 from pisa.reports.gallery import read_prior
-from pisa.tasks.checkpoint_io import AtomicCheckpointIO
 from pisa.tasks.weights import load_denoiser
 from pisa.types import PisaError
 

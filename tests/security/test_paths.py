@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from pisa.bench.video_match import match_videos
 from pisa.data.clip_io import write_clip
 from pisa.data.manifest import Manifest, list_clips, read_manifest, write_manifest
 from pisa.data.packed import FILES, PackedClips
 from pisa.data.real_download import unpack
-from pisa.data.video_match import match_videos
 from pisa.launch.run import stage_folder
 from pisa.models.opensora.checkpoint import find_shards
 from pisa.types import PisaError

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from pisa.callbacks.secrets import MARK, redacted, secret_values
+from pisa.io.secrets import MARK, redacted, secret_values
 from pisa.launch.hub import model_card
 from pisa.launch.public import public_config, public_yaml
 

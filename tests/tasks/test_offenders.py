@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from pisa.ops.seeding import generator_of
 from pisa.tasks.oro import ORO
 from pisa.tasks.rollout import ChainStart
-from pisa.tasks.seeding import generator_of
 from pisa.types import PisaError, collate
 from tests.tasks.toy import ToyData, make_trainer, toy_model
 

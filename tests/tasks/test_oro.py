@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from pisa.ops.seeding import generator_of
 from pisa.rewards.mix import WeightedReward
 from pisa.tasks.gradient_window import (
     FirstSteps,
@@ -19,7 +20,6 @@ from pisa.tasks.gradient_window import (
 )
 from pisa.tasks.oro import ORO
 from pisa.tasks.rollout import ChainStart, first_frames
-from pisa.tasks.seeding import generator_of
 from pisa.types import PisaError
 from tests.tasks.toy import ToyData, falling_batch, make_trainer, toy_model
 

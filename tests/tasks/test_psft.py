@@ -11,10 +11,10 @@ import torch
 from pisa.callbacks.ema import EMA
 from pisa.diffusion.noise_levels import uniform_noise_level
 from pisa.diffusion.path import velocity_loss
+from pisa.ops.seeding import generator_of
 from pisa.tasks.latents import LatentEncoder, object_coverage
 from pisa.tasks.psft import PSFT
 from pisa.tasks.rectified_flow import RectifiedFlowLoss, drop_captions
-from pisa.tasks.seeding import generator_of
 from pisa.tasks.weights import load_denoiser
 from pisa.types import Condition, PisaError
 from tests.tasks.toy import ToyData, falling_batch, make_trainer, toy_model

@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from scipy.ndimage import binary_dilation
 
-from pisa.analysis.readout import read_out
 from pisa.annotate.crop import leaves
 from pisa.annotate.motion import MAX_CLIP_S, SEEN_AFTER, onset_near
 from pisa.annotate.recording import FPS_HZ
+from pisa.metrics.readout import read_out
 from pisa.metrics.time_error import impact_frame
 from pisa.ops.masks import centroids
 from pisa.types import GRAVITY_M_S2

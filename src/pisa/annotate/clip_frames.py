@@ -17,8 +17,7 @@ from pisa.annotate.crop import Crop
 from pisa.annotate.project import ClipDraft
 from pisa.annotate.recording import Progress, Recording, upright
 from pisa.data.clip_io import appear_at_once
-from pisa.data.errors import reason
-from pisa.types import PisaError
+from pisa.types import PisaError, reason
 
 QUALITY = 95  # as docs/data_format.md has it
 _EARLIER_S = 0.2  # seek so much before the first frame: times of key frames may be rounded

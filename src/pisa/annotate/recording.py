@@ -22,9 +22,8 @@ from PIL import Image
 
 from pisa.data.clip_files import read_arrays
 from pisa.data.clip_io import write_npz
-from pisa.data.errors import reason
 from pisa.data.video_decoder import Decoder
-from pisa.types import PisaError
+from pisa.types import PisaError, reason
 
 FPS_HZ = 120.0  # of clips (paper section 3)
 MAX_PIXELS, MAX_FRAMES = 36_000_000, 200_000  # 8K; 27 minutes at 120 Hz

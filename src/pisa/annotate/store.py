@@ -26,8 +26,7 @@ from pisa.annotate.project import (
     project_from_json,
     project_to_json,
 )
-from pisa.data.errors import reason
-from pisa.types import PisaError
+from pisa.types import PisaError, reason
 
 MAX_HISTORY = 300
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pisa.callbacks.evaluation import score_videos
+from pisa.bench.score import score_videos
 from pisa.perception.base import Tracker
 from pisa.types import Batch
 

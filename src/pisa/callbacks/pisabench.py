@@ -11,7 +11,7 @@ import torch.distributed as dist
 from lightning.pytorch.loggers import WandbLogger
 from torch import nn
 
-from pisa.callbacks.evaluation import METRICS, ModelSource, evaluate_model, summarise, take
+from pisa.bench.score import METRICS, ModelSource, evaluate_model, summarise, take
 from pisa.callbacks.intervals import StepInterval
 from pisa.perception.base import Tracker
 from pisa.tasks.training import model_of

@@ -12,7 +12,7 @@ import wandb
 from lightning.pytorch.loggers import WandbLogger as LightningWandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from pisa.callbacks.secrets import redacted
+from pisa.io.secrets import redacted
 
 RUN_ID = "wandb_run_id"  # file in ``save_dir``
 

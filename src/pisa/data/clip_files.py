@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pisa.data.errors import reason
 from pisa.data.image_files import IMAGE_ERRORS, to_rgb
-from pisa.types import PisaError
+from pisa.types import PisaError, reason
 
 _FRAME_NAME = re.compile(r"(rgba_)?(\d{5})\.(jpg|jpeg|png)")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")

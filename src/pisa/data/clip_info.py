@@ -7,8 +7,7 @@ import math
 from dataclasses import asdict
 from pathlib import Path
 
-from pisa.data.clip_files import reason
-from pisa.types import Camera, Clip, PisaError
+from pisa.types import Camera, Clip, PisaError, reason
 
 SCHEMA = 1
 NOT_RECORDED = "not recorded"  # where reports group clips by a scene that some lack

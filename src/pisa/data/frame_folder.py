@@ -6,8 +6,7 @@ import re
 from pathlib import Path
 
 from pisa.data.clip_info import number, read_info
-from pisa.data.errors import reason
-from pisa.types import PisaError
+from pisa.types import PisaError, reason
 
 _NUMBERED = re.compile(r"(.*?)(\d+)(\.(?:png|jpe?g))", re.IGNORECASE)
 _PREFERRED = ("rgba_", "")  # prefixes of the release's frames, before depth_, flow_ ...

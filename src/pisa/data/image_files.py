@@ -9,8 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from pisa.data.errors import reason
-from pisa.types import PisaError
+from pisa.types import PisaError, reason
 
 IMAGE_ERRORS = (
     OSError,

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pisa.data.clip_files import read_arrays
-from pisa.data.errors import reason
-from pisa.types import PisaError
+from pisa.types import PisaError, reason
 
 _BROKEN = (
     OSError,

@@ -23,9 +23,8 @@ from pathlib import Path, PurePosixPath
 from rich.progress import track
 
 from pisa.data.clip_io import appear_at_once
-from pisa.data.errors import reason
 from pisa.data.manifest import is_complete, list_clips
-from pisa.types import PisaError
+from pisa.types import PisaError, reason
 
 REPOSITORY = "nyu-visionx/pisa-experiments"  # named by the README of the paper's release
 FILE = "pisabench/real.zip"

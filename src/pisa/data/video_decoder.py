@@ -13,9 +13,8 @@ import numpy as np
 from av.container import InputContainer
 from jaxtyping import UInt8
 
-from pisa.data.errors import reason
 from pisa.data.image_files import check_pixels
-from pisa.types import PisaError
+from pisa.types import PisaError, reason
 
 _DECODE_ERRORS = (
     av.FFmpegError,

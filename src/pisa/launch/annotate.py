@@ -18,9 +18,9 @@ from pisa.data.clip_files import frame_paths, read_frames
 from pisa.data.clip_info import read_info
 from pisa.data.points import parse_points, scale_points
 from pisa.data.video_files import VIDEO_SUFFIXES
-from pisa.launch.devices import pick_device
 from pisa.launch.outcome import IncompleteError
 from pisa.launch.targets import instantiate, look_up
+from pisa.ops.devices import pick_device
 from pisa.ops.video import from_frames
 from pisa.perception.base import PointTracker
 from pisa.types import PisaError

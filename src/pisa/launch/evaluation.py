@@ -11,14 +11,13 @@ from einops import rearrange
 from omegaconf import DictConfig
 from torch import nn
 
-from pisa.callbacks.evaluation import (
+from pisa.bench.score import (
     ClipResult,
     VideoSource,
     evaluate_model,
     frozen_video,
     true_video,
 )
-from pisa.launch.devices import pick_device
 from pisa.launch.model_videos import FiniteVideos, make_tracker, model_videos
 from pisa.launch.outcome import provenance_of, publish
 from pisa.launch.progress import clip_progress
@@ -26,6 +25,7 @@ from pisa.launch.public import public_yaml
 from pisa.launch.scored_sets import ScoredSets
 from pisa.launch.stages import build_model
 from pisa.models.base import VideoModel
+from pisa.ops.devices import pick_device
 from pisa.reports.curves import read_csv_logger
 from pisa.reports.metrics_json import build_metrics
 from pisa.reports.published import published_table_1

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from omegaconf import DictConfig, OmegaConf
 
-from pisa.callbacks.secrets import redacted
+from pisa.io.secrets import redacted
 from pisa.launch.benchmark import benchmark_clips
 from pisa.launch.generated_files import GeneratedFiles, Wanted
 from pisa.launch.generation_settings import GenerationSettings, read_settings

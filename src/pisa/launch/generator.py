@@ -17,8 +17,8 @@ from pisa.launch.generated_files import Wanted
 from pisa.launch.generation_settings import GenerationSettings
 from pisa.models.base import VideoModel
 from pisa.models.generate import generate
+from pisa.ops.seeding import clip_noise, default_generator_of
 from pisa.ops.video import from_frames, to_frames
-from pisa.tasks.seeding import clip_noise, default_generator_of
 from pisa.types import PisaError
 
 Frames = UInt8[np.ndarray, "t h w 3"]

@@ -19,8 +19,7 @@ import yaml
 from huggingface_hub import HfApi, ModelCard, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError
 
-from pisa.callbacks.secrets import redacted
-from pisa.data.errors import reason
+from pisa.io.secrets import redacted
 from pisa.launch.stages import WEIGHTS
 from pisa.reports.names import (
     metric_label,
@@ -30,7 +29,7 @@ from pisa.reports.names import (
     order_splits,
     split_label,
 )
-from pisa.types import PisaError
+from pisa.types import PisaError, reason
 
 RELEASE_NAME = "model.safetensors"  # what loaders of the Hub look for first
 METRICS, CONFIG = "metrics.json", "config.yaml"

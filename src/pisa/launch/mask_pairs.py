@@ -12,8 +12,9 @@ from jaxtyping import Bool, UInt8
 from omegaconf import DictConfig
 from rich.progress import track
 
+from pisa.bench.row import row_of
 from pisa.data.mask_pairs import BrokenLine, MaskPair, load_pair, pairs_sha256, read_pairs
-from pisa.launch.outcome import provenance_of, publish, row_of
+from pisa.launch.outcome import provenance_of, publish
 from pisa.launch.public import public_yaml
 from pisa.metrics import PairMasks, evaluate_many
 from pisa.metrics.pair import parse_protocol

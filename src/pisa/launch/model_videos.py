@@ -8,7 +8,7 @@ from jaxtyping import Float
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from pisa.callbacks.evaluation import ModelSource, VideoSource
+from pisa.bench.score import ModelSource, VideoSource
 from pisa.launch.targets import instantiate
 from pisa.models.base import VideoModel
 from pisa.perception.base import Tracker

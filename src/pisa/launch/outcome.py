@@ -20,27 +20,12 @@ from pisa.reports.table import print_table
 from pisa.types import PisaError
 
 EXIT_INCOMPLETE = 3
-_METRICS = ("l2", "chamfer", "iou")
-_STRICT_RATES = ("miss_rate", "spurious_rate", "split_rate")
-_COUNTS = ("num_frames_gt", "num_frames_gen", "num_frames_compared")
-_STRICT_COUNTS = ("num_frames_uncovered",)
 
 
 class IncompleteError(PisaError):
     """Some samples could not be scored; entry points exit with ``EXIT_INCOMPLETE``."""
 
     exit_code = EXIT_INCOMPLETE
-
-
-def row_of(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers of ``evaluate_pair`` that stand in a row of metrics.json.
-
-    What only ``strict`` counts is absent under the other protocols.
-    """
-    row: dict[str, Any] = {name: float(result[name]) for name in _METRICS}
-    row |= {name: float(result[name]) for name in _STRICT_RATES if name in result}
-    row |= {name: int(result[name]) for name in _COUNTS}
-    return row | {name: int(result[name]) for name in _STRICT_COUNTS if name in result}
 
 
 def provenance_of(cfg: DictConfig, data_sha256: str) -> dict[str, Any]:

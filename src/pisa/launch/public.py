@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from pisa.callbacks.secrets import redacted
+from pisa.io.secrets import redacted
 
 _ENVIRONMENT = re.compile(r"oc\.env:\s*(\w+)")
 

@@ -18,15 +18,15 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pisa.data.clip_files import check_name
+from pisa.io.files import write_atomic
+from pisa.io.lock import hold
 from pisa.launch.benchmark import with_own_clips
 from pisa.launch.datasets import DataSets
 from pisa.launch.evaluation import Evaluation
 from pisa.launch.generation import generate_and_score
-from pisa.launch.lock import hold
 from pisa.launch.public import public_yaml
 from pisa.launch.stages import WEIGHTS, build_model, run_stage
 from pisa.launch.targets import check_targets, instantiate
-from pisa.reports.files import write_atomic
 
 # What decides the result of a stage; anything else may change between two runs of one experiment.
 RESULT_KEYS = ("seed", "prior", "simulation", "model", "perception", "data", "trainer")

@@ -14,16 +14,15 @@ from torch import Tensor, nn
 from pisa.callbacks.checkpoints import newest_checkpoint
 from pisa.callbacks.wandb_logger import WandbLogger
 from pisa.data import SimulatedDataModule
+from pisa.io.checkpoint_io import AtomicCheckpointIO
+from pisa.io.provenance import machine_facts, provenance
 from pisa.launch.datasets import DataSets
-from pisa.launch.devices import precision_of
-from pisa.launch.doctor.machine import machine_facts
 from pisa.launch.public import public_config
 from pisa.launch.targets import instantiate
 from pisa.models.base import VideoModel
 from pisa.models.lora import add_lora
+from pisa.ops.devices import precision_of
 from pisa.reports.figures.run_log import SETTINGS, settings_of
-from pisa.reports.provenance import provenance
-from pisa.tasks.checkpoint_io import AtomicCheckpointIO
 from pisa.tasks.weights import load_denoiser, write_tensors
 from pisa.types import PisaError
 

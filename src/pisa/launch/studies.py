@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from pisa.analysis import drop_study, lift3d
-from pisa.analysis.drop_tests import require_samples
-from pisa.analysis.impact import Drop, count_rows, count_statuses, read_drop
-from pisa.callbacks.evaluation import VideoSource, true_video
+from pisa.bench.score import VideoSource, true_video
+from pisa.io.files import write_atomic
 from pisa.launch.model_videos import codec_videos, make_tracker, model_videos
 from pisa.launch.progress import clip_progress
 from pisa.launch.study_clips import (
@@ -27,7 +25,9 @@ from pisa.launch.study_clips import (
     true_masks,
     write_study,
 )
-from pisa.reports.files import write_atomic
+from pisa.section5 import drop_study, lift3d
+from pisa.section5.drop_tests import require_samples
+from pisa.section5.impact import Drop, count_rows, count_statuses, read_drop
 from pisa.types import PisaError
 
 _EVEN = "even"  # in drop_tracks.npz

@@ -14,20 +14,20 @@ from jaxtyping import Bool
 from omegaconf import DictConfig
 from torch import nn
 
-from pisa.analysis.drop_time import DropTimes
-from pisa.callbacks.evaluation import VideoSource, track_dropping, true_video
+from pisa.bench.score import VideoSource, track_dropping, true_video
 from pisa.data.clip_io import read_clip
 from pisa.data.families import study_of
 from pisa.data.manifest import data_sha256, list_clips
+from pisa.io.files import write_atomic
 from pisa.launch.datasets import DataSets
-from pisa.launch.devices import pick_device
 from pisa.launch.model_videos import make_tracker, model_videos
 from pisa.launch.outcome import provenance_of
 from pisa.launch.stages import build_model
 from pisa.models.base import VideoModel
+from pisa.ops.devices import pick_device
 from pisa.ops.drop_ray import DropRay
 from pisa.perception.base import Tracker
-from pisa.reports.files import write_atomic
+from pisa.section5.drop_time import DropTimes
 from pisa.simulation.ambiguous import AmbiguousPrior
 from pisa.types import Camera, Clip, PisaError, collate
 

@@ -9,15 +9,13 @@ from typing import Any
 from einops import rearrange
 from omegaconf import DictConfig
 
-from pisa.analysis import ood
-from pisa.callbacks.evaluation import (
+from pisa.bench.score import (
     ClipResult,
     VideoSource,
     evaluate_model,
     frozen_video,
     true_video,
 )
-from pisa.launch.devices import pick_device
 from pisa.launch.model_videos import FiniteVideos
 from pisa.launch.outcome import provenance_of, publish
 from pisa.launch.progress import clip_progress
@@ -30,9 +28,11 @@ from pisa.launch.study_clips import (
     study_clips,
     write_study,
 )
+from pisa.ops.devices import pick_device
 from pisa.perception.base import Tracker
 from pisa.reports.metrics_json import build_metrics
 from pisa.reports.schema import KEYS
+from pisa.section5 import ood
 from pisa.types import collate
 
 

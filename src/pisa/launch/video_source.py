@@ -11,18 +11,18 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from pisa.bench.sample_score import REFERENCES, SHOWN_FPS_HZ, SampleScorer
+from pisa.bench.video_match import Matches, Sample, match_videos
+from pisa.bench.video_run import VideoRun
 from pisa.data.manifest import clip_sha256
 from pisa.data.video_files import Footage, Limits, parse_fit, read_footage
-from pisa.data.video_match import Matches, Sample, match_videos
 from pisa.launch.benchmark import benchmark_clips, benchmark_size
-from pisa.launch.devices import pick_device
 from pisa.launch.outcome import provenance_of, publish
 from pisa.launch.progress import clip_progress
 from pisa.launch.public import public_yaml
-from pisa.launch.sample_score import REFERENCES, SHOWN_FPS_HZ, SampleScorer
 from pisa.launch.targets import instantiate
-from pisa.launch.video_run import VideoRun
 from pisa.metrics.pair import parse_protocol
+from pisa.ops.devices import pick_device
 from pisa.perception.base import Tracker
 from pisa.perception.embedded_segmentation import EmbeddedTracker
 from pisa.perception.mask_cache import CachedTracker, tracker_identity

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pisa.data.clip_info import NOT_RECORDED
-from pisa.reports.files import write_atomic
+from pisa.io.files import write_atomic
 from pisa.reports.metrics_json import paired_summary, summarise
 from pisa.reports.names import METRICS, TRUTH, order_models
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from pisa.reports.files import write_atomic
+from pisa.io.files import write_atomic
 from pisa.reports.names import model_label, order_models
 
 _FONT_PX = 13

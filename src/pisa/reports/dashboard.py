@@ -8,8 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pisa.io.files import write_atomic
 from pisa.reports.dashboard_spec import SECTIONS, X_AXIS, Panel, Section
-from pisa.reports.files import write_atomic
 from pisa.types import PisaError
 
 NAME = "PISA"

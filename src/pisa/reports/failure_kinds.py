@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pisa.analysis.failures import LABELS, failure_labels
+from pisa.metrics.failures import LABELS, failure_labels
 from pisa.reports.names import TRUTH, order_models
 
 

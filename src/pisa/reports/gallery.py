@@ -19,8 +19,8 @@ import yaml
 
 from pisa.data.clip_io import read_clip
 from pisa.data.manifest import list_clips
+from pisa.io.files import write_atomic
 from pisa.reports.distributions import draw_distributions
-from pisa.reports.files import write_atomic
 from pisa.reports.overlays import clip_pictures
 from pisa.simulation.scene import Prior
 from pisa.simulation.statistics import scene_values, uniformity

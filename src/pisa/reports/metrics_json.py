@@ -15,10 +15,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pisa.io.files import write_atomic
+from pisa.io.provenance import provenance
 from pisa.metrics.statistics import bootstrap_ci
-from pisa.reports.files import write_atomic
 from pisa.reports.names import METRICS, direction, order_metrics, order_models, order_splits
-from pisa.reports.provenance import provenance
 from pisa.reports.schema import KEYS, validate_metrics
 from pisa.types import PisaError
 

@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pisa.models.base import VideoModel
+from pisa.ops.seeding import default_generator_of
 from pisa.tasks.latent_store import LatentStore, latent_store
-from pisa.tasks.seeding import default_generator_of
 from pisa.types import Batch
 
 FirstFrame = Literal["clip", "alone"]

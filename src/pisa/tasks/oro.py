@@ -20,6 +20,7 @@ from pisa.diffusion.noise_levels import logit_normal_noise_level
 from pisa.diffusion.replay import OtherSteps, Replay
 from pisa.models.base import VideoModel
 from pisa.models.lora import has_lora
+from pisa.ops.seeding import generator_of
 from pisa.tasks.frozen import CaptionEncoder, Unregistered
 from pisa.tasks.gradient_window import FullGradient, GradientWindow
 from pisa.tasks.latents import LatentEncoder
@@ -28,7 +29,6 @@ from pisa.tasks.optim import GradientGuard
 from pisa.tasks.rectified_flow import RectifiedFlowLoss, Share
 from pisa.tasks.reward_terms import RewardTerms, reward_name, rewards_of
 from pisa.tasks.rollout import ChainStart, Rollout, first_frames
-from pisa.tasks.seeding import generator_of
 from pisa.tasks.step_gradients import StepGradients, step_gradients
 from pisa.tasks.training import (
     ValidationMeans,

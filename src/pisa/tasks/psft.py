@@ -14,11 +14,11 @@ from torch import Tensor
 from pisa.diffusion.noise_levels import logit_normal_noise_level
 from pisa.models.base import VideoModel
 from pisa.models.lora import has_lora
+from pisa.ops.seeding import generator_of
 from pisa.tasks.frozen import CaptionEncoder, Unregistered
 from pisa.tasks.latents import FirstFrame, LatentEncoder
 from pisa.tasks.optim import GradientGuard
 from pisa.tasks.rectified_flow import NoiseLevelSampler, ObjectRegion, RectifiedFlowLoss, Share
-from pisa.tasks.seeding import generator_of
 from pisa.tasks.training import (
     ValidationMeans,
     configure_adamw,

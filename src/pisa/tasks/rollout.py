@@ -13,10 +13,10 @@ from torch import Tensor
 from pisa.diffusion.replay import Replay
 from pisa.models.base import VideoModel
 from pisa.models.generate import generate
+from pisa.ops.seeding import clip_noise
 from pisa.tasks.frozen import CaptionEncoder
 from pisa.tasks.latents import LatentEncoder
 from pisa.tasks.rectified_flow import Share
-from pisa.tasks.seeding import clip_noise
 from pisa.types import Batch, PisaError
 
 

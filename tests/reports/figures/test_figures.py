@@ -9,7 +9,6 @@ import zlib
 import numpy as np
 import pytest
 
-from pisa.analysis.drop_time import DropTimes
 from pisa.ops.drop_ray import DropRay
 from pisa.reports.__main__ import main
 from pisa.reports.figures import (
@@ -22,6 +21,7 @@ from pisa.reports.figures import (
     style,
 )
 from pisa.reports.figures.origin import Origin
+from pisa.section5.drop_time import DropTimes
 from tests.reports import saved_results as saved
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nicegui import ui
 
-from pisa.analysis.real_statistics import PAPER_CLIPS, draw, real_statistics
+from pisa.annotate.statistics import PAPER_CLIPS, draw, real_statistics
 from pisa.data.clip_info import caption_of, fps_of, read_info
 from pisa.data.manifest import list_clips
 from pisa.types import PisaError

@@ -19,8 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from pisa.io.files import write_atomic
 from pisa.reports.figures.origin import Origin
-from pisa.reports.files import write_atomic
 
 COLUMN_IN, TEXT_IN = 3.25, 6.75  # one and two columns of a conference page
 INK, GREY, PALE = "#1d2329", "#6b7280", "#c9ced4"

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pisa.io.files import write_atomic
 from pisa.reports.figures import style
 from pisa.reports.figures.heat_map import draw_grid
 from pisa.reports.figures.origin import Origin, origin_of, together
 from pisa.reports.figures.results import read_analysis
 from pisa.reports.figures.table_drawing import draw_table, latex_table
-from pisa.reports.files import write_atomic
 from pisa.reports.leaderboard import merge, read_runs
 from pisa.reports.metrics_json import build_metrics
 from pisa.reports.published import PublishedRow, published_table_1, published_table_2

@@ -1,0 +1,137 @@
+"""Statistics of the real clips (paper Figure 3): objects per video and kinds of scenes.
+
+``python -m pisa.annotate.statistics data/real`` prints them for whatever clips are there;
+``--json OUT.json`` and ``--figure OUT.png`` write them. The number of objects is that of the
+annotated points (else of the masks). Scenes are what ``scene`` in ``clip_info.json`` says; clips
+without it are counted as "not recorded", never left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from pisa.data.clip_files import frame_paths, read_masks
+from pisa.data.clip_info import NOT_RECORDED, fps_of, read_info, scene_of
+from pisa.data.manifest import list_clips
+from pisa.types import PisaError
+
+PAPER_CLIPS = 361
+
+
+@dataclass(frozen=True)
+class RealStatistics:
+    """Counts over ``num_clips`` clips; every dictionary sums to it."""
+
+    num_clips: int
+    objects: dict[int, int]  # number of objects: clips (Figure 3a)
+    scenes: dict[str, int]  # scene: clips, most frequent first (Figure 3b)
+    fps_hz: dict[str, int]  # frame rate: clips
+    duration_s: tuple[float, float, float]  # shortest, mean, longest
+
+    @property
+    def scene_shares(self) -> dict[str, float]:
+        """Proportions of the scenes, as the paper draws them."""
+        return {scene: count / self.num_clips for scene, count in self.scenes.items()}
+
+
+def real_statistics(clips: Iterable[Path]) -> RealStatistics:
+    """Statistics over clip folders. Raises ``PisaError`` for none, and for a broken one."""
+    objects: Counter[int] = Counter()
+    scenes: Counter[str] = Counter()
+    rates: Counter[str] = Counter()
+    durations_s: list[float] = []
+    for clip in clips:
+        info, paths = read_info(clip), frame_paths(clip)
+        fps_hz = fps_of(info, paths[0])
+        objects[num_objects(info, clip)] += 1
+        scenes[scene_of(info, clip) or NOT_RECORDED] += 1
+        rates[f"{fps_hz:g}"] += 1
+        durations_s.append(len(paths) / fps_hz)
+    if not durations_s:
+        raise PisaError("there are no clips to take statistics of")
+    return RealStatistics(
+        num_clips=len(durations_s),
+        objects=dict(sorted(objects.items())),
+        scenes=dict(sorted(scenes.items(), key=lambda item: (-item[1], item[0]))),
+        fps_hz=dict(rates),
+        duration_s=(min(durations_s), sum(durations_s) / len(durations_s), max(durations_s)),
+    )
+
+
+def num_objects(info: dict, clip: Path) -> int:
+    """Annotated objects of a clip; where there are no points, its masks.
+
+    Raises ``PisaError`` where the points are no list.
+    """
+    points = info.get("points")
+    if points is None:
+        return read_masks(clip).shape[1]
+    if not isinstance(points, list):
+        raise PisaError(f"{clip / 'clip_info.json'}: points must be a list")
+    return len(points)
+
+
+def draw(statistics: RealStatistics) -> Figure:
+    """Figure 3: (a) clips by number of objects, (b) proportions of the scenes."""
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.bar([str(n) for n in statistics.objects], list(statistics.objects.values()))
+    left.set(xlabel="objects in the video", ylabel="videos", title="(a)")
+    left.set_xlim(-1, len(statistics.objects))  # one kind alone would fill the plot
+    left.yaxis.set_major_locator(MaxNLocator(integer=True))
+    shares = statistics.scene_shares
+    right.pie(
+        list(shares.values()), labels=list(shares), autopct="%.0f%%", textprops={"fontsize": 9}
+    )
+    right.set_title("(b)")
+    return figure
+
+
+def report(statistics: RealStatistics) -> str:
+    """Plain text, every number with what it was taken over."""
+    shortest, mean, longest = statistics.duration_s
+    lines = [f"{statistics.num_clips} clips (the paper's set has {PAPER_CLIPS})"]
+    lines += [f"  {n} objects: {count}" for n, count in statistics.objects.items()]
+    lines += [
+        f"  scene {scene}: {count} ({statistics.scene_shares[scene]:.1%})"
+        for scene, count in statistics.scenes.items()
+    ]
+    lines += [f"  {rate} frames per second: {count}" for rate, count in statistics.fps_hz.items()]
+    lines += [f"  {shortest:.2f} to {longest:.2f} s long, {mean:.2f} s on average"]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; 0, or 2 with a line that says what is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m pisa.annotate.statistics", description=__doc__)
+    parser.add_argument("folder", type=Path, help="folder of clip folders, data/real for one")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--figure", type=Path)
+    options = parser.parse_args(arguments)
+    try:
+        statistics = real_statistics(list_clips(options.folder))
+        if options.json:
+            options.json.write_text(json.dumps(asdict(statistics), indent=1), encoding="utf-8")
+        if options.figure:
+            draw(statistics).savefig(options.figure)
+    except PisaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: cannot write {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+    print(report(statistics))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

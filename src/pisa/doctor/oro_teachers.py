@@ -1,0 +1,91 @@
+"""The rewards of the paper with teachers of random, unstored weights: to count what they take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from pisa.doctor.live_bytes import Unstored
+from pisa.rewards.depth import DepthReward
+from pisa.rewards.flow import FlowReward
+from pisa.rewards.segmentation import SegmentationReward
+
+SAM2_SIDE, DEPTH_SIDE = 256, 518  # what teachers resize frames to: configs/perception/pretrained
+
+
+@dataclass(frozen=True)
+class RewardRow:
+    """Of the paper's Table 1.
+
+    Args:
+        build: ``(sizes, chunk)`` to the reward as at ``scale=paper``.
+        chunks: frames or pairs that its teacher may take at a time, None being all.
+        override: sets the chunk in ``train.py``.
+    """
+
+    build: Callable[[Unstored, int | None], nn.Module]
+    experiment: str
+    override: str
+    chunks: tuple[int | None, ...] = (None, 8, 2)
+
+
+def _flow(sizes: Unstored, chunk: int | None) -> nn.Module:
+    from torchvision.models.optical_flow import raft_large
+
+    from pisa.perception.raft import RAFT
+
+    with torch.device("meta"):
+        network = raft_large(weights=None)
+    return FlowReward(RAFT(sizes.module(network), pairs_per_chunk=chunk))
+
+
+def _segmentation(sizes: Unstored, chunk: int | None) -> nn.Module:
+    from pisa.perception.sam2 import SAM2Tracker
+    from pisa.perception.sam2_network import build_sam2
+
+    network = build_sam2(image_size=SAM2_SIDE)  # asks for values, so "meta" will not do
+    tracker = SAM2Tracker(sizes.module(network), recompute_frames=chunk is not None)
+    return SegmentationReward(tracker)
+
+
+def depth_anything_small() -> nn.Module:
+    """The network of Depth-Anything-V2-Small-hf with random weights, for frames of 518 px."""
+    from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
+
+    backbone = Dinov2Config(
+        image_size=DEPTH_SIDE,
+        patch_size=14,
+        hidden_size=384,
+        num_hidden_layers=12,
+        num_attention_heads=6,
+        out_features=["stage3", "stage6", "stage9", "stage12"],  # type: ignore[call-arg]
+        reshape_hidden_states=False,
+        apply_layernorm=True,
+    )
+    config = DepthAnythingConfig(
+        backbone_config=backbone,
+        reassemble_hidden_size=384,
+        neck_hidden_sizes=[48, 96, 192, 384],
+        fusion_hidden_size=64,
+    )
+    return DepthAnythingForDepthEstimation(config)
+
+
+def _depth(sizes: Unstored, chunk: int | None) -> nn.Module:
+    from pisa.perception.depth_anything import DepthAnything
+
+    with torch.device("meta"):
+        network = depth_anything_small()
+    return DepthReward(DepthAnything(sizes.module(network), DEPTH_SIDE, frames_per_chunk=chunk))
+
+
+REWARDS = {
+    "flow": RewardRow(_flow, "flow", "perception.flow.pairs_per_chunk={}"),
+    "segmentation": RewardRow(
+        _segmentation, "seg", "perception.tracker.recompute_frames=true", (None, 1)
+    ),
+    "depth": RewardRow(_depth, "depth", "perception.depth.frames_per_chunk={}"),
+}

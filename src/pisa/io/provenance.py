@@ -1,0 +1,77 @@
+"""Where a number came from: code version, configuration, data, seed and library versions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+import pisa
+
+GIB = 2**30
+_LIBRARIES = ("torch", "lightning", "diffusers")
+
+
+def provenance(config: Mapping[str, Any], data_sha256: str | None, seed: int) -> dict[str, Any]:
+    """The ``provenance`` part of metrics.json.
+
+    ``config`` holds plain JSON values (a resolved configuration); anything else raises
+    ``TypeError``, because its hash would not be reproducible.
+    """
+    canonical = json.dumps(config, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return {
+        "commit": git_commit(Path(pisa.__file__).parent),
+        "config_sha256": hashlib.sha256(canonical.encode("utf-8")).hexdigest(),
+        "data_sha256": data_sha256,
+        "seed": seed,
+        "versions": {"pisa": pisa.__version__} | {name: _version(name) for name in _LIBRARIES},
+    }
+
+
+def machine_facts() -> dict[str, Any]:
+    """What is logged with a run; neither the machine's name nor its user."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu_cores": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / GIB, 1),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(gpus)],
+    }
+
+
+def git_commit(folder: Path) -> str | None:
+    """Commit of the checkout that tracks ``folder``, with ``-dirty`` when files differ from it.
+
+    None outside a checkout (an installed package) or where git is not installed.
+    """
+    try:
+        tracked = _git(folder, "ls-files", "--error-unmatch", "__init__.py")
+        head = _git(folder, "rev-parse", "HEAD") if tracked is not None else None
+        changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    except FileNotFoundError:  # no git on this machine
+        return None
+    return None if head is None else head + ("-dirty" if changed else "")
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,28 @@
+"""Which device a command computes on."""
+
+from __future__ import annotations
+
+import torch
+
+from pisa.types import PisaError, reason
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` is the first GPU where there is one. Raises ``PisaError`` for no such device."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise PisaError(f"no device {name!r}: {reason(error)}") from error
+    return device
+
+
+def precision_of(setting: str) -> str:
+    """Lightning's precision; ``auto`` is "bf16-mixed" on a CPU with bfloat16 units, else fp32."""
+    if setting != "auto":
+        return setting
+    capable = torch.cpu.get_capabilities()
+    fast = capable.get("amx_bf16", False) or capable.get("avx512_bf16", False)
+    return "bf16-mixed" if fast else "32-true"
