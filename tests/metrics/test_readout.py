@@ -5,20 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pisa.metrics import red_team
 from pisa.metrics.failures import failure_labels
 from pisa.metrics.readout import read_out
+from tests.red_team import attacks
 
 SIZE, FRAMES, G_PX = 64, 32, 0.6
 EXPECTED = {
-    "hovers": red_team.hover,
-    "rises": red_team.rise,
-    "too_slow": red_team.time_warp,
-    "horizontal": red_team.slide,
-    "vanishes": red_team.vanish,
-    "deforms": red_team.deform,
-    "new_object": red_team.duplicate,
-    "scene_cut": red_team.teleport,
+    "hovers": attacks.hover,
+    "rises": attacks.rise,
+    "too_slow": attacks.time_warp,
+    "horizontal": attacks.slide,
+    "vanishes": attacks.vanish,
+    "deforms": attacks.deform,
+    "new_object": attacks.duplicate,
+    "scene_cut": attacks.teleport,
 }
 
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
-from opensora_reference import description, more_tensors, relative_error, tensors, tiny_stdit3
 
 from pisa.diffusion.noise_levels import inference_noise_levels, official_timesteps
 from pisa.diffusion.samplers import guided_velocity, sample_euler, sample_rflow_official
 from pisa.models.opensora import STDiT3
+from tests.parity.opensora_reference import (
+    description,
+    more_tensors,
+    relative_error,
+    tensors,
+    tiny_stdit3,
+)
 
 SIZE_PX = torch.tensor([256.0])
 FPS = torch.tensor([16.0])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from opensora_reference import description, more_tensors, relative_error, tiny_stdit3
 
 from pisa.diffusion.noise_levels import (
     inference_noise_levels,
@@ -14,6 +13,7 @@ from pisa.diffusion.noise_levels import (
 )
 from pisa.diffusion.path import blend_clean, interpolate, velocity_loss, velocity_target
 from pisa.diffusion.samplers import sample_rflow_official
+from tests.parity.opensora_reference import description, more_tensors, relative_error, tiny_stdit3
 
 SIZE_PX = torch.tensor([256.0])
 FPS = torch.tensor([16.0])

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from opensora_reference import case_inputs, description, more_tensors, tensors, tiny_stdit3
 
 from pisa.models.opensora import STDiT3
 from pisa.models.opensora.embeddings import position_embedding
+from tests.parity.opensora_reference import (
+    case_inputs,
+    description,
+    more_tensors,
+    tensors,
+    tiny_stdit3,
+)
 
 CLOSE = {"atol": 2e-5, "rtol": 1e-4}
 

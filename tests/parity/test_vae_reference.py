@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from opensora_reference import description, more_tensors
 
 from pisa.models.opensora import OpenSoraVAE, TemporalVAE
+from tests.parity.opensora_reference import description, more_tensors
 
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
 

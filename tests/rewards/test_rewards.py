@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hand_teachers import ColourTracker, DifferenceFlow, GreenDepth
 from torch import nn
 
 from pisa.rewards.depth import DepthReward, normalised_per_frame
@@ -15,6 +14,7 @@ from pisa.rewards.mix import WeightedReward
 from pisa.rewards.official import OfficialScaling, official_scaling
 from pisa.rewards.segmentation import SegmentationReward, soft_iou
 from pisa.types import Batch, PisaError
+from tests.rewards.hand_teachers import ColourTracker, DifferenceFlow, GreenDepth
 
 REWARDS = {
     "segmentation": SegmentationReward(ColourTracker()),
