@@ -11,7 +11,7 @@ torch.set_num_threads(1)
 
 
 def small(**overrides) -> STDiT3:
-    """A random network whose output is not the zero of a fresh one."""
+    """A network whose temporal blocks are random, where those of a fresh one are the identity."""
     torch.manual_seed(0)
     sizes = {
         "in_channels": 8,
@@ -23,7 +23,9 @@ def small(**overrides) -> STDiT3:
         "model_max_length": 6,
     }
     model = STDiT3(**(sizes | overrides))
-    torch.nn.init.normal_(model.final_layer.linear.weight, std=0.1)
+    for parameter in model.parameters():
+        if parameter.ndim > 1 and not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
     return model.eval()
 
 
@@ -105,11 +107,15 @@ def test_every_trained_parameter_gets_gradient():
     assert without == ["rope.freqs"]
 
 
-def test_a_fresh_network_outputs_zero():
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 48, "depth": 1, "num_heads": 4, "caption_channels": 16}
-    model = STDiT3(in_channels=8, pred_sigma=False, model_max_length=6, **sizes)
-    assert not model(**inputs()).any()
+def test_temporal_blocks_of_a_fresh_network_are_the_identity():
+    """Random initialisation of Figure 5, as Open-Sora v1.2 draws it (paper Section 4.2)."""
+    fresh = STDiT3(hidden_size=32, depth=2, num_heads=2, caption_channels=16, model_max_length=6)
+    for block in fresh.temporal_blocks:
+        for layer in (block.attn.proj, block.cross_attn.proj, block.mlp.fc2):
+            assert not layer.weight.any() and not layer.bias.any()
+    assert not fresh.fps_embedder.mlp[2].weight.any()
+    assert all(block.attn.proj.weight.any() for block in fresh.spatial_blocks)
+    assert fresh.final_layer.linear.weight.any()
 
 
 def test_drop_path_and_bfloat16_run():

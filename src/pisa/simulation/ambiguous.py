@@ -30,8 +30,8 @@ class AmbiguousPrior:
 
     Initial scenes follow ``scene`` with one dropping object, nothing on the floor and no shadows.
     Kept are those whose slope is at least ``min_slope`` (lower rays reach the floor before
-    ``depth_m[1]``) and whose longest fall takes at most ``max_drop_s``, so that every impact is in
-    the clip. With ``num_slopes`` the object is also moved up or down so that scene ``k`` has the
+    ``depth_m[1]``) and at most ``max_slope`` (higher ones leave the picture), and whose longest fall
+    takes at most ``max_drop_s``, so that every impact is in the clip. With ``num_slopes`` the object is also moved up or down so that scene ``k`` has the
     ``k mod num_slopes``-th of as many evenly spaced slopes. ``camera_height_m`` puts every camera
     at one height, so that a first frame tells all of ``p(t|y)`` but the depth. ``even_depths``
     spaces the depths of a scene evenly instead of drawing them.
@@ -46,6 +46,7 @@ class AmbiguousPrior:
     wall_distance_m: float = 30.0  # behind the deepest object
     camera_height_m: float | None = field(default=None, metadata=LATER)  # None: the scene's range
     even_depths: bool = field(default=False, metadata=LATER)
+    max_slope: float = field(default=0.3, metadata=LATER)  # the picture ends at 0.457
 
     @classmethod
     def of(cls, **values: Any) -> AmbiguousPrior:
@@ -100,7 +101,7 @@ class AmbiguousPrior:
         """The slopes that are kept: no object starts under the floor, no fall is too long."""
         camera_m = scene.camera.position_m[2]
         highest = (float(fallen_m(self.max_drop_s)) - camera_m) / self.depth_m[1]
-        return self.min_slope, highest
+        return self.min_slope, min(highest, self.max_slope)
 
 
 def ray_of(scene: Scene) -> DropRay:

@@ -184,17 +184,17 @@ class STDiT3(nn.Module):
         return full[:, :, : shape[2], : shape[3], : shape[4]]
 
     def _initialise(self) -> None:
-        """For training from scratch: Xavier weights, and an output of zero."""
+        """Random weights as Open-Sora v1.2 draws them: temporal blocks start as the identity."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        nn.init.xavier_uniform_(self.x_embedder.proj.weight.flatten(1))
-        for embedder in (self.t_embedder, self.fps_embedder):
-            for layer in embedder.mlp.children():
-                if isinstance(layer, nn.Linear):
-                    nn.init.normal_(layer.weight, std=0.02)
-        nn.init.zeros_(self.final_layer.linear.weight)
+        first, _, last = self.fps_embedder.mlp
+        nn.init.normal_(first.weight, std=0.02)
+        nn.init.zeros_(last.weight)
+        for block in self.temporal_blocks:
+            for layer in (block.attn.proj, block.cross_attn.proj, block.mlp.fc2):
+                nn.init.zeros_(layer.weight)
 
 
 def _caption_mask(mask: Tensor | None, batch_size: int) -> Bool[Tensor, "b 1 1 l"] | None:
