@@ -29,12 +29,13 @@ class AmbiguousPrior:
     """Seeds ``trajectories * k ... + trajectories - 1`` are the members of scene ``k``.
 
     Initial scenes follow ``scene`` with one dropping object, nothing on the floor and no shadows.
-    Kept are those whose slope is at least ``min_slope`` (lower rays reach the floor before
-    ``depth_m[1]``) and at most ``max_slope`` (higher ones leave the picture), and whose longest fall
-    takes at most ``max_drop_s``, so that every impact is in the clip. With ``num_slopes`` the object is also moved up or down so that scene ``k`` has the
-    ``k mod num_slopes``-th of as many evenly spaced slopes. ``camera_height_m`` puts every camera
-    at one height, so that a first frame tells all of ``p(t|y)`` but the depth. ``even_depths``
-    spaces the depths of a scene evenly instead of drawing them.
+    Their slope is at least ``min_slope`` (lower rays reach the floor before ``depth_m[1]``) and at
+    most ``max_slope`` (higher objects leave the picture). Their longest fall takes at most
+    ``max_drop_s``, so that every impact is in the clip. With ``num_slopes`` the object is moved up
+    or down so that scene ``k`` has the ``k mod num_slopes``-th of as many evenly spaced slopes.
+    ``camera_height_m`` puts every camera at one height, so that a first frame determines
+    ``p(t|y)`` but for the depth. ``even_depths`` spaces the depths of a scene evenly instead of
+    drawing them.
     """
 
     scene: Prior
