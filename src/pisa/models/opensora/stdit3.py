@@ -189,12 +189,11 @@ class STDiT3(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        first, _, last = self.fps_embedder.mlp
-        nn.init.normal_(first.weight, std=0.02)
-        nn.init.zeros_(last.weight)
-        for block in self.temporal_blocks:
-            for layer in (block.attn.proj, block.cross_attn.proj, block.mlp.fc2):
-                nn.init.zeros_(layer.weight)
+        nn.init.normal_(self.fps_embedder.mlp[0].weight, std=0.02)  # type: ignore[arg-type]
+        nn.init.zeros_(self.fps_embedder.mlp[2].weight)  # type: ignore[arg-type]
+        for name, weight in self.temporal_blocks.named_parameters():
+            if name.endswith(("attn.proj.weight", "mlp.fc2.weight")):  # cross_attn.proj as well
+                nn.init.zeros_(weight)
 
 
 def _caption_mask(mask: Tensor | None, batch_size: int) -> Bool[Tensor, "b 1 1 l"] | None:
