@@ -32,12 +32,12 @@ from torch import Tensor
 
 from pisa.data.dataset import ClipDataset
 from pisa.diffusion.replay import OtherSteps, Replay
-from pisa.diffusion.samplers import last_k, random_k
 from pisa.launch.datasets import DataSets
 from pisa.launch.stages import build_model
 from pisa.launch.targets import instantiate
 from pisa.models.generate import generate
 from pisa.ops.seeding import clip_noise, generator_of
+from pisa.tasks.gradient_steps import RandomSteps
 from pisa.types import Batch, collate
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -60,14 +60,14 @@ def strategies(n: int) -> list[Strategy]:
     spread = [0, n // 3, 2 * n // 3, n - 1]
 
     def drawn(k: int) -> Callable[[int], Sequence[int]]:
-        return lambda draw: sorted(random_k(n, k, generator_of("benchmark", k, draw)))
+        return lambda draw: RandomSteps(k)(n, generator_of("benchmark", k, draw))
 
     rows = [
         Strategy("full, graph kept", lambda _: every, "keep"),
         Strategy("full, steps checkpointed (paper)", lambda _: every, "checkpoint"),
         Strategy("replay, all steps", lambda _: every, "replay"),
-        Strategy("last 1 (DRaFT-1)", lambda _: sorted(last_k(n, 1)), "checkpoint"),
-        Strategy(f"last {half}", lambda _: sorted(last_k(n, half)), "checkpoint"),
+        Strategy("last 1 (DRaFT-1)", lambda _: [n - 1], "checkpoint"),
+        Strategy(f"last {half}", lambda _: list(range(n - half, n)), "checkpoint"),
         Strategy("random 2", drawn(2), "checkpoint", draws=DRAWS),
         Strategy(f"random {half}", drawn(half), "checkpoint", draws=DRAWS),
     ]

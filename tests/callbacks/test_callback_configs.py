@@ -41,7 +41,7 @@ def test_replay_is_set_from_the_command_line():
     cfg = compose(
         "oro.task.replay=true",
         "oro.task.other_steps=frozen",
-        "oro.task.gradient_window._target_=pisa.tasks.gradient_window.FirstSteps",
+        "oro.task.gradient_window._target_=pisa.tasks.gradient_steps.FirstSteps",
         "+oro.task.gradient_window.k=2",
     )
     window = instantiate(cfg.oro.task.gradient_window)

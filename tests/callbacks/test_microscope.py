@@ -11,10 +11,9 @@ from torch import nn
 
 from pisa.callbacks.microscope import GradientMicroscope
 from pisa.rewards.mix import WeightedReward
-from pisa.tasks.gradient_window import LastSteps
+from pisa.tasks.gradient_steps import LastSteps, norm
 from pisa.tasks.oro import ORO
 from pisa.tasks.psft import PSFT
-from pisa.tasks.step_gradients import norm
 from tests.tasks.toy import ToyData, falling_batch, make_trainer, toy_model
 
 

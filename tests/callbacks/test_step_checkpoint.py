@@ -16,7 +16,7 @@ from pisa.callbacks.checkpoints import StepCheckpoint, newest_checkpoint
 from pisa.callbacks.csv_logger import CSVLogger
 from pisa.callbacks.ema import EMA
 from pisa.io.checkpoint_io import AtomicCheckpointIO
-from pisa.tasks.gradient_window import RandomSteps
+from pisa.tasks.gradient_steps import RandomSteps
 from pisa.tasks.oro import ORO
 from pisa.tasks.psft import PSFT
 from pisa.types import PisaError

@@ -8,11 +8,8 @@ import torch
 from pisa.diffusion.noise_levels import inference_noise_levels
 from pisa.diffusion.samplers import (
     guided_velocity,
-    last_k,
-    random_k,
     sample_ancestral,
     sample_euler,
-    sample_rflow_official,
 )
 
 SHAPE = (2, 3, 4, 2, 2)
@@ -163,32 +160,3 @@ def test_guidance(scale, rows):
     velocity = guided_velocity(both, scale)(draw(0), torch.ones(2))
     assert seen == [(rows, rows)]
     assert velocity.shape == SHAPE and (velocity == 3.0 * scale).all()
-
-
-def test_step_choices():
-    assert last_k(10, 3) == {7, 8, 9}
-    chosen = random_k(10, 4, torch.Generator().manual_seed(0))
-    assert len(chosen) == 4 and chosen <= set(range(10))
-    assert chosen == random_k(10, 4, torch.Generator().manual_seed(0))
-    with pytest.raises(ValueError, match=r"1\.\.10"):
-        last_k(10, 0)
-
-
-def test_official_sampler_freezes_a_first_step_above_1000():
-    """In float32 small clips start at 1000.0001: the step is lost and noise drawn anew."""
-    timesteps = [torch.full((2,), t) for t in (1000.0001, 500.0)]
-    mask = torch.tensor([[0.0, 1.0, 1.0, 1.0]] * 2)
-    fresh, after = draw(7), []
-    start = draw(1)
-    sample_rflow_official(
-        lambda z, t, x_mask: torch.zeros_like(z),
-        start,
-        timesteps,
-        4.0,
-        mask,
-        draw_noise=lambda z: fresh,
-        on_step=lambda step, z: after.append(z),
-    )
-    assert torch.equal(after[0], start)
-    torch.testing.assert_close(after[1][:, :, 1:], (0.5 * start + 0.5 * fresh)[:, :, 1:])
-    assert torch.equal(after[1][:, :, 0], start[:, :, 0])

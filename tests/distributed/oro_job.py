@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
-from pisa.tasks.gradient_window import RandomSteps
+from pisa.tasks.gradient_steps import RandomSteps
 from pisa.tasks.oro import ORO
 from tests.distributed.job import Recorder, tiny_opensora
 from tests.tasks.toy import ToyData, make_trainer

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pisa.diffusion.noise_levels import inference_noise_levels, official_timesteps
-from pisa.diffusion.samplers import guided_velocity, sample_euler, sample_rflow_official
+from pisa.diffusion.noise_levels import inference_noise_levels
+from pisa.diffusion.samplers import guided_velocity, sample_euler
 from pisa.models.opensora import STDiT3
+from tests.parity.official_sampler import official_timesteps, sample_rflow_official
 from tests.parity.opensora_reference import (
     description,
     more_tensors,

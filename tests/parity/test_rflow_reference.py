@@ -8,15 +8,18 @@ import torch
 from pisa.diffusion.noise_levels import (
     inference_noise_levels,
     logit_normal_noise_level,
-    official_timesteps,
     shift_noise_level,
 )
 from pisa.diffusion.path import blend_clean, interpolate, velocity_loss, velocity_target
-from pisa.diffusion.samplers import sample_rflow_official
+from tests.parity.official_sampler import official_timesteps, sample_rflow_official
 from tests.parity.opensora_reference import description, more_tensors, relative_error, tiny_stdit3
 
 SIZE_PX = torch.tensor([256.0])
 FPS = torch.tensor([16.0])
+
+
+def normal(seed: int) -> torch.Tensor:
+    return torch.randn(2, 3, 4, 2, 2, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -112,3 +115,23 @@ def test_sampling_trajectory(guidance):
     torch.testing.assert_close(torch.stack(seen[:-1]), case["z_steps"], atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(final, case["z_final"], atol=1e-4, rtol=1e-3)
     assert next(noises, None) is None  # one draw per step, used or not
+
+
+def test_official_sampler_freezes_a_first_step_above_1000():
+    """In float32 small clips start at 1000.0001: the step is lost and noise drawn again."""
+    timesteps = [torch.full((2,), t) for t in (1000.0001, 500.0)]
+    mask = torch.tensor([[0.0, 1.0, 1.0, 1.0]] * 2)
+    fresh, after = normal(7), []
+    start = normal(1)
+    sample_rflow_official(
+        lambda z, t, x_mask: torch.zeros_like(z),
+        start,
+        timesteps,
+        4.0,
+        mask,
+        draw_noise=lambda z: fresh,
+        on_step=lambda step, z: after.append(z),
+    )
+    assert torch.equal(after[0], start)
+    torch.testing.assert_close(after[1][:, :, 1:], (0.5 * start + 0.5 * fresh)[:, :, 1:])
+    assert torch.equal(after[1][:, :, 0], start[:, :, 0])

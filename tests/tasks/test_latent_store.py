@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from pisa.models.fingerprint import module_sha256
-from pisa.tasks.latent_store import LatentStore
-from pisa.tasks.latents import LatentEncoder
+from pisa.tasks.latents import LatentEncoder, LatentStore
 from pisa.tasks.psft import PSFT
 from pisa.types import PisaError
 from tests.tasks.test_psft import fit

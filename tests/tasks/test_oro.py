@@ -11,7 +11,7 @@ from torch import nn
 
 from pisa.ops.seeding import generator_of
 from pisa.rewards.mix import WeightedReward
-from pisa.tasks.gradient_window import (
+from pisa.tasks.gradient_steps import (
     FirstSteps,
     FullGradient,
     LastSteps,

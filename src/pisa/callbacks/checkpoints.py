@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from pisa.callbacks.csv_logger import CSVLogger
 from pisa.callbacks.ema import averaged_weights
 from pisa.models.lora import merged_state
-from pisa.tasks.training import denoiser_of
+from pisa.tasks.base import denoiser_of
 from pisa.tasks.weights import save_adapter, save_denoiser
 
 

@@ -14,8 +14,8 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
+from pisa.tasks.base import denoiser_of
 from pisa.tasks.sharding import laid_out_like, reshard_blocks, whole_tensor
-from pisa.tasks.training import denoiser_of
 from pisa.tasks.weights import EMA_KEY, check_same_network
 
 

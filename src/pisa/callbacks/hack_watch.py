@@ -16,10 +16,10 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from pisa.models.lora import merged_state
+from pisa.tasks.base import denoiser_of
 from pisa.tasks.oro import ORO
 from pisa.tasks.reward_terms import reward_name
 from pisa.tasks.rollout import first_frames
-from pisa.tasks.training import denoiser_of
 from pisa.tasks.weights import save_denoiser
 from pisa.types import Batch, PisaError
 

@@ -8,8 +8,8 @@ import lightning.pytorch as pl
 import torch
 
 from pisa.callbacks.intervals import StepInterval
+from pisa.tasks.gradient_steps import Gradient, StepGradients, cosine, norm
 from pisa.tasks.oro import ORO
-from pisa.tasks.step_gradients import Gradient, StepGradients, cosine, norm
 from pisa.types import Batch
 
 

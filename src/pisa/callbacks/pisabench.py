@@ -14,7 +14,7 @@ from torch import nn
 from pisa.bench.score import METRICS, ModelSource, evaluate_model, summarise, take
 from pisa.callbacks.intervals import StepInterval
 from pisa.perception.base import Tracker
-from pisa.tasks.training import model_of
+from pisa.tasks.base import model_of
 from pisa.types import Batch
 
 COLUMNS = ("clip", *METRICS)

@@ -18,7 +18,7 @@ from pisa.bench.score import ModelSource, take, track_dropping
 from pisa.callbacks.intervals import StepInterval
 from pisa.ops.video import to_uint8, write_mp4
 from pisa.perception.base import Tracker
-from pisa.tasks.training import model_of
+from pisa.tasks.base import model_of
 from pisa.types import Batch
 
 TINT = (255, 80, 40)

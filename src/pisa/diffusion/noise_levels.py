@@ -46,7 +46,7 @@ def inference_noise_levels(num_steps: int, shift: float = 1.0) -> Float[Tensor, 
 
     The levels of diffusers' ``FlowMatchEulerDiscreteScheduler`` (a test compares them), computed
     here since that import takes seconds and its ``step`` keeps hidden state. Rounding above 1 is
-    cut off; the paper's release keeps it, see ``official_timesteps``.
+    cut off; the paper's release keeps it.
 
     Raises:
         ValueError: no step, or a shift that is not positive.
@@ -55,25 +55,6 @@ def inference_noise_levels(num_steps: int, shift: float = 1.0) -> Float[Tensor, 
         raise ValueError(f"needs num_steps >= 1 and shift > 0, got {num_steps} and {shift}")
     even = 1.0 - torch.arange(num_steps + 1, dtype=torch.float64) / num_steps
     return shift_noise_level(even, shift).clamp(0.0, 1.0).float()
-
-
-def official_timesteps(
-    num_steps: int,
-    num_frames: Float[Tensor, " b"],
-    height_px: Float[Tensor, " b"],
-    width_px: Float[Tensor, " b"],
-) -> list[Float[Tensor, " b"]]:
-    """Timesteps in [0, 1000] as the paper's release computes them, rounding included.
-
-    The three sizes keep their dtype (the release passes bfloat16). In float32 small clips begin at
-    1000.0001, which freezes the first step of ``sample_rflow_official``.
-    """
-    ratio = (height_px * width_px / 512**2).sqrt()
-    latent_frames = num_frames if num_frames[0] == 1 else num_frames // 17 * 5
-    ratio = ratio * latent_frames.sqrt()
-    even = [(1.0 - i / num_steps) * 1000 for i in range(num_steps)]
-    steps = [torch.full(num_frames.shape, t, device=num_frames.device) / 1000 for t in even]
-    return [shift_noise_level(t, ratio) * 1000 for t in steps]
 
 
 def _draw_device(

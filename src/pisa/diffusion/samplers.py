@@ -64,11 +64,11 @@ def sample_euler(
     def euler_step(step: int, velocity: Velocity) -> Step:
         def advance(x: Tensor) -> Tensor:
             x = x + widths[step] * velocity(x, levels[step].expand(x.shape[0])).to(x.dtype)
-            return _put_back(x, clean, clean_frames)
+            return restore_clean(x, clean, clean_frames)
 
         return advance
 
-    x = _put_back(x, clean, clean_frames)
+    x = restore_clean(x, clean, clean_frames)
     if replay is not None and torch.is_grad_enabled():
         steps = [euler_step(step, velocity) for step in range(num_steps)]
         return replay_chain(steps, x, chosen, replay, on_step)
@@ -108,7 +108,7 @@ def sample_ancestral(
     if not 0 <= eta <= 1:
         raise ValueError(f"eta must lie in 0..1, not {eta:g}")
     levels = noise_levels.to(device=x.device, dtype=torch.float32)
-    x = _put_back(x, clean, clean_frames)
+    x = restore_clean(x, clean, clean_frames)
     for step, (s, r) in enumerate(itertools.pairwise(noise_levels.tolist())):
         u = velocity(x, levels[step].expand(x.shape[0])).to(x.dtype)
         x0, noise = x - s * u, x + (1 - s) * u
@@ -117,7 +117,7 @@ def sample_ancestral(
         x = (1 - r) * x0 + kept * noise
         if renewed > 0:
             x = x + renewed * draw(step)
-        x = _put_back(x, clean, clean_frames)
+        x = restore_clean(x, clean, clean_frames)
     return x
 
 
@@ -136,58 +136,6 @@ def guided_velocity(velocity_both: Velocity, scale: float | Tensor) -> Velocity:
         return torch.lerp(null, prompt, scale.to(null) if isinstance(scale, Tensor) else scale)
 
     return velocity
-
-
-def last_k(num_steps: int, k: int) -> frozenset[int]:
-    """The k steps nearest the clip (DRaFT-K, arXiv:2309.17400)."""
-    _check_k(num_steps, k)
-    return frozenset(range(num_steps - k, num_steps))
-
-
-def random_k(num_steps: int, k: int, generator: torch.Generator | None = None) -> frozenset[int]:
-    """k steps drawn without replacement (as DRTune does, arXiv:2405.00760)."""
-    _check_k(num_steps, k)
-    device = None if generator is None else generator.device
-    return frozenset(torch.randperm(num_steps, generator=generator, device=device)[:k].tolist())
-
-
-def sample_rflow_official(
-    predict: Callable[[Tensor, Tensor, Tensor | None], Tensor],
-    z: Float[Tensor, "b c f h w"],
-    timesteps: list[Float[Tensor, " b"]],
-    guidance: float,
-    mask: Float[Tensor, "b f"] | None = None,
-    *,
-    draw_noise: Callable[[Tensor], Tensor] = torch.randn_like,
-    on_step: Callable[[int, Tensor], None] | None = None,
-) -> Float[Tensor, "b c f h w"]:
-    """The sampler of the paper's release (Open-Sora v1.2) with its quirks; parity tests use it.
-
-    ``predict(z [2B], t [2B] in [0, 1000], x_mask [2B, F])`` returns ``x_0 - noise`` (the opposite
-    sign of this package), prompt rows first. ``mask`` is 1 for frames to make and 0 for given
-    ones. Quirks: noise is drawn every step whether used or not; a first timestep above 1000
-    freezes all frames for that step and noises them again in the next; the caption dropout of a
-    model in train mode, which lives in ``predict``, stays on.
-    """
-    made = None if mask is None else mask == 1
-    for step, t in enumerate(timesteps):
-        z_before, active = z, None
-        if mask is not None and made is not None:
-            level = (t.float() / 1000)[:, None, None, None, None]
-            noised = (1 - level) * z + level * draw_noise(z)
-            active = mask * 1000 >= t[:, None]
-            z = torch.where((active & ~made)[:, None, :, None, None], noised, z)
-            made = active
-        x_mask = None if active is None else active.repeat(2, 1)
-        both = predict(torch.cat([z, z]), torch.cat([t, t]), x_mask)
-        prompt, null = both.chunk(2)
-        width = (t - timesteps[step + 1] if step + 1 < len(timesteps) else t) / 1000
-        z = z + (null + guidance * (prompt - null)) * width[:, None, None, None, None]
-        if active is not None:
-            z = torch.where(active[:, None, :, None, None], z, z_before)
-        if on_step is not None:
-            on_step(step, z)
-    return z
 
 
 def _posterior_noise(s: float, r: float) -> float:
@@ -211,10 +159,5 @@ def _constant(velocity: Velocity, x: Tensor, s: Tensor) -> Tensor:
     return velocity(x, s)
 
 
-def _put_back(x: Tensor, clean: Tensor | None, clean_frames: Tensor | None) -> Tensor:
+def restore_clean(x: Tensor, clean: Tensor | None, clean_frames: Tensor | None) -> Tensor:
     return x if clean is None or clean_frames is None else blend_clean(x, clean, clean_frames)
-
-
-def _check_k(num_steps: int, k: int) -> None:
-    if not 1 <= k <= num_steps:
-        raise ValueError(f"k must lie in 1..{num_steps}, got {k}")

@@ -21,24 +21,23 @@ from pisa.diffusion.replay import OtherSteps, Replay
 from pisa.models.base import VideoModel
 from pisa.models.lora import has_lora
 from pisa.ops.seeding import generator_of
-from pisa.tasks.frozen import CaptionEncoder, Unregistered
-from pisa.tasks.gradient_window import FullGradient, GradientWindow
-from pisa.tasks.latents import LatentEncoder
-from pisa.tasks.offenders import GeneratedClips, save_offenders
-from pisa.tasks.optim import GradientGuard
-from pisa.tasks.rectified_flow import RectifiedFlowLoss, Share
-from pisa.tasks.reward_terms import RewardTerms, reward_name, rewards_of
-from pisa.tasks.rollout import ChainStart, Rollout, first_frames
-from pisa.tasks.step_gradients import StepGradients, step_gradients
-from pisa.tasks.training import (
+from pisa.tasks.base import (
+    Detached,
     ValidationMeans,
     configure_adamw,
     from_checkpoint,
     guard_gradients,
-    share_of,
+    slice_of,
     step_stream,
     to_checkpoint,
 )
+from pisa.tasks.gradient_steps import FullGradient, GradientWindow, StepGradients, step_gradients
+from pisa.tasks.latents import CaptionEncoder, LatentEncoder
+from pisa.tasks.nonfinite_dump import GeneratedClips, dump_nonfinite
+from pisa.tasks.optim import GradientGuard
+from pisa.tasks.rectified_flow import BatchSlice, RectifiedFlowLoss
+from pisa.tasks.reward_terms import RewardTerms, reward_name, rewards_of
+from pisa.tasks.rollout import ChainStart, Rollout, first_frames
 from pisa.types import Batch, PisaError
 
 
@@ -95,8 +94,8 @@ class ORO(pl.LightningModule):
         super().__init__()
         self.save_hyperparameters(ignore=["model", "reward", "gradient_window"])
         self.denoiser = model.denoiser
-        self._model = Unregistered(model)
-        self._reward = Unregistered(reward.requires_grad_(False))
+        self._model = Detached(model)
+        self._reward = Detached(reward.requires_grad_(False))
         self._conditions = CaptionEncoder(model, caption)
         self._latents = LatentEncoder(model, "alone", cache=False)
         self._generate = Rollout(
@@ -111,7 +110,7 @@ class ORO(pl.LightningModule):
         self._regulariser = RectifiedFlowLoss(model, logit_normal_noise_level)
         self._window = gradient_window or FullGradient()
         self._terms = RewardTerms(reward)
-        self._guard = GradientGuard(max_nonfinite, self._save_offenders)
+        self._guard = GradientGuard(max_nonfinite, self._dump_nonfinite)
         self._recent: list[GeneratedClips] = []  # since the last optimiser step
         self._validation = ValidationMeans()
         self.strict_loading = not has_lora(self.denoiser)  # their checkpoints hold no base model
@@ -210,12 +209,12 @@ class ORO(pl.LightningModule):
 
     def _start(
         self, batch: Batch, batch_idx: int
-    ) -> tuple[Batch, ChainStart, Share, torch.Generator]:
+    ) -> tuple[Batch, ChainStart, BatchSlice, torch.Generator]:
         """The clips, the start of their chains, and the generator for further draws of the step.
 
-        Further draws are to be made for the global batch, too, see ``Share``.
+        Further draws are to be made for the global batch, too, see ``BatchSlice``.
         """
-        stream, share = step_stream(self), share_of(self, len(batch), batch_idx)
+        stream, share = step_stream(self), slice_of(self, len(batch), batch_idx)
         generator = generator_of(*stream)
         batch = first_frames(batch, self.hparams["num_frames"])
         start = self._generate.start(batch, share, stream, generator)
@@ -249,17 +248,17 @@ class ORO(pl.LightningModule):
                 self.global_step,
                 batch_idx % self.trainer.accumulate_grad_batches,
                 self.global_rank,
-                share_of(self, len(batch), batch_idx),
+                slice_of(self, len(batch), batch_idx),
             )
         )
 
-    def _save_offenders(self) -> str:
+    def _dump_nonfinite(self) -> str:
         folder = Path(self.trainer.default_root_dir) / "nonfinite"
-        save_offenders(folder, self._recent)
+        dump_nonfinite(folder, self._recent)
         return f"What was generated is in {folder}"
 
     def _regularised(
-        self, loss: Tensor, batch: Batch, share: Share, generator: torch.Generator
+        self, loss: Tensor, batch: Batch, share: BatchSlice, generator: torch.Generator
     ) -> Tensor:
         weight = self.hparams["psft_weight"]
         if weight == 0.0:

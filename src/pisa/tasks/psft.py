@@ -15,19 +15,19 @@ from pisa.diffusion.noise_levels import logit_normal_noise_level
 from pisa.models.base import VideoModel
 from pisa.models.lora import has_lora
 from pisa.ops.seeding import generator_of
-from pisa.tasks.frozen import CaptionEncoder, Unregistered
-from pisa.tasks.latents import FirstFrame, LatentEncoder
-from pisa.tasks.optim import GradientGuard
-from pisa.tasks.rectified_flow import NoiseLevelSampler, ObjectRegion, RectifiedFlowLoss, Share
-from pisa.tasks.training import (
+from pisa.tasks.base import (
+    Detached,
     ValidationMeans,
     configure_adamw,
     from_checkpoint,
     guard_gradients,
-    share_of,
+    slice_of,
     step_stream,
     to_checkpoint,
 )
+from pisa.tasks.latents import CaptionEncoder, FirstFrame, LatentEncoder
+from pisa.tasks.optim import GradientGuard
+from pisa.tasks.rectified_flow import BatchSlice, NoiseLevelSampler, ObjectRegion, RectifiedFlowLoss
 from pisa.types import Batch
 
 
@@ -80,7 +80,7 @@ class PSFT(pl.LightningModule):
         super().__init__()
         self.save_hyperparameters(ignore=["model", "sample_noise_levels", "latent_cache_dir"])
         self.denoiser = model.denoiser
-        self._model = Unregistered(model)
+        self._model = Detached(model)
         self._conditions = CaptionEncoder(model, caption)
         self._latents = LatentEncoder(model, first_frame, latent_cache, latent_cache_dir)
         self._loss = RectifiedFlowLoss(
@@ -110,7 +110,7 @@ class PSFT(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean over ranks and accumulated micro-batches is that of the global batch."""
-        share = share_of(self, len(batch), batch_idx)
+        share = slice_of(self, len(batch), batch_idx)
         loss = self._mean_loss(self._loss, batch, step_stream(self), share)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch), sync_dist=True)
         return loss
@@ -146,7 +146,7 @@ class PSFT(pl.LightningModule):
         loss: RectifiedFlowLoss,
         batch: Batch,
         stream: Sequence[int | str],
-        share: Share | None = None,
+        share: BatchSlice | None = None,
     ) -> Tensor:
         condition = self._conditions(batch.captions, batch.video.device)
         latents = self._latents(batch, stream, share.first if share else 0)

@@ -23,7 +23,7 @@ ObjectRegion = Literal["covered", "below"]
 
 
 @dataclass(frozen=True)
-class Share:
+class BatchSlice:
     """Which rows of the global batch of ``total`` clips a micro-batch is.
 
     Random numbers are drawn for the global batch and cut, so that a step is the same for any
@@ -75,11 +75,11 @@ class RectifiedFlowLoss:
         latents: Float[Tensor, "b c f i j"],
         condition: Condition,
         generator: torch.Generator,
-        share: Share | None = None,
+        share: BatchSlice | None = None,
     ) -> Float[Tensor, " b"]:
-        """Loss per clip. All draws come from the CPU ``generator``; see ``Share``."""
+        """Loss per clip. All draws come from the CPU ``generator``; see ``BatchSlice``."""
         size = len(batch)
-        part = share or Share(0, size, size)
+        part = share or BatchSlice(0, size, size)
         frames, height, width = batch.video.shape[2:]
         shift = self.model.noise_schedule_shift(frames, height, width)
         level = part.cut(self.sample_noise_levels(part.total, generator))

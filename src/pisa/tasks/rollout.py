@@ -14,9 +14,8 @@ from pisa.diffusion.replay import Replay
 from pisa.models.base import VideoModel
 from pisa.models.generate import generate
 from pisa.ops.seeding import clip_noise
-from pisa.tasks.frozen import CaptionEncoder
-from pisa.tasks.latents import LatentEncoder
-from pisa.tasks.rectified_flow import Share
+from pisa.tasks.latents import CaptionEncoder, LatentEncoder
+from pisa.tasks.rectified_flow import BatchSlice
 from pisa.types import Batch, PisaError
 
 
@@ -75,15 +74,15 @@ class Rollout:
     def start(
         self,
         batch: Batch,
-        share: Share,
+        part: BatchSlice,
         stream: Sequence[int | str],
         generator: torch.Generator,
     ) -> ChainStart:
-        """Of a training step: drawn for the global batch and cut (see ``Share``)."""
-        noise = torch.randn(share.total, *self._latent_shape(batch), generator=generator)
-        rows = range(share.first, share.first + share.size)
+        """Of a training step: drawn for the global batch and cut (see ``BatchSlice``)."""
+        noise = torch.randn(part.total, *self._latent_shape(batch), generator=generator)
+        rows = range(part.first, part.first + part.size)
         first = self._latents.first(batch.first_frame, [(*stream, row) for row in rows])
-        return ChainStart(share.cut(noise), first)
+        return ChainStart(part.cut(noise), first)
 
     def start_of_clips(self, batch: Batch, seed: int) -> ChainStart:
         """Of validation: drawn by clip name, so that epochs compare."""

@@ -17,7 +17,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from pisa.tasks.training import denoiser_of
+from pisa.tasks.base import denoiser_of
 from pisa.types import PisaError
 
 

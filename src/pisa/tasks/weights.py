@@ -107,7 +107,7 @@ def leave_out_base(checkpoint: dict[str, Any], denoiser: nn.Module) -> None:
     }
 
 
-def put_back_base(checkpoint: dict[str, Any], denoiser: nn.Module) -> None:
+def restore_base(checkpoint: dict[str, Any], denoiser: nn.Module) -> None:
     """The opposite of ``leave_out_base``: the base weights as they are in ``denoiser``."""
     frozen = frozen_names(denoiser)
     base = {f"{PREFIX}{n}": v for n, v in denoiser.state_dict().items() if n in frozen}

@@ -11,7 +11,7 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
-from pisa.tasks.rectified_flow import Share
+from pisa.tasks.rectified_flow import BatchSlice
 from pisa.tasks.weights import write_tensors
 from pisa.types import PisaError
 
@@ -32,10 +32,10 @@ class GeneratedClips:
     step: int  # with the seed it fixes the noise of the global batch
     micro_batch: int
     rank: int
-    share: Share  # rows of these clips in the global batch
+    share: BatchSlice  # rows of these clips in the global batch
 
 
-def save_offenders(folder: Path, clips: Sequence[GeneratedClips]) -> list[Path]:
+def dump_nonfinite(folder: Path, clips: Sequence[GeneratedClips]) -> list[Path]:
     """One folder ``step_S_rank_R_part_M`` per micro-batch: ``clips.safetensors``, ``clips.json``.
 
     Which clip of a batch is to blame shows in its reward; where all are finite it is the gradient

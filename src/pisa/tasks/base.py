@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
 
 import lightning.pytorch as pl
 import torch
@@ -12,24 +12,43 @@ from torch import Tensor, nn
 
 from pisa.models.base import VideoModel
 from pisa.tasks.optim import GradientGuard, adamw, warmup_cosine
-from pisa.tasks.rectified_flow import Share
-from pisa.tasks.weights import check_same_network, leave_out_base, put_back_base
+from pisa.tasks.rectified_flow import BatchSlice
+from pisa.tasks.weights import check_same_network, leave_out_base, restore_base
+
+_Part = TypeVar("_Part")
+
+
+class Detached(Generic[_Part]):
+    """Holds a part outside the owner's module tree and puts it in eval mode.
+
+    Lightning then neither saves, optimises, reduces nor switches it to train mode. It doesn't
+    move it either: call ``to`` once the device is known.
+    """
+
+    def __init__(self, part: _Part) -> None:
+        self.part = part
+        if isinstance(part, nn.Module):
+            part.eval()
+
+    def to(self, device: torch.device) -> None:
+        if isinstance(self.part, nn.Module):
+            self.part.to(device)
 
 
 def step_stream(task: pl.LightningModule) -> tuple[int | str, ...]:
     """The random stream of one optimiser step, the same on all ranks and in all micro-batches.
 
     It depends on nothing drawn before, so a resumed run continues exactly. What is drawn for a
-    clip must be drawn for the whole global batch and cut, see ``Share``.
+    clip must be drawn for the whole global batch and cut, see ``BatchSlice``.
     """
     return task.hparams["seed"], "train", task.global_step, 0, 0
 
 
-def share_of(task: pl.LightningModule, size: int, batch_idx: int) -> Share:
+def slice_of(task: pl.LightningModule, size: int, batch_idx: int) -> BatchSlice:
     """The rows of this micro-batch in the optimiser step's global batch (see ``StepSampler``)."""
     ranks, micro_batches = task.trainer.world_size, task.trainer.accumulate_grad_batches
     place = batch_idx % micro_batches * ranks + task.global_rank
-    return Share(place * size, size, size * ranks * micro_batches)
+    return BatchSlice(place * size, size, size * ranks * micro_batches)
 
 
 def denoiser_of(task: pl.LightningModule) -> nn.Module:
@@ -67,7 +86,7 @@ def from_checkpoint(task: pl.LightningModule, guard: GradientGuard, state: dict[
     Raises:
         PisaError: the checkpoint is of another network.
     """
-    put_back_base(state, denoiser_of(task))
+    restore_base(state, denoiser_of(task))
     check_same_network(task.state_dict(), state["state_dict"], "the checkpoint")
     guard.load_state_dict(state["gradient_guard"])
 
