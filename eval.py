@@ -1,8 +1,26 @@
-"""Score a checkpoint with PisaBench: `python eval.py ckpt=runs/.../weights.safetensors`."""
+"""Score a checkpoint, a folder of videos or mask pairs with PisaBench: metrics.json, report.html.
 
-from pathlib import Path
+  python eval.py ckpt=runs/psft-XXXXXXXX/weights.safetensors          a model that was trained here
+  python eval.py source=videos source.path=DIR benchmark=sim_seen     videos of any other model
 
-from pisa.launch import entry_point, evaluate_main
+The commonest settings:
+  ckpt=FILE                 weights to score; without it, the base model
+  source=NAME               model (the default), videos, mask_pairs, ... (listed below)
+  benchmark=NAME|DIR        sim_seen, sim_unseen, real, or a folder of your own clips
+  protocol=official         official, paper or strict
+  output_dir=runs/eval      where results go
+"""
+
+from omegaconf import DictConfig
+
+from pisa.launch.entry import entry_point
+
+
+def main(cfg: DictConfig) -> None:
+    from pisa.launch.run import evaluate_main  # slow to import
+
+    evaluate_main(cfg)
+
 
 if __name__ == "__main__":
-    entry_point(evaluate_main, Path(__file__).parent / "configs", "eval")
+    entry_point(main, "eval", __doc__)

@@ -24,17 +24,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from pisa.errors import PisaError, reason  # noqa: F401
+
 GRAVITY_M_S2 = 9.81
-
-
-class PisaError(Exception):
-    """An error a user can act on; entry points print it as one line, without a traceback."""
-
-
-def reason(error: BaseException) -> str:
-    """One line that says why ``error`` was raised."""
-    text = str(getattr(error, "strerror", None) or error) or type(error).__name__
-    return " ".join(text.split())[:200]
 
 
 @dataclass(frozen=True)

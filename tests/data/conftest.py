@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pisa.data import Manifest, write_clip, write_manifest
+from pisa.data.clip_io import write_clip
+from pisa.data.manifest import Manifest, write_manifest
 from pisa.types import Camera, Clip, Poses
 
 NUM_FRAMES, NUM_OBJECTS, SIZE = 6, 2, 16

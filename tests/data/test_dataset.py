@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pisa.data import ClipDataset
-from pisa.data.dataset import flip_horizontally
+from pisa.data.dataset import ClipDataset, flip_horizontally
 from pisa.types import Clip, PisaError, collate
 
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from pisa.data import SimulatedDataModule
 from pisa.data.clip_io import write_clip
 from pisa.data.manifest import Manifest, write_manifest
+from pisa.data.simulated import SimulatedDataModule
 from pisa.types import PisaError, collate
 from tests.tasks.toy import falling_clip
 

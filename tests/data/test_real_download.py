@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pisa.data import RealDataModule, real_download
+from pisa.data import real_download
 from pisa.data.manifest import list_clips
-from pisa.data.real import require_real_clips
+from pisa.data.real import RealDataModule, require_real_clips
 from pisa.data.real_download import FILE, REPOSITORY, fetch_real, main
 from pisa.types import PisaError
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from pisa.data import RealDataModule
 from pisa.data.clip_io import read_clip
+from pisa.data.real import RealDataModule
 from pisa.types import PisaError
 
 

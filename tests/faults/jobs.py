@@ -84,15 +84,15 @@ class Job:
 
 
 def _run(verb: str, options: Sequence[str], prepare: Callable[[], None] | None) -> int:
-    from pisa.launch import evaluate_main, simulate_main, train_main
     from pisa.launch.entry import entry_point
+    from pisa.launch.run import evaluate_main, simulate_main, train_main
 
     mains = {"train": train_main, "eval": evaluate_main, "simulate": simulate_main}
     sys.argv = [f"{verb}.py", *options]
     try:
         if prepare is not None:
             prepare()
-        entry_point(mains[verb], ROOT / "configs", verb)
+        entry_point(mains[verb], verb, "")
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else int(done.code is not None)
     except BaseException:

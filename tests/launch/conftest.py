@@ -13,7 +13,8 @@ import torch
 from omegaconf import DictConfig
 from PIL import Image
 
-from pisa.data import Manifest, write_clip, write_manifest
+from pisa.data.clip_io import write_clip
+from pisa.data.manifest import Manifest, write_manifest
 from pisa.launch.datasets import DataSets
 from pisa.ops.video import from_frames, write_mp4
 from pisa.types import Clip

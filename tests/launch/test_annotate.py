@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from pisa.data.clip_io import read_clip
-from pisa.launch import annotate_main
-from pisa.launch.annotate import annotate_clip
+from pisa.launch.annotate import annotate_clip, annotate_main
 from pisa.launch.outcome import IncompleteError
 from pisa.perception.base import ObjectPoints
 from pisa.types import PisaError

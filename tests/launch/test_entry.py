@@ -1,16 +1,19 @@
 """A user's mistake is one line with the valid names, and changes nothing."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import hydra
 import pytest
+from hydra.errors import InstantiationException
 from torch.utils.data import DataLoader, Dataset
 
 from pisa.launch import entry
-from pisa.launch.entry import _attempt, _problem_of_overrides
+from pisa.launch.entry import _attempt, mistake_in
 from pisa.types import PisaError
 
 ROOT = Path(__file__).parents[2]
@@ -49,20 +52,102 @@ def test_a_mistake_is_one_line(script, arguments, expected, tmp_path):
     ("arguments", "expected"),
     [
         (["experiment=psft", "psft.max_stepz=3"], "'max_stepz' in psft; valid: batch_size"),
-        (["oro_flow"], "what is 'oro_flow'? Overrides have the form name=value"),
+        (["oro_flow"], "'oro_flow' is not an override; these have the form name=value"),
     ],
 )
-def test_other_mistakes_are_told_alike(arguments, expected, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
-    told = _problem_of_overrides(ROOT / "configs", "train")
-    assert told is not None and expected in told and "\n" not in told
+def test_other_mistakes_are_reported_alike(arguments, expected):
+    message = mistake_in(arguments, "train")
+    assert message is not None and expected in message and "\n" not in message
 
 
-def test_a_group_that_the_command_does_not_have_is_one_line(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["eval.py", "model=tiny", "reward=flow_raft"])
-    told = _problem_of_overrides(ROOT / "configs", "eval")
-    assert told.startswith("no setting 'reward' in the configuration; valid: ")
-    assert "benchmark" in told and "\n" not in told
+def test_a_group_that_the_command_does_not_have_is_one_line():
+    message = mistake_in(["model=tiny", "reward=flow_raft"], "eval")
+    assert message.startswith("no setting 'reward' in the configuration; valid: ")
+    assert "benchmark" in message and "\n" not in message
+
+
+PATHS = [
+    "/d/epoch=3.ckpt", "/d/My videos (1)", "/d/clip[1]", "/d/it's", '/d/a "b"', "/d/a#b", "/d/a;b",
+    "/d/a{b}", "/d/a&b", "/d/x!y", "/d/a|b", "/d/видео", "/d/видео 1=2", "/d/a*b", "/d/`a`",
+    "/d/a\\b", "/d/50%", "/d/a@b", "/d/a<b>", "/d/a?b", "/d/(a)", "/d/a^b", "C:\\videos",
+    "[1]/a", "{a}/b",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_path_arrives_as_it_is_or_the_message_has_the_quoting_that_works(path):
+    """The hint is pasted into a shell, whose words then go through Hydra's grammar."""
+    message = mistake_in([f"ckpt={path}"], "eval")
+    argument = f"ckpt={path}"
+    if message is not None:
+        assert "\n" not in message and "; write " in message, message
+        (argument,) = shlex.split(message.rpartition("; write ")[2])
+        assert mistake_in([argument], "eval") is None
+    with hydra.initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        assert hydra.compose("eval", [argument]).ckpt == path
+
+
+def test_a_comma_is_a_sweep_or_is_quoted(monkeypatch):
+    message = mistake_in(["ckpt=/d/a,b"], "eval")
+    assert "add -m" in message and message.endswith("""write "ckpt='/d/a,b'\"""")
+    assert mistake_in(["-m", "experiment=psft", "seed=0,1"], "train") is None
+    assert mistake_in(["sweep=steps", "seed=0,1"], "train") is None
+    monkeypatch.setenv("HOME", "/home/me")
+    assert mistake_in(["ckpt=~/x"], "eval").endswith("""write "ckpt='/home/me/x'\"""")
+
+
+def test_without_an_experiment_the_names_are_listed():
+    assert "valid: codec" in mistake_in([], "train")
+    assert mistake_in(["--help"], "train") is None
+    assert mistake_in([], "eval") is None
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "code"),
+    [
+        ("train.py", ["experiment=oro_magic"], 2),
+        ("train.py", ["--help"], 0),
+        ("eval.py", ["--cfg", "job"], 0),
+        ("simulate.py", ["--help"], 0),
+        ("annotate.py", ["--help"], 0),
+    ],
+)
+def test_mistakes_and_help_are_answered_before_torch_is_imported(script, arguments, code, tmp_path):
+    """Lightning alone takes 15 CPU seconds to import (benchmarks/startup.py)."""
+    program = (
+        "import atexit, runpy, sys\n"
+        f"sys.argv = {[script, *arguments]!r}\n"
+        "slow = ('torch', 'lightning', 'matplotlib')\n"
+        "atexit.register(lambda: print('slow:', [m for m in slow if m in sys.modules]))\n"
+        f"runpy.run_path({str(ROOT / script)!r}, run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stderr
+    assert done.stdout.splitlines()[-1] == "slow: []"
+    if arguments == ["--help"]:
+        assert "The commonest settings:" in done.stdout.splitlines()[5]
+
+
+@pytest.mark.parametrize(
+    ("cause", "kept"),
+    [(ValueError("Invalid learning rate: -1"), False), (KeyError("bug"), True)],
+)
+def test_a_value_that_a_constructor_refuses_is_one_line_with_its_setting(cause, kept):
+    def fails(_):
+        try:
+            raise cause
+        except type(cause) as error:
+            text = f"Error in call to target 'x.Y':\n{error!r}\nfull_key: psft.task"
+            raise InstantiationException(text) from error
+
+    if kept:
+        with pytest.raises(InstantiationException):
+            _attempt(fails, None)
+        return
+    message, code = _attempt(fails, None)
+    assert code == 2 and message.startswith("psft.task: Invalid learning rate: -1")
 
 
 class _Broken(Dataset):
@@ -81,15 +166,15 @@ class _Broken(Dataset):
 
 
 @pytest.mark.parametrize(
-    ("how", "told"),
+    ("how", "expected"),
     [
         ("broken", "clips/0001/mask.npz: is damaged"),
-        ("killed", "a process that loads clips was killed; the same command goes on"),
+        ("killed", "a process that loads clips was killed; the same command resumes"),
     ],
 )
-def test_what_happens_in_a_loaders_worker_is_one_line(how, told):
+def test_an_error_in_a_loaders_worker_is_one_line(how, expected):
     message, code = _attempt(lambda _: list(DataLoader(_Broken(how), num_workers=1)), None)
-    assert (message, code) == (told, 2)
+    assert (message, code) == (expected, 2)
 
 
 def test_other_runtime_errors_keep_their_traceback():
@@ -112,11 +197,11 @@ def test_a_signal_while_the_command_line_is_read_stops_with_its_code(monkeypatch
     def end(code):
         raise Ended(code)
 
-    monkeypatch.setattr(entry, "_problem_of_overrides", struck)
+    monkeypatch.setattr(entry, "mistake_in", struck)
     monkeypatch.setattr(entry.os, "_exit", end)
     before = signal.getsignal(signal.SIGTERM)
     try:
         with pytest.raises(Ended, match="130"):
-            entry.entry_point(lambda cfg: None, ROOT / "configs", "train")
+            entry.entry_point(lambda cfg: None, "train", "")
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -11,10 +11,12 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from pisa.data import Manifest, write_clip, write_manifest
-from pisa.launch import evaluate_main, evaluation
+from pisa.data.clip_io import write_clip
+from pisa.data.manifest import Manifest, write_manifest
+from pisa.launch import evaluation
 from pisa.launch.datasets import DataSets
 from pisa.launch.outcome import EXIT_INCOMPLETE, IncompleteError
+from pisa.launch.run import evaluate_main
 from pisa.launch.stages import build_model
 from pisa.models.generate import generate
 from pisa.ops.video import from_frames

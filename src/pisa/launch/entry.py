@@ -1,106 +1,167 @@
-"""Command-line entry: the configuration is checked first, and a user's mistake is one line."""
+"""Command-line entry: mistakes are answered in one line, before torch is imported.
+
+Hydra composes a configuration in half a second; torch and lightning take 30 times as long to
+import. So this module, and all that it imports at the top, imports neither.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import re
+import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import hydra
+import yaml
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException
-from omegaconf import DictConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pisa.launch.sweep import in_sweep, run_member
-from pisa.launch.targets import check_hydra
-from pisa.types import PisaError
+from pisa.errors import PisaError, reason
 
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
 FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i")  # of Hydra
 OTHER_CONFIGS = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")
-EXIT_INTERRUPTED = 130
-_LOST_LOADER = re.compile(r"DataLoader worker \(pid.* (is killed|exited)")  # how torch says it
+SWEEP_FLAGS = ("--multirun", "-m")
+FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's own variable; set to 1, tracebacks are kept
+_LOST_LOADER = re.compile(r"DataLoader worker \(pid.* (is killed|exited)")  # torch's words
 _FROM_LOADER = re.compile(r"Caught \w+ in DataLoader worker process")
+_VALUE_ERRORS = ("ValueError", "TypeError", "ZeroDivisionError", "MisconfigurationException")
 
 
-def entry_point(run: Callable[[DictConfig], None], config_dir: Path, config_name: str) -> None:
-    """Run ``run`` under Hydra with the command line's overrides."""
+def entry_point(run: Callable[[DictConfig], None], config_name: str, help_text: str) -> None:
+    """Run ``run`` under Hydra with the command line's overrides.
+
+    ``run`` imports what it needs when it is called. ``help_text`` comes first in ``--help``.
+    """
     signal.signal(signal.SIGTERM, _as_interrupt)
-    start = hydra.main(version_base="1.3", config_path=str(config_dir), config_name=config_name)
+    start = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)
+    arguments = sys.argv[1:]
     try:
-        problem = _problem_of_overrides(config_dir, config_name)
-        if problem is not None:
-            _fail(problem)
+        message = mistake_in(arguments, config_name)
+        if message is not None:
+            _fail(message)
+        if "--help" in arguments or "-h" in arguments:
+            print(help_text.strip())
         start(_reporting(run))()
     except KeyboardInterrupt:  # before or after the work
         _stop()
 
 
-def _problem_of_overrides(config_dir: Path, config_name: str) -> str | None:
-    """One line about an unknown experiment or override, or None.
+def mistake_in(arguments: Sequence[str], config_name: str) -> str | None:
+    """One line about a wrong argument, experiment or setting; None if all are right.
 
-    Of a sweep the first value of each override is looked at. Hydra itself imports and calls what
-    its own part of the configuration names, so that is checked before it starts.
+    For sweeps, only the first value of each override is checked. Hydra imports and calls what its
+    own part of the configuration names, so that part is checked before Hydra starts.
     """
-    arguments = sys.argv[1:]
+    from pisa.launch.targets import check_hydra
+
     if any(a.split("=")[0] in OTHER_CONFIGS for a in arguments):
-        return "configurations of your own are added by hydra.searchpath=[file://FOLDER]"
+        return "your own configurations are added by hydra.searchpath=[file://FOLDER]"
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        of_a_flag = before in FLAGS_WITH_VALUE
+        if "=" not in argument and not argument.startswith(("-", "~")) and not of_a_flag:
+            return f"{argument!r} is not an override; these have the form name=value"
     overrides = [a for a in arguments if "=" in a and not a.startswith("-")]
-    stray = [
-        a
-        for before, a in zip(["", *arguments], arguments, strict=False)
-        if "=" not in a and not a.startswith(("-", "~")) and before not in FLAGS_WITH_VALUE
-    ]
-    if stray:
-        return f"what is {stray[0]!r}? Overrides have the form name=value"
     try:
-        overrides = _first_of_sweeps(overrides)
-        with hydra.initialize_config_dir(str(config_dir), version_base="1.3"):
-            check_hydra(hydra.compose(config_name, overrides, return_hydra_config=True).hydra)
+        first_values = [_first_value(text) for text in overrides]
+        with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            cfg = hydra.compose(config_name, first_values, return_hydra_config=True)
+        check_hydra(cfg.hydra)
     except PisaError as error:
         return str(error)
     except (HydraException, OmegaConfBaseException) as error:
-        return _shorten(str(error), config_dir, config_name, overrides)
+        return _shorten(str(error), config_name, first_values)
+    except yaml.YAMLError as error:
+        return f"a configuration file is not valid YAML: {reason(error)}"
+    swept = [text for text, first in zip(overrides, first_values, strict=True) if text != first]
+    flags = [a for a in arguments if a.startswith("-")]
+    sweeps = cfg.hydra.mode == RunMode.MULTIRUN or any(a in SWEEP_FLAGS for a in flags)
+    if swept and not sweeps:
+        key, _, value = swept[0].partition("=")
+        return (
+            f"{swept[0]} names several values, which is a sweep: add -m; "
+            f"for one value that holds a comma, write {quoted(key, value)}"
+        )
+    if not flags and not sweeps and OmegaConf.is_missing(cfg, "name"):
+        return f"experiment=NAME is missing; valid: {_choices('experiment')}"
     return None
 
 
-def _first_of_sweeps(overrides: list[str]) -> list[str]:
-    """`a=1,2` as `a=1`; other overrides as they are."""
-    parsed = zip(overrides, OverridesParser.create().parse_overrides(overrides), strict=True)
-    return [
-        f"{text.split('=')[0]}={next(override.sweep_string_iterator())}"
-        if override.is_sweep_override()
-        else text
-        for text, override in parsed
-    ]
+def _first_value(text: str) -> str:
+    """The override as it is; of a sweep (`a=1,2`), its first value (`a=1`).
+
+    Raises:
+        PisaError: Hydra's grammar cannot read it, with the quoted form to write instead.
+    """
+    parser = OverridesParser.create()
+    key, _, value = text.partition("=")
+    try:
+        override = parser.parse_override(text)
+    except HydraException as error:
+        hint = quoted(key, value)
+        if hint is None or (value.startswith(("[", "{")) and "/" not in value):
+            raise PisaError(f"cannot read {text}: {str(error).splitlines()[0]}") from error
+        raise PisaError(
+            f"{text} holds a character that has a meaning in Hydra's grammar; write {hint}"
+        ) from error
+    if not override.is_sweep_override():
+        return text
+    return f"{key}={next(override.sweep_string_iterator())}"
 
 
-def _shorten(message: str, config_dir: Path, config_name: str, overrides: list[str]) -> str:
+def quoted(key: str, value: str) -> str | None:
+    """``key=value``, quoted for the shell and for Hydra, so that ``value`` arrives as it is.
+
+    A leading ``~`` is expanded, which the shell does not do inside quotes. None where no quoting
+    works, as with a key that is wrong itself.
+    """
+    value = os.path.expanduser(value)
+    for mark in ("'", '"'):
+        text = f"{key}={mark}{value.replace(mark, chr(92) + mark)}{mark}"
+        try:
+            read = OverridesParser.create().parse_override(text).value()
+        except HydraException:
+            continue
+        if str(read) == value:
+            plain = not any(character in text for character in '"$`\\!')  # for the shell
+            return f'"{text}"' if plain else shlex.quote(text)
+    return None
+
+
+def _shorten(message: str, config_name: str, overrides: list[str]) -> str:
     """Hydra's message on one line, with the valid names where a configuration was not found."""
     missing = re.search(r"(?:Could not find|Could not override) '([^']+)'", message)
     if missing and "/" in missing.group(1):
         group, _, name = missing.group(1).rpartition("/")
-        valid = sorted(path.stem for path in (config_dir / group).glob("*.yaml"))
-        return f"no {group} named {name!r}; valid: {', '.join(valid)}"
-    key = re.search(r"Key '([^']+)' is not in struct", message)
+        return f"no {group} named {name!r}; valid: {_choices(group)}"
     if missing:
-        return _unknown_setting(missing.group(1), config_dir, config_name, overrides)
+        return _unknown_setting(missing.group(1), config_name, overrides)
+    key = re.search(r"Key '([^']+)' is not in struct", message)
     if key:
-        return f"unknown setting {key.group(1)!r}; see the names with --cfg job"
+        return f"unknown setting {key.group(1)!r}; --cfg job lists all settings"
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     return "; ".join(lines[:2])
 
 
-def _unknown_setting(name: str, config_dir: Path, config_name: str, overrides: list[str]) -> str:
-    """Names the settings beside an unknown one, as they are with the choices of groups made."""
+def _choices(group: str) -> str:
+    return ", ".join(sorted(path.stem for path in (CONFIGS / group).glob("*.yaml")))
+
+
+def _unknown_setting(name: str, config_name: str, overrides: list[str]) -> str:
+    """Lists the settings beside an unknown one, with the command line's choices of groups made."""
     chosen = {o: o.lstrip("+").split("=")[0] for o in overrides}
-    groups = [o for o, key in chosen.items() if key != name and (config_dir / key).is_dir()]
-    with hydra.initialize_config_dir(str(config_dir), version_base="1.3"):
+    groups = [o for o, key in chosen.items() if key != name and (CONFIGS / key).is_dir()]
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         node = hydra.compose(config_name, groups)
     *parents, last = name.split(".")
     for depth, part in enumerate(parents):
@@ -116,7 +177,9 @@ def _unknown_setting(name: str, config_dir: Path, config_name: str, overrides: l
 def _reporting(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
     def reporting(cfg: DictConfig) -> None:
         try:
-            if in_sweep():
+            if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+                from pisa.launch.sweep import run_member
+
                 run_member(cfg, lambda cfg: _attempt(run, cfg)[0])
                 return
             message, code = _attempt(run, cfg)
@@ -129,39 +192,54 @@ def _reporting(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None
 
 
 def _attempt(run: Callable[[DictConfig], None], cfg: DictConfig) -> tuple[str | None, int]:
-    """Run it; what a user did wrong as one line, with the exit code."""
+    """Run it; returns a user's mistake as one line, with the exit code."""
     try:
         run(cfg)
     except PisaError as error:
         return _line_of(error), getattr(error, "exit_code", EXIT_USER_ERROR)
     except InstantiationException as error:
-        if not isinstance(error.__cause__, PisaError):
+        message = _message_of_value(error)
+        if message is None or os.environ.get(FULL_ERROR) == "1":
             raise
-        return str(error.__cause__), EXIT_USER_ERROR
-    except OmegaConfBaseException as error:
-        message = f"{str(error).splitlines()[0]}; is an experiment missing? (experiment=NAME)"
         return message, EXIT_USER_ERROR
+    except OmegaConfBaseException as error:
+        return str(error).splitlines()[0], EXIT_USER_ERROR
     except OSError as error:
         if error.errno is None:
             raise
-        return f"{_place_of(error)}: {os.strerror(error.errno)}", EXIT_USER_ERROR
+        return f"{_path_of(error)}: {os.strerror(error.errno)}", EXIT_USER_ERROR
     except RuntimeError as error:
         if not _LOST_LOADER.match(str(error)):
             raise
-        return "a process that loads clips was killed; the same command goes on", EXIT_USER_ERROR
+        return "a process that loads clips was killed; the same command resumes", EXIT_USER_ERROR
     return None, 0
 
 
+def _message_of_value(error: InstantiationException) -> str | None:
+    """The last line of defence: a value that a constructor refused, with the setting's name.
+
+    None where the cause is not a refused value, and the traceback is needed.
+    """
+    cause = error.__cause__
+    if isinstance(cause, PisaError):
+        return str(cause)
+    if cause is None or type(cause).__name__ not in _VALUE_ERRORS:
+        return None
+    key = re.search(r"full_key: (\S+)", str(error))
+    where = f"{key.group(1)}: " if key else ""
+    return f"{where}{reason(cause)} ({FULL_ERROR}=1 shows where)"
+
+
 def _line_of(error: PisaError) -> str:
-    """Its message; of one that a loader's worker sent, which is a traceback, the last line."""
+    """Its message; of one sent by a loader's worker, which is a traceback, the last line."""
     text = str(error).strip()
     if not _FROM_LOADER.match(text):
         return text
     return text.splitlines()[-1].partition(": ")[2]
 
 
-def _place_of(error: OSError) -> str:
-    """What the error is about; of a full disk the folder, since its file is often temporary."""
+def _path_of(error: OSError) -> str:
+    """The file of the error; of a full disk the folder, since the file is often temporary."""
     if error.filename is None:
         return "the file system"
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -169,7 +247,7 @@ def _place_of(error: OSError) -> str:
 
 
 def _stop() -> None:
-    print("stopped; the same command goes on from here", file=sys.stderr)
+    print("stopped; the same command resumes from here", file=sys.stderr)
     sys.stderr.flush()
     os._exit(EXIT_INTERRUPTED)  # loader and simulation workers must not hold the exit
 
@@ -179,6 +257,5 @@ def _as_interrupt(signum: int, frame: object) -> None:
 
 
 def _fail(message: str, code: int = EXIT_USER_ERROR) -> None:
-    first = " ".join(message.split())
-    print(f"error: {first}", file=sys.stderr)
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
     raise SystemExit(code)

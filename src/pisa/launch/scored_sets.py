@@ -8,9 +8,9 @@ from typing import Any
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 
-from pisa.data import RealDataModule
 from pisa.data.dataset import ClipDataset
 from pisa.data.manifest import data_sha256
+from pisa.data.real import RealDataModule
 from pisa.launch.datasets import DataSets
 from pisa.launch.stages import build_data
 from pisa.launch.targets import instantiate

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pisa.callbacks.checkpoints import newest_checkpoint
 from pisa.callbacks.wandb_logger import WandbLogger
-from pisa.data import SimulatedDataModule
+from pisa.data.simulated import SimulatedDataModule
 from pisa.io.checkpoint_io import AtomicCheckpointIO
 from pisa.io.provenance import machine_facts, provenance
 from pisa.launch.datasets import DataSets

@@ -1,4 +1,4 @@
-"""Sweeps: a member that fails is recorded and the others go on; a table and a plot at the end."""
+"""Sweeps: a failed member is recorded and the others run; a table and a plot at the end."""
 
 from __future__ import annotations
 
@@ -10,36 +10,32 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from hydra.types import RunMode
-from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
-from pisa.launch.run import stage_folder
-from pisa.reports.sweep import Member, summarise, write_member
-
+# Hydra imports this module with every command line, so torch and lightning are imported below.
 EXIT_INCOMPLETE = 3
 ErrorLine = Callable[[DictConfig], str | None]
-
-
-def in_sweep() -> bool:
-    """Whether this process runs a member of `train.py -m ...`."""
-    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def run_member(cfg: DictConfig, attempt: ErrorLine) -> None:
     """Run one member and record how it ended. ``attempt`` returns a user's mistake as one line.
 
     Any other exception is printed whole and recorded too. Nothing but Ctrl-C and a signal stops
-    the sweep; the same command then goes on, since finished members are found by their settings.
+    the sweep; the same command then resumes it, since finished members are found by their settings.
     """
+    import torch
+    from lightning.pytorch.utilities import rank_zero_only
+
+    from pisa.reports.sweep import Member, write_member
+
+    record = rank_zero_only(write_member)
     settings = HydraConfig.get()
     place = Path(settings.sweep.dir)
     overrides = [o for o in settings.overrides.task if not o.startswith("hydra")]
     member = Member(int(settings.job.num), overrides, str(folder_of(cfg)), str(cfg.name))
-    _record(place, member)
+    record(place, member)
     started = time.monotonic()
     try:
         member.error = attempt(cfg)
@@ -48,7 +44,7 @@ def run_member(cfg: DictConfig, attempt: ErrorLine) -> None:
         member.error = f"{type(error).__name__}: {error}".splitlines()[0]
     member.status = "finished" if member.error is None else "failed"
     member.seconds = time.monotonic() - started
-    _record(place, member)
+    record(place, member)
     if member.error is not None:
         print(f"member {member.number} failed: {member.error}", file=sys.stderr)
     gc.collect()
@@ -57,6 +53,8 @@ def run_member(cfg: DictConfig, attempt: ErrorLine) -> None:
 
 def folder_of(cfg: DictConfig) -> Path:
     """Where a configuration's results go."""
+    from pisa.launch.run import stage_folder
+
     if "stages" in cfg:
         return stage_folder(cfg, cfg.stages[-1], cfg.name).absolute()
     return Path(cfg.get("output_dir") or cfg.data_dir).absolute()
@@ -67,11 +65,8 @@ class SweepSummary(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print the table, draw the plot; the exit code is 3 if a member failed."""
+        from pisa.reports.sweep import summarise
+
         failed = summarise(Path(config.hydra.sweep.dir))
         if failed:
             raise SystemExit(EXIT_INCOMPLETE)
-
-
-@rank_zero_only
-def _record(place: Path, member: Member) -> None:
-    write_member(place, member)

@@ -17,11 +17,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import hydra.utils
-import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
-from pisa.types import PisaError
+from pisa.errors import PisaError
 
 PLUGINS = "PISA_PLUGINS"
 PACKAGE = "pisa"
@@ -170,6 +169,8 @@ def _plugins() -> tuple[str, ...]:
 
 
 def _check_dtype(path: str) -> None:
+    import torch  # slow; needed here only
+
     if not path.startswith("torch.") or not isinstance(
         getattr(torch, path.removeprefix("torch."), None), torch.dtype
     ):

@@ -1,0 +1,13 @@
+"""The error that a user can act on. Imports nothing, so that the command line answers fast."""
+
+from __future__ import annotations
+
+
+class PisaError(Exception):
+    """An error a user can act on; entry points print it as one line, without a traceback."""
+
+
+def reason(error: BaseException) -> str:
+    """One line that says why ``error`` was raised."""
+    text = str(getattr(error, "strerror", None) or error) or type(error).__name__
+    return " ".join(text.split())[:200]
