@@ -12,8 +12,8 @@ from pisa.annotate.jobs import Job, Worker
 from pisa.annotate.page.keys import BINDINGS, binding_of, listed
 from pisa.annotate.page.overlays import crop_svg, points_svg, timeline_svg
 from pisa.annotate.page.view import View, parse_field
-from pisa.annotate.project import Click, ClipDraft, ObjectDraft, check_clip
 from pisa.annotate.session import Mode, Session
+from pisa.annotate.store import Click, ClipDraft, ObjectDraft, check_clip
 from pisa.annotate.workspace import Workspace
 from pisa.types import PisaError
 from tests.annotate import drawn

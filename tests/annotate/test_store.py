@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from pisa.annotate.crop import Crop
-from pisa.annotate.project import ClipDraft, clip_to_json
-from pisa.annotate.store import ConflictError, ProjectStore
+from pisa.annotate.store import ClipDraft, ConflictError, ProjectStore, clip_to_json
 from pisa.types import PisaError
 
 CLIP = ClipDraft("drop_01", "a.mp4", 100, 220, Crop(0, 0, 64))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pisa.annotate.crop import Crop
 from pisa.annotate.first_mask import masks_from_points
-from pisa.annotate.project import Click, ClipDraft, ObjectDraft
+from pisa.annotate.store import Click, ClipDraft, ObjectDraft
 from pisa.annotate.tracking import ClipTracker, seen_size, to_clip_px
 from pisa.perception.base import ObjectPoints
 from pisa.perception.embedded_segmentation import EmbeddedTracker

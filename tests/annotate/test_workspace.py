@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pisa.annotate.clip_frames import prepare_frames
+from pisa.annotate.clip_folder import prepare_frames
 from pisa.annotate.jobs import Stopped
 from pisa.annotate.session import Mode, Session
 from pisa.annotate.statistics import real_statistics

@@ -9,10 +9,9 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from pisa.data.ambiguous import AmbiguousDataModule
 from pisa.data.clip_io import write_clip
 from pisa.data.manifest import Manifest, write_manifest
-from pisa.data.simulated import SimulatedDataModule
+from pisa.data.simulated import AmbiguousDataModule, SimulatedDataModule
 from pisa.types import Batch, PisaError
 from tests.data.conftest import make_clip
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pisa.data.frame_rate import even_indices, frame_rate_hz
+from pisa.data.video_files import even_indices, frame_rate_hz
 
 
 def rounded_times(rate_hz: float, count: int, tick_s: Fraction) -> list[Fraction]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pisa.data.mask_arrays import read_mask_array
+from pisa.data.mask_files import read_mask_array
 from pisa.data.mask_pairs import BrokenLine, MaskPair, load_pair, pairs_sha256, read_pairs
 from pisa.types import PisaError
 

@@ -4,7 +4,7 @@ from itertools import chain, islice
 
 import pytest
 
-from pisa.data.step_sampler import StepSampler
+from pisa.data.loaders import StepSampler
 from pisa.types import PisaError
 
 

@@ -38,7 +38,7 @@ def test_what_is_there_passes_and_interpolations_are_left_alone():
     ("node", "told"),
     [
         ({"_target_": "pisa.data.simulated.SimulatedDataModule", "expect_x": 1}, "expect_fps_hz"),
-        ({"_target_": "pisa.data.ambiguous.AmbiguousDataModule", "expect_x": 1}, "expect_fps_hz"),
+        ({"_target_": "pisa.data.simulated.AmbiguousDataModule", "expect_x": 1}, "expect_fps_hz"),
         ({"_target_": "lightning.pytorch.Trainer", "max_stepz": 1}, "max_steps"),
     ],
 )

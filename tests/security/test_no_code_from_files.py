@@ -18,9 +18,7 @@ import pytest
 import torch
 from torch import nn
 
-from pisa.data.clip_files import read_arrays
-from pisa.data.mask_arrays import read_mask_array
-from pisa.data.packed import FILES, PackedClips
+from pisa.data.mask_files import read_arrays, read_mask_array
 from pisa.io.checkpoint_io import AtomicCheckpointIO
 from pisa.launch.hub import model_card
 from pisa.models.opensora.checkpoint import read_state_dict
@@ -104,16 +102,6 @@ def test_a_pickle_in_the_mask_cache_counts_as_absent(tmp_path):
     proof = tmp_path / "executed"
     write_object_archive(tmp_path / "a.npz", Payload(proof))
     assert read_cached_masks(tmp_path / "a.npz") is None and not proof.exists()
-
-
-def test_a_pickle_in_a_packed_data_set_is_refused(tmp_path):
-    proof = tmp_path / "executed"
-    (tmp_path / FILES[2]).write_text('{"clips": ["a"], "num_objects": [1]}')
-    for name in FILES[:2]:
-        write_object_array(tmp_path / name, Payload(proof))
-    with pytest.raises(PisaError, match="no packed data set"):
-        PackedClips(tmp_path)
-    assert not proof.exists()
 
 
 @pytest.mark.parametrize("reader", ["hub", "run_log", "gallery"])

@@ -12,7 +12,6 @@ import pytest
 from pisa.bench.video_match import match_videos
 from pisa.data.clip_io import write_clip
 from pisa.data.manifest import Manifest, list_clips, read_manifest, write_manifest
-from pisa.data.packed import FILES, PackedClips
 from pisa.data.real_download import unpack
 from pisa.launch.run import stage_folder
 from pisa.models.opensora.checkpoint import find_shards
@@ -40,13 +39,6 @@ def test_names_of_clips_that_are_written(name, tmp_path):
     with pytest.raises(PisaError, match="plain name"):
         write_clip(tmp_path / name, None)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("name", LEADING_OUT)
-def test_clip_names_of_a_packed_data_set(name, tmp_path):
-    (tmp_path / FILES[2]).write_text(json.dumps({"clips": [name], "num_objects": [1]}))
-    with pytest.raises(PisaError, match="plain name"):
-        PackedClips(tmp_path)
 
 
 def test_members_of_an_archive_stay_in_the_folder(tmp_path):

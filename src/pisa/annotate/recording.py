@@ -20,8 +20,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
-from pisa.data.clip_files import read_arrays
 from pisa.data.clip_io import write_npz
+from pisa.data.mask_files import read_arrays
 from pisa.data.video_decoder import Decoder
 from pisa.types import PisaError, reason
 

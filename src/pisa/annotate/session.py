@@ -15,8 +15,8 @@ import numpy as np
 
 from pisa.annotate.checks import late_frames
 from pisa.annotate.crop import Crop, check_inside
-from pisa.annotate.project import Click, ClipDraft, ObjectDraft, Project, check_clip
 from pisa.annotate.recording import Recording
+from pisa.annotate.store import Click, ClipDraft, ObjectDraft, Project, check_clip
 from pisa.annotate.workspace import Workspace
 from pisa.types import PisaError
 

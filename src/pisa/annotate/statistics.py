@@ -19,9 +19,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pisa.data.clip_files import frame_paths, read_masks
 from pisa.data.clip_info import NOT_RECORDED, fps_of, read_info, scene_of
+from pisa.data.image_files import frame_paths
 from pisa.data.manifest import list_clips
+from pisa.data.mask_files import read_masks
 from pisa.types import PisaError
 
 PAPER_CLIPS = 361

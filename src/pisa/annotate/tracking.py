@@ -18,9 +18,9 @@ from torch import nn
 
 from pisa.annotate.crop import Crop
 from pisa.annotate.first_mask import masks_from_points
-from pisa.annotate.project import ClipDraft, ObjectDraft
 from pisa.annotate.recording import Progress
-from pisa.data.clip_files import frame_paths, read_frames
+from pisa.annotate.store import ClipDraft, ObjectDraft
+from pisa.data.image_files import frame_paths, read_frames
 from pisa.ops.video import from_frames
 from pisa.perception.base import ObjectPoints, PointTracker, Tracker
 from pisa.types import PisaError

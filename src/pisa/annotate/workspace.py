@@ -18,15 +18,14 @@ import numpy as np
 from jaxtyping import Bool
 
 from pisa.annotate.checks import Check, Evidence, run_checks
-from pisa.annotate.clip_frames import frames_digest, prepare_frames
+from pisa.annotate.clip_folder import clip_info, export_clip, frames_digest, prepare_frames
 from pisa.annotate.crop import Crop, suggest
-from pisa.annotate.export import clip_info, export_clip
 from pisa.annotate.motion import Release, find_releases, motion_signal, moving_area
-from pisa.annotate.project import MAX_FRAMES, MIN_FRAMES, ClipDraft
 from pisa.annotate.recording import Progress, Recording, import_recording
-from pisa.annotate.store import ProjectStore
+from pisa.annotate.store import MAX_FRAMES, MIN_FRAMES, ClipDraft, ProjectStore
 from pisa.annotate.tracking import ClipTracker
-from pisa.data.clip_files import frame_paths, read_frames, resize_masks
+from pisa.data.image_files import frame_paths, read_frames
+from pisa.data.mask_files import resize_masks
 from pisa.data.video_files import VIDEO_SUFFIXES
 from pisa.perception.mask_cache import read_masks, write_masks
 from pisa.types import PisaError

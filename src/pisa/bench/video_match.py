@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pisa.data.frame_folder import holds_frames
+from pisa.data.image_files import holds_frames
 from pisa.data.video_files import VIDEO_SUFFIXES
 from pisa.types import PisaError, reason
 

@@ -1,14 +1,19 @@
-"""What ``clip_info.json`` says, checked; the release's files and ours (docs/data_format.md)."""
+"""``clip_info.json``, checked: the release's files and ours (docs/data_format.md)."""
 
 from __future__ import annotations
 
 import json
 import math
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from pisa.perception.base import ObjectPoints
 from pisa.types import Camera, Clip, PisaError, reason
 
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 SCHEMA = 1
 NOT_RECORDED = "not recorded"  # where reports group clips by a scene that some lack
 RELEASE_SIM_FPS_HZ = 16.0  # of the release's rgba_*.jpg clips, whose clip_info.json may lack it
@@ -148,3 +153,72 @@ def _finite(value: int | float) -> bool:
         return math.isfinite(value)
     except OverflowError:  # an integer beyond the range of float
         return False
+
+
+Size = tuple[int, int]  # height, width
+
+
+def parse_points(info: Mapping[str, Any], folder: Path) -> list[ObjectPoints]:
+    """``points`` of a ``clip_info.json``, one entry per object.
+
+    Raises ``PisaError`` where there are none or an object has no positive point.
+    """
+    path = folder / "clip_info.json"
+    entries = info.get("points")
+    if not entries:
+        raise PisaError(f'{path}: has no points; add [{{"positive": [[x, y]], "negative": []}}]')
+    try:
+        objects = [
+            ObjectPoints(_pairs(entry["positive"]), _pairs(entry.get("negative") or []))
+            for entry in entries
+        ]
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
+        raise PisaError(f"{path}: points must be [{{'positive': [[x, y], ...]}}, ...]") from error
+    bare = next((i for i, entry in enumerate(objects) if not entry.positive), None)
+    if bare is not None:
+        raise PisaError(f"{path}: object {bare} has no positive point")
+    return objects
+
+
+def scale_points(objects: Sequence[ObjectPoints], old: Size, new: Size) -> list[ObjectPoints]:
+    """The same places in frames rescaled from ``old`` to ``new`` (pixel centres at integers)."""
+
+    def scaled(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+        factor_x, factor_y = new[1] / old[1], new[0] / old[0]
+        return tuple(((x + 0.5) * factor_x - 0.5, (y + 0.5) * factor_y - 0.5) for x, y in points)
+
+    return [ObjectPoints(scaled(o.positive), scaled(o.negative)) for o in objects]
+
+
+def shift_points(objects: Sequence[ObjectPoints], dx_px: float, dy_px: float) -> list[ObjectPoints]:
+    """The same places after ``dx_px`` columns and ``dy_px`` rows were added at left and top."""
+
+    def shifted(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+        return tuple((x + dx_px, y + dy_px) for x, y in points)
+
+    return [ObjectPoints(shifted(o.positive), shifted(o.negative)) for o in objects]
+
+
+def _pairs(points: Any) -> tuple[tuple[float, float], ...]:
+    pairs = [(float(x), float(y)) for x, y in points]
+    if any(not (abs(x) < 1e6 and abs(y) < 1e6) for x, y in pairs):
+        raise ValueError("a coordinate is out of range")
+    return tuple(pairs)
+
+
+def check_name(name: str) -> str:
+    """The name itself if it is a plain one (letters, digits, ``. _ -``); else ``PisaError``."""
+    if not _PLAIN_NAME.fullmatch(name):
+        raise PisaError(f"{name!r} is no plain name (letters, digits, '.', '_' and '-' only)")
+    return name
+
+
+def study_of(clip: Path, kind: str) -> Mapping[str, Any]:
+    """What the simulator recorded for the analyses of section 5 under ``study``.
+
+    Raises ``PisaError`` where the clip is of another kind of data set.
+    """
+    study = read_info(clip).get("study")
+    if not isinstance(study, dict) or study.get("kind") != kind:
+        raise PisaError(f"{clip}: is no clip of the {kind!r} kind; simulate.py makes such sets")
+    return study

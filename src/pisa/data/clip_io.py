@@ -22,18 +22,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from pisa.data.clip_files import (
-    check_name,
-    frame_paths,
-    read_arrays,
-    read_frames,
-    read_masks,
-    reason,
-    resize_masks,
-)
 from pisa.data.clip_info import (
     camera_of,
     caption_of,
+    check_name,
     check_num_frames,
     dropping_index_of,
     fps_of,
@@ -41,9 +33,11 @@ from pisa.data.clip_info import (
     number,
     read_info,
 )
+from pisa.data.image_files import frame_paths, read_frames
+from pisa.data.mask_files import read_arrays, read_masks, resize_masks
 from pisa.ops.camera import rigid_flow
 from pisa.ops.video import from_frames, to_frames
-from pisa.types import Camera, Clip, PisaError, Poses
+from pisa.types import Camera, Clip, PisaError, Poses, reason
 
 
 def write_clip(

@@ -20,12 +20,11 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
-from pisa.data.clip_files import frame_paths, read_masks, resize_masks
-from pisa.data.clip_info import read_info
+from pisa.data.clip_info import parse_points, read_info, scale_points, shift_points
 from pisa.data.clip_io import appear_at_once, write_npz
-from pisa.data.image_files import read_image
+from pisa.data.image_files import frame_paths, read_image
 from pisa.data.manifest import list_clips
-from pisa.data.points import parse_points, scale_points, shift_points
+from pisa.data.mask_files import read_masks, resize_masks
 from pisa.types import PisaError
 
 MAX_PIXELS = 36_000_000

@@ -1,16 +1,21 @@
-"""Single images as uint8 RGB: any bit depth, palettes and alpha included."""
+"""Single images as uint8 RGB, and folders of numbered frames."""
 
 from __future__ import annotations
 
+import re
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
+from numpy.typing import NDArray
 from PIL import Image
 
+from pisa.data.clip_info import number, read_info
 from pisa.types import PisaError, reason
 
+_FRAME_NAME = re.compile(r"(rgba_)?(\d{5})\.(jpg|jpeg|png)")
 IMAGE_ERRORS = (
     OSError,
     SyntaxError,
@@ -64,3 +69,128 @@ def _to_8_bit(values: np.ndarray) -> UInt8[np.ndarray, "h w"]:
     if values.min() < 0 or values.max() > 65535:
         raise ValueError("holds values outside 16 bits")
     return ((values.astype(np.int64) + 128) // 257).astype(np.uint8)
+
+
+_NUMBERED = re.compile(r"(.*?)(\d+)(\.(?:png|jpe?g))", re.IGNORECASE)
+_PREFERRED = ("rgba_", "")  # prefixes of the release's frames, before depth_, flow_ ...
+
+
+def folder_frames(folder: Path) -> list[Path]:
+    """Frames in order of their number, which may start anywhere but has no gaps.
+
+    A folder may hold several series (``rgba_``, ``depth_`` ...): ``rgba_`` is taken, else the one
+    without a prefix, else the only one. Raises ``PisaError`` for none, for gaps and for ambiguity.
+    """
+    series: dict[tuple[str, str], dict[int, Path]] = {}
+    for path in _entries(folder):
+        match = _NUMBERED.fullmatch(path.name)
+        if match is not None:
+            frames = series.setdefault((match[1], match[3].lower()), {})
+            if int(match[2]) in frames:
+                raise PisaError(f"{folder}: frame {int(match[2])} is there twice ({path.name})")
+            frames[int(match[2])] = path
+    if not series:
+        raise PisaError(f"{folder}: holds no numbered frames (png or jpg)")
+    numbered = series[_choose(folder, list(series))]
+    first = min(numbered)
+    gap = next((i for i in range(first, first + len(numbered)) if i not in numbered), None)
+    if gap is not None:
+        raise PisaError(f"{folder}: frame {gap} is missing")
+    return [numbered[i] for i in sorted(numbered)]
+
+
+def folder_rate_hz(folder: Path) -> float:
+    """``fps`` of the folder's ``clip_info.json``; ``PisaError`` where there is none."""
+    rate = number(read_info(folder), "fps", folder) if has_info(folder) else None
+    if rate is None or rate <= 0:
+        raise PisaError(f"{folder}: frames have no rate; set source.fps_hz (clip_info.json: fps)")
+    return float(rate)
+
+
+def has_info(folder: Path) -> bool:
+    return (folder / "clip_info.json").is_file()
+
+
+def holds_frames(folder: Path) -> bool:
+    """Whether a folder has any numbered png or jpg."""
+    return any(_NUMBERED.fullmatch(path.name) for path in _entries(folder))
+
+
+def _choose(folder: Path, names: list[tuple[str, str]]) -> tuple[str, str]:
+    for prefix in _PREFERRED:
+        found = [name for name in names if name[0] == prefix]
+        if len(found) == 1:
+            return found[0]
+    if len(names) > 1:
+        listed = ", ".join(sorted(f"{prefix}0{suffix}" for prefix, suffix in names))
+        raise PisaError(f"{folder}: holds several series of frames ({listed}); keep one")
+    return names[0]
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    except OSError as error:
+        raise PisaError(f"{folder}: cannot read folder: {reason(error)}") from error
+
+
+def frame_paths(folder: Path) -> list[Path]:
+    """Frames 0 ... T-1: ``rgba_00000.jpg``, else ``00000.jpg``; ``.png`` only without ``.jpg``.
+
+    Raises ``PisaError`` for a folder without frames, with a gap in their numbers, or that cannot be
+    read.
+    """
+    families: dict[tuple[bool, bool], dict[int, str]] = {}
+    try:
+        names = sorted(entry.name for entry in folder.iterdir())
+    except OSError as error:
+        raise PisaError(f"{folder}: cannot read clip folder: {error.strerror}") from error
+    for name in names:
+        if match := _FRAME_NAME.fullmatch(name):
+            family = (match[3] == "png", match[1] is None)
+            families.setdefault(family, {})[int(match[2])] = name
+    if not families:
+        raise PisaError(f"{folder}: holds no frames (rgba_00000.jpg or 00000.jpg ...)")
+    frames = families[min(families)]
+    missing = next((i for i in range(len(frames)) if i not in frames), None)
+    if missing is not None:
+        raise PisaError(f"{folder}: frame {missing:05d} is missing")
+    return [folder / frames[i] for i in range(len(frames))]
+
+
+def read_frames(
+    paths: Sequence[Path], size: tuple[int, int] | None = None
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """Images as uint8 ``[T, H, W, 3]`` and the ``(height, width)`` they have on disk.
+
+    All must have one size on disk; ``size`` (height, width) rescales each as it is read (bicubic
+    and antialiased, the aspect ratio is not kept: as the release's conversion does).
+
+    Raises ``PisaError`` for a file that is no image, and for images that differ in size.
+    """
+    first, native = _read_image(paths[0], size)
+    frames = np.empty((len(paths), *first.shape), dtype=np.uint8)
+    frames[0] = first
+    for i, path in enumerate(paths[1:], start=1):
+        frame, found = _read_image(path, size)
+        if found != native:
+            raise PisaError(
+                f"{path}: is {found[1]}x{found[0]} px, "
+                f"but {paths[0].name} is {native[1]}x{native[0]}"
+            )
+        frames[i] = frame
+    return frames, native
+
+
+def _read_image(
+    path: Path, size: tuple[int, int] | None
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    try:
+        with Image.open(path) as image:
+            native = (image.height, image.width)
+            rgb = to_rgb(image)
+            if size is not None and size != native:
+                rgb = rgb.resize((size[1], size[0]))
+            return np.asarray(rgb), native
+    except IMAGE_ERRORS as error:
+        raise PisaError(f"{path}: cannot read frame: {reason(error)}") from error

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from pisa.data.clip_files import check_name, reason
-from pisa.types import PisaError
+from pisa.data.clip_info import check_name
+from pisa.types import PisaError, reason
 
 SCHEMA = 1
 

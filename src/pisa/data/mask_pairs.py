@@ -19,7 +19,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from pisa.data.mask_arrays import read_mask_array
+from pisa.data.mask_files import read_mask_array
 from pisa.types import PisaError, reason
 
 KEYS = ("gt_mask", "gt_fps", "pd_mask", "pd_fps")

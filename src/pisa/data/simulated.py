@@ -1,13 +1,15 @@
-"""Simulated drops: one training set and the two test sets of PisaBench (paper section 3)."""
+"""Simulated drops: the training set with the two test sets of PisaBench, and the ambiguous sets."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
+from pisa.data.clip_info import study_of
 from pisa.data.dataset import ClipDataset
 from pisa.data.loaders import (
     PrepareHook,
@@ -16,7 +18,11 @@ from pisa.data.loaders import (
     prepare_data_set,
     train_loader,
 )
-from pisa.types import Clip
+from pisa.data.manifest import list_clips
+from pisa.data.mask_files import read_masks
+from pisa.types import Clip, PisaError
+
+MAX_DIFFERENT = 0.01  # share of the object's pixels in frame 0
 
 
 class SimulatedDataModule(LightningDataModule):
@@ -110,3 +116,46 @@ class SimulatedDataModule(LightningDataModule):
 
     def _fitting(self) -> bool:
         return self.trainer is None or self.trainer.state.fn in (None, TrainerFn.FITTING)
+
+
+class AmbiguousDataModule(SimulatedDataModule):
+    """Training batches from ``root/train`` and one test loader over ``root/test``.
+
+    Both hold clips that share their first frame in families (five per scene in the paper, 1000
+    scenes); the clip's ``drop_height_m`` tells the members apart. Sets of another kind are refused.
+    ``options`` are those of ``SimulatedDataModule``. The camera is level and symmetric, so that
+    mirror images (training only) follow the same distribution of drop times.
+    """
+
+    splits = ("ambiguous",)
+
+    def __init__(
+        self,
+        root: Path | str,
+        train: str = "ambiguous_train",
+        test: str = "ambiguous_test",
+        **options: Any,
+    ) -> None:
+        super().__init__(root, train, **options)
+        self.test_names = (test,)
+
+    def _dataset(self, name: str, num_clips: int | None, flip: bool = False) -> ClipDataset:
+        check_families(self.root / name)
+        return super()._dataset(name, num_clips, flip)
+
+
+def check_families(folder: Path) -> None:
+    """Compare the clips of the first family.
+
+    Raises:
+        PisaError: the set is of another kind, or their first masks differ.
+    """
+    clips = list_clips(folder)
+    group = study_of(clips[0], "ambiguous")["group"]
+    first = read_masks(clips[0])[0, -1]
+    for clip in clips[1:]:
+        if study_of(clip, "ambiguous")["group"] != group:
+            return
+        differing = (read_masks(clip)[0, -1] != first).sum()
+        if differing > MAX_DIFFERENT * first.sum():
+            raise PisaError(f"{clip}: its first frame is not that of {clips[0].name}")

@@ -7,10 +7,11 @@ a ``PisaError`` that names the file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from pisa.data.borders import Window, central_window, content_window
-from pisa.data.frame_folder import folder_frames, folder_rate_hz
-from pisa.data.frame_rate import even_indices, frame_rate_hz
-from pisa.data.image_files import read_image
+from pisa.data.image_files import folder_frames, folder_rate_hz, read_image
 from pisa.data.video_decoder import Decoder
 from pisa.types import PisaError
 
@@ -161,3 +160,47 @@ class _Converter:
             f"{self.path}: {width}x{height} px without black borders does not fit the benchmark's "
             f"{self.size[1]}x{self.size[0]}; source.fit=stretch or crop allows it"
         )
+
+
+NTSC = 0.0011  # 24000/1001 and the like count as the whole number they stand for
+
+
+def frame_rate_hz(
+    times_s: Sequence[Fraction], tick_s: Fraction, expected_hz: float | None = None
+) -> float | None:
+    """Mean rate of frames shown at ``times_s``, a clock of ``tick_s``; None for less than two.
+
+    ``expected_hz`` (the benchmark's rate) is returned where it lies within what the clock can
+    resolve; equal delays may each have been rounded. Otherwise rates within 0.11 % of a whole
+    number are that number. Raises ``ValueError`` for times that do not increase.
+    """
+    if len(times_s) < 2:
+        return None
+    delays_s = [later - earlier for earlier, later in pairwise(times_s)]
+    if min(delays_s) <= 0:
+        raise ValueError("the times of the frames do not increase")
+    measured = float(len(delays_s) / sum(delays_s))
+    slack = max(NTSC, float(tick_s / sum(delays_s))) * measured
+    each = float(tick_s / 2 / delays_s[0]) * measured if len(set(delays_s)) == 1 else 0.0
+    if expected_hz is not None and abs(measured - expected_hz) <= max(slack, each):
+        return float(expected_hz)
+    whole = round(measured)
+    near = whole and abs(measured - whole) <= NTSC * measured
+    return float(whole) if near else measured
+
+
+def even_indices(times_s: Sequence[Fraction], rate_hz: float) -> list[int]:
+    """Which frame a display shows at ``i / rate_hz`` after the first one, one index per frame.
+
+    That is ``0 ... T-1`` for frames within half a period of their even place; otherwise (a video
+    of variable rate) frames repeat or drop out so that each stands at its true time.
+    """
+    since = [float(t - times_s[0]) for t in times_s]
+    if all(abs(t - i / rate_hz) <= 0.5 / rate_hz for i, t in enumerate(since)):
+        return list(range(len(since)))
+    shown, current = [], 0
+    for i in range(len(since)):
+        while current + 1 < len(since) and since[current + 1] <= i / rate_hz + 1e-9:
+            current += 1
+        shown.append(current)
+    return shown

@@ -11,12 +11,11 @@ from omegaconf import DictConfig
 from rich.progress import track
 from torch import nn
 
-from pisa.annotate.mask_file import write_mask_file
 from pisa.annotate.tracking import ClipTracker, seen_size
 from pisa.annotate.workspace import Workspace
-from pisa.data.clip_files import frame_paths, read_frames
-from pisa.data.clip_info import read_info
-from pisa.data.points import parse_points, scale_points
+from pisa.data.clip_info import parse_points, read_info, scale_points
+from pisa.data.image_files import frame_paths, read_frames
+from pisa.data.mask_files import write_mask_file
 from pisa.data.video_files import VIDEO_SUFFIXES
 from pisa.launch.outcome import IncompleteError
 from pisa.launch.targets import instantiate, look_up

@@ -11,8 +11,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from pisa.data.borders import pad_to, padded_window
-from pisa.data.clip_files import frame_paths, read_frames
 from pisa.data.clip_info import caption_of, read_info
+from pisa.data.image_files import frame_paths, read_frames
 from pisa.launch.generated_files import Wanted
 from pisa.launch.generation_settings import GenerationSettings
 from pisa.models.base import VideoModel

@@ -17,7 +17,7 @@ from lightning.pytorch import seed_everything
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from pisa.data.clip_files import check_name
+from pisa.data.clip_info import check_name
 from pisa.io.files import write_atomic
 from pisa.io.lock import hold
 from pisa.launch.benchmark import with_own_clips

@@ -15,8 +15,8 @@ from omegaconf import DictConfig
 from torch import nn
 
 from pisa.bench.score import VideoSource, track_dropping, true_video
+from pisa.data.clip_info import study_of
 from pisa.data.clip_io import read_clip
-from pisa.data.families import study_of
 from pisa.data.manifest import data_sha256, list_clips
 from pisa.io.files import write_atomic
 from pisa.launch.datasets import DataSets

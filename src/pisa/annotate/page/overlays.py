@@ -10,7 +10,7 @@ import numpy as np
 from pisa.annotate.check_pictures import COLOURS
 from pisa.annotate.crop import Crop
 from pisa.annotate.motion import Release
-from pisa.annotate.project import ClipDraft
+from pisa.annotate.store import ClipDraft
 from pisa.annotate.tracking import to_clip_px
 
 HANDLES = ("nw", "ne", "sw", "se")

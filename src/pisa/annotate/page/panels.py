@@ -10,9 +10,9 @@ from nicegui import run, ui
 from pisa.annotate.check_pictures import COLOURS, picture
 from pisa.annotate.checks import Check
 from pisa.annotate.crop import leaves
-from pisa.annotate.project import ClipDraft
 from pisa.annotate.recording import FPS_HZ
 from pisa.annotate.session import Mode
+from pisa.annotate.store import ClipDraft
 from pisa.types import PisaError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.ndimage import binary_erosion
 
 from pisa.annotate.check_pictures import colour_of
-from pisa.annotate.clip_frames import clip_side_px
+from pisa.annotate.clip_folder import clip_side_px
 from pisa.annotate.page.overlays import (
     HANDLES,
     TIMELINE,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 import socket
 from pathlib import Path
@@ -11,10 +13,11 @@ from nicegui import app, ui
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from pisa.annotate.jobs import Worker
-from pisa.annotate.page import statistics_page
-from pisa.annotate.page.style import CSS, SCRIPT
 from pisa.annotate.page.view import View
+from pisa.annotate.statistics import PAPER_CLIPS, draw, real_statistics
 from pisa.annotate.workspace import Workspace
+from pisa.data.clip_info import caption_of, fps_of, read_info
+from pisa.data.manifest import list_clips
 from pisa.types import PisaError
 
 HOST = "127.0.0.1"
@@ -41,7 +44,7 @@ def serve(workspace: Workspace, port: int, show: bool, note: str) -> None:
     @ui.page("/statistics", title="statistics of the saved clips")
     def statistics() -> None:
         ui.add_css(CSS)
-        statistics_page.build(workspace.root)
+        draw_statistics(workspace.root)
 
     chosen = port or free_port()
     print(f"annotate: http://{HOST}:{chosen} (Ctrl+C ends it; all is saved)", flush=True)
@@ -82,3 +85,111 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
+
+
+_NUMBERS = ("objects", "frames", "fps")
+
+
+def draw_statistics(root: Path) -> None:
+    """Figure 3 of the folder's clips, and a table of them."""
+    with ui.column().classes("statistics gap-2"):
+        ui.label("Statistics of the saved clips (as in the paper's Figure 3)").classes("brand")
+        try:
+            clips = list_clips(root)
+            statistics = real_statistics(clips)
+            rows = [_row(clip) for clip in clips]
+        except PisaError as error:
+            ui.label(str(error)).classes("problem")
+            return
+        shortest, mean, longest = statistics.duration_s
+        ui.label(
+            f"{statistics.num_clips} clips (the paper's set has {PAPER_CLIPS}), {shortest:.2f} to "
+            f"{longest:.2f} s long, {mean:.2f} s on average"
+        )
+        buffer = io.BytesIO()
+        draw(statistics).savefig(buffer, format="png", dpi=100)
+        data = base64.b64encode(buffer.getvalue()).decode()
+        ui.image(f"data:image/png;base64,{data}").style("width: 800px")
+        columns = [
+            {"name": key, "label": key, "field": key, "sortable": True}
+            | {"align": "right" if key in _NUMBERS else "left"}
+            for key in rows[0]
+        ]
+        ui.table(rows=rows, columns=columns).props("dense flat bordered")
+
+
+def _row(clip: Path) -> dict[str, object]:
+    info = read_info(clip)
+    source = info.get("annotate")
+    checks = source.get("checks", {}) if isinstance(source, dict) else {}
+    failed = [name for name, check in checks.items() if not check["passed"]]
+    return {
+        "clip": clip.name,
+        "caption": caption_of(info, clip),
+        "scene": info.get("scene", "not recorded"),
+        "objects": info.get("num_objects", ""),
+        "frames": info.get("num_frames", ""),
+        "fps": fps_of(info, clip / "00000.jpg"),
+        "checks": "all passed" if checks and not failed else ", ".join(failed) or "not made here",
+    }
+
+
+CSS = """
+body { overflow: hidden; font-size: 14px; background: #fff; color: #1c1c1e; }
+.nicegui-content { padding: 0; }
+.side { width: 220px; height: 100vh; padding: 10px; background: #f4f4f5; flex-wrap: nowrap; }
+.middle { width: calc(100vw - 560px); height: 100vh; padding: 10px 15px; align-items: center;
+  flex-wrap: nowrap; }
+.right { width: 340px; height: 100vh; padding: 10px; border-left: 1px solid #e0e0e3;
+  flex-wrap: nowrap; }
+.panel { overflow-y: auto; flex-wrap: nowrap; padding-top: 10px; flex: 1; }
+.panel > * { flex-shrink: 0; }
+.stage { height: calc(100vh - 170px); width: 100%; display: flex; align-items: center;
+  justify-content: center; }
+.stage img { user-select: none; cursor: crosshair; }
+.status { font-variant-numeric: tabular-nums; color: #48484a; }
+.timeline { width: 100%; height: 90px; cursor: pointer; border-radius: 4px; overflow: hidden; }
+.timeline > .nicegui-interactive-image-layer { aspect-ratio: auto !important; height: 100%; }
+.brand { font-size: 17px; font-weight: 600; }
+.title { font-size: 11px; font-weight: 600; color: #6e6e73; margin-top: 12px;
+  letter-spacing: 0.4px; }
+.small { font-size: 12px; color: #5a5a5f; line-height: 1.35; }
+.strong { font-weight: 600; }
+.ellipsis { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; max-width: 100%; }
+.list { overflow-y: auto; max-height: 40vh; flex-wrap: nowrap; }
+.entry { padding: 4px 8px; border-radius: 5px; cursor: pointer; width: 100%; }
+.entry:hover { background: #e8e8eb; }
+.entry.chosen { background: #d3e3f5; }
+.problem { color: #c0392b; font-size: 12px; line-height: 1.35; overflow-wrap: anywhere; }
+.good { color: #2e7d32; }
+.check .good, .check .problem { font-size: 14px; font-weight: 600; }
+.panel .q-btn, .side .q-btn--dense:not(.q-btn--round) { padding: 2px 9px; font-weight: 500;
+  font-size: 12.5px; }
+.panel .q-btn__content { flex-wrap: nowrap; }
+.tabs button { flex: 1; border-bottom: 2px solid transparent; border-radius: 0; color: #6e6e73; }
+.tabs button.open { border-bottom-color: #1d4e89; color: #1d4e89; font-weight: 600; }
+.kbd { font: 11px ui-monospace, monospace; border: 1px solid #b8b8bd; border-radius: 4px;
+  padding: 0 5px; margin-left: 6px; background: #fafafa; color: #3a3a3c; line-height: 16px; }
+.dot { width: 12px; height: 12px; border-radius: 6px; flex: none; }
+.check { border: 1px solid #e0e0e3; border-radius: 5px; }
+.check .q-item { padding: 4px 8px; min-height: 0; }
+.plot { width: 100%; }
+.checks { flex-wrap: nowrap; }
+.help { max-width: none; padding: 18px; }
+.job { background: #fff; border-radius: 5px; padding: 6px; margin-bottom: 6px; }
+.q-notification { pointer-events: none; }  /* a click under a message reaches the picture */
+.statistics { padding: 20px; height: 100vh; width: 100vw; overflow-y: auto; flex-wrap: nowrap; }
+"""
+
+# A clicked button must not keep the focus, or Space would press it again.
+SCRIPT = """
+document.addEventListener("click", (e) => {
+  if (e.detail > 0 && document.activeElement && document.activeElement.tagName === "BUTTON")
+    document.activeElement.blur();
+});
+document.addEventListener("keydown", (e) => {
+  const typing = ["INPUT", "TEXTAREA", "SELECT"].includes(document.activeElement?.tagName);
+  if (!typing && [" ", "ArrowUp", "ArrowDown", "Backspace", "Home", "End"].includes(e.key))
+    e.preventDefault();
+});
+"""

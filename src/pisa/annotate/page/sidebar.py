@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from nicegui import ui
 
-from pisa.annotate.project import ClipDraft
 from pisa.annotate.recording import FPS_HZ
+from pisa.annotate.store import ClipDraft
 
 if TYPE_CHECKING:
     from pisa.annotate.page.view import View

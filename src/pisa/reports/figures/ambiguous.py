@@ -12,8 +12,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pisa.data.clip_info import study_of
 from pisa.data.clip_io import read_clip
-from pisa.data.families import study_of
 from pisa.data.manifest import list_clips
 from pisa.ops.drop_ray import DropRay
 from pisa.ops.video import to_frames

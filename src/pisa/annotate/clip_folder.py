@@ -1,22 +1,28 @@
-"""The frames of one clip at their full resolution, cropped: made once per cut and crop."""
+"""The frames of one clip at full resolution, cropped, and the folder that is saved of it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from pisa.annotate.crop import Crop
-from pisa.annotate.project import ClipDraft
-from pisa.annotate.recording import Progress, Recording, upright
+from pisa.annotate.recording import FPS_HZ, Progress, Recording, upright
+from pisa.annotate.store import ClipDraft
+from pisa.annotate.tracking import object_points
+from pisa.data.clip_info import SCHEMA, read_info
 from pisa.data.clip_io import appear_at_once
+from pisa.data.image_files import frame_paths
+from pisa.data.mask_files import write_mask_file
+from pisa.ops.masks import dropping_object_index
 from pisa.types import PisaError, reason
 
 QUALITY = 95  # as docs/data_format.md has it
@@ -93,3 +99,65 @@ def _cropped(frame: UInt8[np.ndarray, "h w 3"], crop: Crop, side: int) -> Image.
     part = frame[crop.top : crop.top + crop.side, crop.left : crop.left + crop.side]
     picture = Image.fromarray(np.ascontiguousarray(part))
     return picture if side == crop.side else picture.resize((side, side))
+
+
+KEY = "annotate"  # of clip_info.json: where the clip comes from; readers ignore it
+
+
+def export_clip(
+    clip: ClipDraft,
+    frames: Path,
+    masks: Bool[np.ndarray, "t n i j"],
+    folder: Path,
+    extra: Mapping[str, Any],
+) -> Path:
+    """Write the clip to ``folder``: ``00000.jpg ...``, ``mask.npz`` and ``clip_info.json``.
+
+    An older folder of this clip is replaced. Raises ``PisaError`` for a folder that something else
+    made, and for a clip without a description.
+    """
+    if not clip.description.strip():
+        raise PisaError(f"{clip.name} has no description; its caption is '{{description}} falls.'")
+    _refuse_foreign(folder)
+    paths = frame_paths(frames)
+    if len(paths) != len(masks):
+        raise PisaError(f"{clip.name}: {len(paths)} frames, but {len(masks)} masks; track it again")
+    with Image.open(paths[0]) as first:
+        side = first.height
+    info = clip_info(clip, side, extra)
+    with appear_at_once(folder) as part:
+        for path in paths:
+            shutil.copyfile(path, part / path.name)
+        write_mask_file(part / "mask.npz", masks, (side, side))
+        (part / "clip_info.json").write_text(json.dumps(info, indent=1), encoding="utf-8")
+    return folder
+
+
+def clip_info(clip: ClipDraft, side_px: int, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """``clip_info.json``; points are those of the first frame, in pixels of the clip's frames."""
+    points = [object_points(entry, 0, clip.crop, side_px) for entry in clip.objects]
+    listed = [
+        {"positive": [list(p) for p in o.positive], "negative": [list(p) for p in o.negative]}
+        for o in points
+    ]
+    info: dict[str, Any] = {
+        "schema": SCHEMA,
+        "fps": FPS_HZ,
+        "caption": clip.caption,
+        "num_frames": clip.num_frames,
+        "num_objects": len(clip.objects),
+        "dropping_index": dropping_object_index(listed),
+        "points": listed,
+    }
+    if clip.scene.strip():
+        info["scene"] = clip.scene.strip()
+    if clip.drop_height_m is not None:
+        info["drop_height_m"] = clip.drop_height_m
+    crop = {"left": clip.crop.left, "top": clip.crop.top, "side": clip.crop.side}
+    source = {"recording": clip.recording, "start": clip.start, "stop": clip.stop, "crop": crop}
+    return info | {KEY: {**source, **extra}}
+
+
+def _refuse_foreign(folder: Path) -> None:
+    if folder.exists() and not ((folder / "clip_info.json").is_file() and KEY in read_info(folder)):
+        raise PisaError(f"{folder}: exists and was not made here; rename the clip")

@@ -1,0 +1,171 @@
+"""Mask files, read and written; nothing is unpickled."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool
+from numpy.typing import NDArray
+
+from pisa.types import PisaError, reason
+
+_ARRAY_ERRORS = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    TypeError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,  # encrypted zip member
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+)
+_BROKEN = (
+    OSError,
+    ValueError,
+    EOFError,
+    SyntaxError,  # of a header
+    RuntimeError,  # encrypted; includes NotImplementedError
+    zipfile.BadZipFile,
+    zlib.error,
+)
+MAX_BYTES = 8 << 30  # of one file's arrays, unpacked; 12 s at 120 Hz, 1024^2, 5 objects fit
+
+
+def read_mask_array(path: Path, max_bytes: int = MAX_BYTES) -> NDArray:
+    """The array of an ``.npy``; of an ``.npz`` the one called ``mask``, else its only one.
+
+    ``[T, H, W]`` or ``[T, N, H, W]`` of real numbers. The declared size is checked before anything
+    is unpacked. Raises ``PisaError`` naming the file.
+    """
+    _check_declared(path, max_bytes)
+    arrays = read_arrays(path)
+    if "mask" not in arrays and len(arrays) != 1:
+        raise PisaError(f"{path}: needs one array, or one called 'mask'; has {sorted(arrays)}")
+    masks = arrays["mask"] if "mask" in arrays else next(iter(arrays.values()))
+    if masks.dtype.kind not in "biuf" or masks.ndim not in (3, 4):
+        shape = f"{masks.dtype} {masks.shape}"
+        raise PisaError(f"{path}: masks must be [T, H, W] or [T, N, H, W], got {shape}")
+    return masks
+
+
+def _check_declared(path: Path, max_bytes: int) -> None:
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                members = archive.infolist()
+                size = sum(_declared_member(archive, member) for member in members)
+        else:
+            with path.open("rb") as stream:
+                size = _declared(stream)
+    except _BROKEN as error:
+        raise PisaError(f"{path}: cannot read: {reason(error)}") from error
+    if size > max_bytes:
+        raise PisaError(
+            f"{path}: declares {size / 2**30:.1f} GiB of masks, more than the limit of "
+            f"{max_bytes / 2**30:g} GiB"
+        )
+
+
+def _declared_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
+    with archive.open(member) as stream:
+        return max(member.file_size, _declared(stream))
+
+
+def _declared(stream) -> int:
+    """Bytes that the header of an ``.npy`` promises."""
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0
+    if version != (1, 0):
+        read = np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    size = dtype.itemsize
+    for side in shape:
+        size *= int(side)
+    return size
+
+
+def write_mask_file(path: Path, masks: Bool[np.ndarray, "t n h w"], size: tuple[int, int]) -> None:
+    """``mask.npz`` with array ``mask`` at ``size``, enlarged frame by frame to spare memory."""
+    shape = (*masks.shape[:2], *size)
+    header = {"descr": "|b1", "fortran_order": False, "shape": shape}
+    try:
+        handle, part = tempfile.mkstemp(dir=path.parent, prefix=".mask.", suffix=".part")
+        try:
+            with (
+                os.fdopen(handle, "wb") as stream,
+                zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+                archive.open("mask.npy", "w", force_zip64=True) as member,
+            ):
+                np.lib.format.write_array_header_1_0(member, header)
+                for frame in masks:
+                    member.write(resize_masks(frame[None], *size).tobytes())
+            os.chmod(part, 0o644)
+            os.replace(part, path)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(part)
+    except OSError as error:
+        raise PisaError(f"cannot write {path}: {error.strerror}") from error
+
+
+def read_arrays(path: Path) -> dict[str, NDArray]:
+    """The arrays of an ``.npz``, or ``{"": array}`` of an ``.npy``; never unpickles.
+
+    Raises ``PisaError`` for a file that cannot be read, is damaged or would need unpickling.
+    """
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"": loaded}
+        with loaded:
+            return {key: loaded[key] for key in loaded.files}
+    except _ARRAY_ERRORS as error:
+        raise PisaError(f"{path}: cannot read: {reason(error)}") from error
+
+
+def read_masks(folder: Path) -> NDArray[np.bool_]:
+    """Masks ``[T, N, H, W]`` of ``mask.npz`` or ``mask.npy``.
+
+    Accepts ``[T, H, W]`` or ``[T, N, H, W]``, any real dtype, values 0 and 1 or 0 and 255, and an
+    ``.npz`` whose array is called ``mask`` (the release), or that holds one array only.
+
+    Raises ``PisaError`` where there is no such file, or it holds something else.
+    """
+    path = next((p for n in ("npz", "npy") if (p := folder / f"mask.{n}").is_file()), None)
+    if path is None:
+        raise PisaError(f"{folder}: mask.npz is missing (annotate.py makes it from points)")
+    arrays = read_arrays(path)
+    if "mask" not in arrays and len(arrays) != 1:
+        raise PisaError(f"{path}: needs one array, or one called 'mask'; has {sorted(arrays)}")
+    masks = arrays["mask"] if "mask" in arrays else next(iter(arrays.values()))
+    if masks.dtype.kind not in "biuf" or masks.ndim not in (3, 4) or masks.size == 0:
+        raise PisaError(f"{path}: masks must be [T, N, H, W], got {masks.dtype} {masks.shape}")
+    masks = masks if masks.ndim == 4 else masks[:, None]
+    return masks if masks.dtype == np.bool_ else _binarise(masks, path)
+
+
+def _binarise(masks: NDArray, path: Path) -> NDArray[np.bool_]:
+    high = masks.max()
+    if high not in (0, 1, 255):
+        raise PisaError(f"{path}: masks must hold 0 and 1, or 0 and 255; largest value {high}")
+    binary = masks == high if high else np.zeros(masks.shape, dtype=np.bool_)
+    if not np.array_equal(masks, binary * high):
+        raise PisaError(f"{path}: masks must hold 0 and {high} only")
+    return binary
+
+
+def resize_masks(masks: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:
+    """Nearest-pixel rescaling of ``[T, N, H, W]``."""
+    rows = ((np.arange(height) + 0.5) * masks.shape[2] / height).astype(int)
+    columns = ((np.arange(width) + 0.5) * masks.shape[3] / width).astype(int)
+    return masks[:, :, rows][:, :, :, columns]
