@@ -19,9 +19,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pisa.errors import PisaError, reason  # noqa: F401
@@ -101,6 +102,38 @@ class Batch:
             if isinstance(getattr(self, f.name), Tensor)
         }
         return replace(self, **moved)
+
+    def frames(self, chosen: slice | Int[Tensor, " k"]) -> Batch:
+        """The same clips at the chosen frames; flow stays only where the frames are consecutive.
+
+        Raises:
+            PisaError: the slice ends behind the last frame.
+        """
+        length = self.video.shape[2]
+        flow = None
+        if isinstance(chosen, slice):
+            start, stop = chosen.start or 0, length if chosen.stop is None else chosen.stop
+            if stop > length:
+                raise PisaError(f"clips have {length} frames, cannot take {stop}")
+            chosen = slice(start, stop)
+            # flow u leads from frame u to u + 1
+            flow = None if self.flow_px is None else self.flow_px[:, :, start : stop - 1]
+        return replace(
+            self,
+            video=self.video[:, :, chosen],
+            masks=self.masks[:, :, chosen],
+            depth_m=None if self.depth_m is None else self.depth_m[:, chosen],
+            flow_px=flow,
+        )
+
+    def clips(self, chosen: slice) -> Batch:
+        """The chosen clips with everything that belongs to them."""
+        cut: dict[str, Any] = {
+            f.name: value[chosen]
+            for f in fields(self)
+            if isinstance(value := getattr(self, f.name), (Tensor, tuple))
+        }
+        return replace(self, **cut)
 
     @property
     def first_frame(self) -> Float[Tensor, "b 3 h w"]:

@@ -14,7 +14,6 @@ from pisa.bench.score import (
     frozen_video,
     score_videos,
     summarise,
-    take,
     true_video,
 )
 from tests.tasks.toy import BrightTracker, falling_batch, toy_model
@@ -88,9 +87,3 @@ def test_summarise_counts_what_it_averages():
     assert summarise(rows, "l2") == (1.5, 2)
     mean, count = summarise(rows, "iou")
     assert math.isnan(mean) and count == 0
-
-
-def test_take_cuts_names_and_tensors():
-    batch = take(falling_batch(3), 2)
-    assert len(batch) == 2 and batch.video.shape[0] == batch.drop_height_m.shape[0] == 2
-    assert batch.fps_hz == 16.0 and batch.depth_m is None

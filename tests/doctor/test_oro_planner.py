@@ -19,7 +19,7 @@ from pisa.models.generate import generate
 from pisa.models.lora import add_lora
 from pisa.models.opensora import OpenSoraVAE, STDiT3
 from pisa.models.tiny_text import WordHashEncoder
-from pisa.tasks.reward_terms import rewards_of
+from pisa.rewards.base import rewards_of
 from pisa.types import Batch, Condition
 
 CONFIGS = Path(__file__).parents[2] / "configs"

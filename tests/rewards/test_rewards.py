@@ -236,3 +236,36 @@ def test_no_gradient_reaches_the_truth(batch: Batch) -> None:
         value = reward(noisy(batch).requires_grad_(), truth).sum()
         value.backward()
     assert truth.video.grad is None
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: FlowReward(DifferenceFlow(), region="movin"), "region .* all, moving, objects"),
+        (lambda: FlowReward(DifferenceFlow(), blur_px=-1.0), "blur_px"),
+        (lambda: FlowReward(DifferenceFlow(), cache_clips=-1), "cache_clips"),
+        (lambda: DepthReward(GreenDepth(), region="moving"), "region .* all, changed"),
+        (lambda: DepthReward(GreenDepth(), power=3), "power .* 1, 2"),
+        (lambda: DepthReward(GreenDepth(), scale=float("nan")), "scale"),
+        (lambda: SegmentationReward(ColourTracker(), objects="drop"), "objects .* dropping, all"),
+        (lambda: SegmentationReward(ColourTracker(), eps=0.0), "eps"),
+        (lambda: WeightedReward({"a": GreenReward()}, {"a": float("nan")}), "weights"),
+    ],
+)
+def test_wrong_settings_are_refused(build, message: str) -> None:
+    with pytest.raises(PisaError, match=message):
+        build()
+
+
+class GreenReward(DepthReward):
+    def __init__(self) -> None:
+        super().__init__(GreenDepth())
+
+
+@pytest.mark.parametrize("name", sorted(REWARDS))
+def test_a_clip_or_truth_that_is_nan_gives_no_number(name: str, batch: Batch) -> None:
+    """A masked mean must not hide it; the other clip keeps its value."""
+    broken = noisy(batch)
+    broken[1, :, 2] = float("nan")
+    value = REWARDS[name](broken, batch)
+    assert value[1].isnan() and value[0].isfinite()

@@ -89,7 +89,7 @@ def test_unit_object_weight_is_the_plain_velocity_loss_and_more_raises_covered_e
     assert 0 < covered[:, :, 1:].float().mean() < 0.5
 
 
-def test_the_region_below_is_told_by_the_first_frame_and_holds_every_fall():
+def test_the_region_below_depends_on_the_first_frame_and_holds_every_fall():
     model, batch = toy_model(), falling_batch(2)
     latents = model.encode(batch.video)
     covered = object_coverage(batch.masks, tuple(latents.shape[2:]))
@@ -100,7 +100,7 @@ def test_the_region_below_is_told_by_the_first_frame_and_holds_every_fall():
     assert torch.equal(terms._weight(other, latents), weight)
     assert (weight[covered] == 3).all()
     assert (weight == 1).any()
-    with pytest.raises(PisaError, match="covered or below"):
+    with pytest.raises(PisaError, match="covered, below, not"):
         RectifiedFlowLoss(model, uniform_noise_level, object_region="beside")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -172,16 +172,6 @@ def summarise(rows: Sequence[dict[str, Any]], metric: str) -> tuple[float, int]:
     """Mean over the rows where the metric is a number, and how many these are (NaN and 0)."""
     values = [row[metric] for row in rows if math.isfinite(row.get(metric, math.nan))]
     return (sum(values) / len(values) if values else math.nan), len(values)
-
-
-def take(batch: Batch, count: int) -> Batch:
-    """The first ``count`` clips of a batch."""
-    cut: dict[str, Any] = {
-        f.name: value[:count]
-        for f in fields(batch)
-        if isinstance(value := getattr(batch, f.name), (Tensor, tuple))
-    }
-    return replace(batch, **cut)
 
 
 def _score_clip(

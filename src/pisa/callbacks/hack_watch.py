@@ -16,10 +16,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from pisa.models.lora import merged_state
+from pisa.rewards.base import reward_name
 from pisa.tasks.base import denoiser_of
 from pisa.tasks.oro import ORO
-from pisa.tasks.reward_terms import reward_name
-from pisa.tasks.rollout import first_frames
 from pisa.tasks.weights import save_denoiser
 from pisa.types import Batch, PisaError
 
@@ -147,7 +146,7 @@ class HackWatch(Checkpoint):
             return
         generated = outputs["generated"].float()
         with torch.autocast(generated.device.type, enabled=False):
-            judged = self.judge(generated, first_frames(batch, generated.shape[2]))
+            judged = self.judge(generated, batch.frames(slice(generated.shape[2])))
         self._reward.add(outputs["reward"])
         self._judged.add(judged)
 

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from lightning.pytorch.loggers import WandbLogger
 from torch import nn
 
-from pisa.bench.score import METRICS, ModelSource, evaluate_model, summarise, take
+from pisa.bench.score import METRICS, ModelSource, evaluate_model, summarise
 from pisa.callbacks.intervals import StepInterval
 from pisa.perception.base import Tracker
 from pisa.tasks.base import model_of
@@ -95,7 +95,7 @@ class PisaBench(pl.Callback):
             result.row
             for result in evaluate_model(
                 self._source(pl_module),
-                [batch if wanted is None else take(batch, wanted)],
+                [batch.clips(slice(wanted))],
                 self.tracker,
                 model=type(pl_module).__name__.lower(),
                 split=split,

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import WandbLogger
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pisa.bench.score import ModelSource, take, track_dropping
+from pisa.bench.score import ModelSource, track_dropping
 from pisa.callbacks.intervals import StepInterval
 from pisa.ops.video import to_uint8, write_mp4
 from pisa.perception.base import Tracker
@@ -87,7 +87,7 @@ class SampleVideos(pl.Callback):
             model_of(pl_module), self.num_steps, self.guidance, self.caption, eta=self.eta
         )
         first = self._written[split] - count
-        paths = self._write(take(batch, count), source, split, trainer.global_step)
+        paths = self._write(batch.clips(slice(count)), source, split, trainer.global_step)
         for number, path in enumerate(paths, first):
             _send(trainer, f"samples/{split}/{number}", path)
 

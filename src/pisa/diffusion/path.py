@@ -48,19 +48,22 @@ def velocity_loss(
     predicted: Float[Tensor, "b c f h w"],
     target: Float[Tensor, "b c f h w"],
     clean_frames: Bool[Tensor, "b f"] | None = None,
+    weight: Float[Tensor, "b 1 f h w"] | None = None,
 ) -> Float[Tensor, " b"]:
-    """Mean squared error of each clip over the latent frames that are not given clean.
+    """Weighted mean squared error of each clip over the latent frames that are not given clean.
 
     Raises:
         ValueError: every frame of every clip is clean, so there is nothing to learn from.
     """
-    per_frame = (predicted.float() - target.float()).square().mean(dim=(1, 3, 4))  # [B, F]
-    if clean_frames is None:
-        return per_frame.mean(dim=1)
-    if clean_frames.all():
-        raise ValueError("all latent frames are clean: the velocity loss is empty")
-    weight = (~clean_frames).to(per_frame.dtype)
-    return (per_frame * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
+    error = (predicted.float() - target.float()).square()
+    weight = torch.ones_like(error[:, :1]) if weight is None else weight
+    if clean_frames is not None:
+        if clean_frames.all():
+            raise ValueError("all latent frames are clean: the velocity loss is empty")
+        weight = weight * ~clean_frames[:, None, :, None, None]
+    weight = weight.expand_as(error)
+    total = weight.sum(dim=(1, 2, 3, 4)).clamp(min=1e-8)  # 0 for a clip whose frames are all clean
+    return (weight * error).sum(dim=(1, 2, 3, 4)) / total
 
 
 def blend_clean(

@@ -16,7 +16,7 @@ from pisa.doctor.psft_memory import FLOAT32, count
 from pisa.models.base import VideoModel
 from pisa.models.generate import generate
 from pisa.models.opensora.adapter import OpenSoraModel
-from pisa.tasks.reward_terms import rewards_of
+from pisa.rewards.base import rewards_of
 from pisa.types import Batch, Condition
 
 COUNTED_STEPS = 3

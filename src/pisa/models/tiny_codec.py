@@ -14,6 +14,8 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pisa.ops.warp import sample_bilinear
+
 STRIDE = 4  # pixels per latent position
 LOUD_SHARE = 0.1  # of latent positions: those that set the scale of motion latents
 
@@ -289,7 +291,7 @@ def warp(
     height, width = image.shape[2:]
     at = _grid(height, width, image.device) + flow_px.movedim(1, -1)
     size = torch.tensor([width, height], device=image.device)
-    return F.grid_sample(image, (2 * at + 1) / size - 1, padding_mode="border", align_corners=False)
+    return sample_bilinear(image, (2 * at + 1) / size - 1, align_corners=False)
 
 
 def _grid(height: int, width: int, device: torch.device) -> Float[Tensor, "h w 2"]:

@@ -14,6 +14,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pisa.ops.warp import sample_bilinear
 from pisa.perception.base import load_packaged
 from pisa.perception.layers import ResidualBlock, per_frame, upsample2
 
@@ -134,7 +135,7 @@ def warp(
         [max(width - 1, 1), max(height - 1, 1)], device=flow.device, dtype=flow.dtype
     )
     position = rearrange(_grid(flow) + flow, "m c h w -> m h w c") * (2 / size) - 1
-    return F.grid_sample(image, position, padding_mode="border", align_corners=True)
+    return sample_bilinear(image, position, align_corners=True)
 
 
 def local_correlation(

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
+from pisa.errors import PisaError, check_choice
 from pisa.perception.base import DepthEstimator
+from pisa.rewards.base import Reward, masked_mean
 from pisa.types import Batch
 
 CHANGED = 0.05  # of the frame's depth range
 
 
-class DepthReward(nn.Module):
+class DepthReward(Reward):
     """``-mean |D_gen - D_gt| ** power`` of normalised inverse depth; 0 is the maximum.
 
     Args:
@@ -30,11 +32,15 @@ class DepthReward(nn.Module):
     def __init__(
         self,
         depth_estimator: DepthEstimator,
-        power: Literal[1, 2] = 1,
+        power: int = 1,
         scale: float = 255.0,
-        region: Literal["all", "changed"] = "all",
+        region: str = "all",
     ) -> None:
         super().__init__()
+        check_choice("power of the depth reward", power, (1, 2))
+        check_choice("region of the depth reward", region, ("all", "changed"))
+        if not (scale > 0 and math.isfinite(scale)):
+            raise PisaError(f"scale of the depth reward must be more than 0, not {scale}")
         self.name = "depth"
         self.depth_estimator = depth_estimator
         self.power = power
@@ -45,11 +51,10 @@ class DepthReward(nn.Module):
         with torch.no_grad():
             truth = normalised_per_frame(self.depth_estimator.depth(batch.video))
         depth = normalised_per_frame(self.depth_estimator.depth(generated))
-        difference = (self.scale * (depth - truth).abs()).pow(self.power).flatten(1)
+        difference = (self.scale * (depth - truth).abs()).pow(self.power)
         if self.region == "all":
-            return -difference.mean(dim=1)
-        weight = (_changed(depth.detach()) | _changed(truth)).to(difference).flatten(1)
-        return -(weight * difference).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
+            return -difference.flatten(1).mean(dim=1)
+        return -masked_mean(difference, _changed(depth.detach()) | _changed(truth))
 
 
 def normalised_per_frame(

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 from einops import rearrange
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
+from pisa.errors import PisaError, check_choice
 from pisa.perception.base import FlowEstimator
+from pisa.rewards.base import Reward, masked_mean
 from pisa.rewards.truth_cache import TruthCache
 from pisa.types import Batch
 
 MOVING_PX = 0.5
+REGIONS = ("all", "moving", "objects")
 
 
-class FlowReward(nn.Module):
+class FlowReward(Reward):
     """``-mean |V_gen - V_gt|`` in pixels; both flows are the teacher's, 0 is the maximum.
 
     Args:
@@ -35,11 +37,16 @@ class FlowReward(nn.Module):
     def __init__(
         self,
         flow_estimator: FlowEstimator,
-        region: Literal["all", "moving", "objects"] = "all",
+        region: str = "all",
         blur_px: float = 0.0,
         cache_clips: int = 0,
     ) -> None:
         super().__init__()
+        check_choice("region of the flow reward", region, REGIONS)
+        if not (blur_px >= 0 and math.isfinite(blur_px)):
+            raise PisaError(f"blur_px of the flow reward must be 0 or more, not {blur_px}")
+        if cache_clips < 0:
+            raise PisaError(f"cache_clips of the flow reward must be 0 or more, not {cache_clips}")
         self.name = "flow"
         self.flow_estimator = flow_estimator
         self.region = region
@@ -54,9 +61,7 @@ class FlowReward(nn.Module):
             return -difference.flatten(1).mean(dim=1)
         if self.region == "objects":
             return -object_means(difference, batch.masks[:, :, :-1])
-        weight = (_moves(flow.detach()) | _moves(truth)).to(difference).flatten(1)
-        total = (weight * difference.flatten(1)).sum(dim=1)
-        return -total / weight.sum(dim=1).clamp(min=1)
+        return -masked_mean(difference, moving(flow.detach()) | moving(truth))
 
     def _flow(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b 2 u h w"]:
         flow = self.flow_estimator.flow(video)
@@ -79,5 +84,6 @@ def object_means(
     return (means * seen).sum(dim=1) / seen.sum(dim=1).clamp(min=1)
 
 
-def _moves(flow: Float[Tensor, "b 2 u h w"]) -> Tensor:
+def moving(flow: Float[Tensor, "b 2 u h w"]) -> Bool[Tensor, "b u h w"]:
+    """Pixels that move more than half a pixel to the next frame."""
     return flow.norm(dim=1) > MOVING_PX

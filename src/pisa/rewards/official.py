@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
+from pisa.rewards.base import Reward
 from pisa.types import Batch
 
 
-class OfficialScaling(nn.Module):
-    """Any reward, with generated clips scaled as the release does (released code facts 8).
+class OfficialScaling(Reward):
+    """Any reward, with generated clips scaled as the release does.
 
     Clips in [-1, 1] are taken for [0, 1]: the dark half of the colours becomes black and passes no
     gradient. The true clips keep their right scale, so the reward has its maximum elsewhere.
     """
 
-    def __init__(self, reward: nn.Module) -> None:
+    def __init__(self, reward: Reward) -> None:
         super().__init__()
         self.name = f"official_{reward.name}"
         self.reward = reward

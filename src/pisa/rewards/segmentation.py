@@ -1,17 +1,17 @@
-"""Segmentation reward: soft mask IoU (paper Section 4.3, Eq. 10-11; release facts 9)."""
+"""Segmentation reward: soft mask IoU (paper Section 4.3, Eq. 10-11)."""
 
 from __future__ import annotations
 
-from typing import Literal
-
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
+from pisa.errors import PisaError, check_choice
 from pisa.perception.base import Tracker
+from pisa.rewards.base import Reward
 from pisa.types import Batch
 
 
-class SegmentationReward(nn.Module):
+class SegmentationReward(Reward):
     """Mean soft IoU of tracked masks in the generated clip with the true masks, in [0, 1].
 
     Soft masks are the sigmoid of the tracker's logits, prompted with the first true masks. The mean
@@ -26,10 +26,13 @@ class SegmentationReward(nn.Module):
     def __init__(
         self,
         tracker: Tracker,
-        objects: Literal["dropping", "all"] = "dropping",
+        objects: str = "dropping",
         eps: float = 1e-6,
     ) -> None:
         super().__init__()
+        check_choice("objects of the segmentation reward", objects, ("dropping", "all"))
+        if not eps > 0:
+            raise PisaError(f"eps of the segmentation reward must be more than 0, not {eps}")
         self.name = "segmentation"
         self.tracker = tracker
         self.objects = objects

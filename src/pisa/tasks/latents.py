@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -18,10 +18,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from pisa.errors import PisaError, check_choice
 from pisa.models.base import VideoModel
 from pisa.ops.seeding import default_generator_of
 from pisa.ops.video import to_uint8
-from pisa.types import Batch, Condition, PisaError
+from pisa.types import Batch, Condition
 
 FirstFrame = Literal["clip", "alone"]
 STORE_FORMAT = "1"
@@ -48,8 +49,7 @@ class LatentEncoder:
         cache: bool,
         folder: Path | str | None = None,
     ) -> None:
-        if first_frame not in ("clip", "alone"):
-            raise ValueError(f'first_frame must be "clip" or "alone", got {first_frame!r}')
+        check_choice("first_frame", first_frame, get_args(FirstFrame))
         self._model = model
         self._alone = first_frame == "alone"
         self._sampled = bool(getattr(model, "sample_posterior", False))

@@ -14,13 +14,15 @@ import lightning.pytorch as pl
 import torch
 from jaxtyping import Float
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor, nn
+from torch import Tensor
 
 from pisa.diffusion.noise_levels import logit_normal_noise_level
 from pisa.diffusion.replay import OtherSteps, Replay
 from pisa.models.base import VideoModel
 from pisa.models.lora import has_lora
 from pisa.ops.seeding import generator_of
+from pisa.rewards.base import Reward, reward_name, rewards_of
+from pisa.rewards.mix import RewardTerms
 from pisa.tasks.base import (
     Detached,
     ValidationMeans,
@@ -36,8 +38,7 @@ from pisa.tasks.latents import CaptionEncoder, LatentEncoder
 from pisa.tasks.nonfinite_dump import GeneratedClips, dump_nonfinite
 from pisa.tasks.optim import GradientGuard
 from pisa.tasks.rectified_flow import BatchSlice, RectifiedFlowLoss
-from pisa.tasks.reward_terms import RewardTerms, reward_name, rewards_of
-from pisa.tasks.rollout import ChainStart, Rollout, first_frames
+from pisa.tasks.rollout import ChainStart, Rollout
 from pisa.types import Batch, PisaError
 
 
@@ -72,7 +73,7 @@ class ORO(pl.LightningModule):
     def __init__(
         self,
         model: VideoModel,
-        reward: nn.Module,
+        reward: Reward,
         lr: float = 1e-5,
         num_steps: int = 10,
         guidance: float = 4.0,
@@ -120,7 +121,7 @@ class ORO(pl.LightningModule):
         return self._model.part
 
     @property
-    def reward(self) -> nn.Module:
+    def reward(self) -> Reward:
         return self._reward.part
 
     @property
@@ -146,6 +147,7 @@ class ORO(pl.LightningModule):
         generated = self._generate(batch, start, window, self._replay())
         reward = self._rewards(generated, batch)
         self._remember(batch, generated, reward, window, batch_idx)
+        reward = without_failed_teacher(reward, generated)
         if not reward.requires_grad:
             raise PisaError(
                 f"reward {reward_name(self.reward)} passes no gradient to the generated clip"
@@ -166,7 +168,8 @@ class ORO(pl.LightningModule):
         steps = range(self.hparams["num_steps"])
 
         def loss(replay: Replay) -> Tensor:
-            return -self._rewards(self._generate(batch, start, steps, replay), batch).mean()
+            generated = self._generate(batch, start, steps, replay)
+            return -without_failed_teacher(self._rewards(generated, batch), generated).mean()
 
         trained = [p for p in self.denoiser.parameters() if p.requires_grad]
         return step_gradients(loss, trained)
@@ -179,7 +182,7 @@ class ORO(pl.LightningModule):
 
         Returns the clips and their rewards, for callbacks.
         """
-        batch = first_frames(batch, self.hparams["num_frames"])
+        batch = batch.frames(slice(self.hparams["num_frames"]))
         start = self._generate.start_of_clips(batch, self.hparams["seed"])
         generated = self._generate(batch, start, [])
         reward = self._rewards(generated, batch)
@@ -216,7 +219,7 @@ class ORO(pl.LightningModule):
         """
         stream, share = step_stream(self), slice_of(self, len(batch), batch_idx)
         generator = generator_of(*stream)
-        batch = first_frames(batch, self.hparams["num_frames"])
+        batch = batch.frames(slice(self.hparams["num_frames"]))
         start = self._generate.start(batch, share, stream, generator)
         return batch, start, share, generator
 
@@ -226,7 +229,11 @@ class ORO(pl.LightningModule):
         return Replay(tuple(self.denoiser.parameters()), self.hparams["other_steps"])
 
     def _rewards(self, generated: Tensor, batch: Batch) -> Float[Tensor, " b"]:
-        return rewards_of(self.reward, generated, batch)
+        """One number per clip; NaN, without asking a teacher, for clips that are not finite."""
+        if torch.isfinite(generated).all():
+            return rewards_of(self.reward, generated, batch)
+        self._terms.clear(generated.device)
+        return torch.full((len(batch),), float("nan"), device=generated.device)
 
     def _remember(
         self,
@@ -276,3 +283,14 @@ class ORO(pl.LightningModule):
     def _to_device(self) -> None:
         self._model.to(self.device)
         self._reward.to(self.device)
+
+
+def without_failed_teacher(
+    reward: Float[Tensor, " b"], generated: Float[Tensor, "b 3 t h w"]
+) -> Float[Tensor, " b"]:
+    """``reward``, or NaN with NaN gradients of ``generated`` where one of it is not finite."""
+    if torch.isfinite(reward).all():
+        return reward
+    # Backward must not enter the teacher: some kernels take a NaN position for an address (torch's
+    # grid_sample ends in a segmentation fault). The sampler stays, so that all ranks reduce.
+    return generated.flatten(1).sum(dim=1) * float("nan")

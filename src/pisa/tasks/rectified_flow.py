@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pisa.diffusion.noise_levels import shift_noise_level
-from pisa.diffusion.path import blend_clean, interpolate, velocity_target
+from pisa.diffusion.path import blend_clean, interpolate, velocity_loss, velocity_target
+from pisa.errors import check_choice
 from pisa.models.base import VideoModel, given_frames, with_first_frame
 from pisa.tasks.latents import object_coverage
-from pisa.types import Batch, Condition, PisaError
+from pisa.types import Batch, Condition
 
 NoiseLevelSampler = Callable[[int, torch.Generator], Tensor]
 """``(batch_size, generator) -> [B]`` noise levels in [0, 1], before the shift."""
@@ -61,8 +61,7 @@ class RectifiedFlowLoss:
         object_weight: float = 1.0,
         object_region: ObjectRegion = "covered",
     ) -> None:
-        if object_region not in get_args(ObjectRegion):
-            raise PisaError(f"object_region must be covered or below, not {object_region!r}")
+        check_choice("object_region", object_region, get_args(ObjectRegion))
         self.model = model
         self.sample_noise_levels = sample_noise_levels
         self.caption_dropout = caption_dropout
@@ -95,10 +94,8 @@ class RectifiedFlowLoss:
         clean = given_frames(self.model, latents)
         x = blend_clean(interpolate(latents, noise, level), latents, clean)
         predicted = self.model.velocity(x, level, condition, clean, fps_hz=batch.fps_hz)
-        error = (predicted.float() - velocity_target(latents, noise).float()) ** 2
-        trained = ~rearrange(clean, "b f -> b 1 f 1 1")
-        weight = (self._weight(batch, latents) * trained).expand_as(error)
-        return (weight * error).sum(dim=(1, 2, 3, 4)) / weight.sum(dim=(1, 2, 3, 4))
+        target = velocity_target(latents, noise)
+        return velocity_loss(predicted, target, clean, self._weight(batch, latents))
 
     def _weight(self, batch: Batch, latents: Tensor) -> Float[Tensor, "b 1 f i j"]:
         frames, height, width = latents.shape[2:]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -16,7 +15,7 @@ from pisa.models.generate import generate
 from pisa.ops.seeding import clip_noise
 from pisa.tasks.latents import CaptionEncoder, LatentEncoder
 from pisa.tasks.rectified_flow import BatchSlice
-from pisa.types import Batch, PisaError
+from pisa.types import Batch
 
 
 class ChainStart(NamedTuple):
@@ -93,18 +92,3 @@ class Rollout:
     def _latent_shape(self, batch: Batch) -> tuple[int, int, int, int]:
         frames, height, width = batch.video.shape[2:]
         return self._model.latent_shape(frames, height, width)
-
-
-def first_frames(batch: Batch, num_frames: int | None) -> Batch:
-    """``batch`` cut to its first ``num_frames`` frames (None: as it is)."""
-    if num_frames is None or num_frames == batch.video.shape[2]:
-        return batch
-    if num_frames > batch.video.shape[2]:
-        raise PisaError(f"clips have {batch.video.shape[2]} frames, cannot take {num_frames}")
-    return replace(
-        batch,
-        video=batch.video[:, :, :num_frames],
-        masks=batch.masks[:, :, :num_frames],
-        depth_m=None if batch.depth_m is None else batch.depth_m[:, :num_frames],
-        flow_px=None if batch.flow_px is None else batch.flow_px[:, :, : num_frames - 1],
-    )

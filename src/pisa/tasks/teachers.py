@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import replace
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pisa.perception.augment import augmented
 from pisa.perception.embedded_depth import EmbeddedDepth
 from pisa.perception.embedded_flow import EmbeddedFlow
 from pisa.perception.embedded_segmentation import EmbeddedTracker
+from pisa.rewards.flow import moving
 from pisa.tasks.optim import warmup_cosine
 from pisa.types import Batch, PisaError
 
@@ -75,7 +75,7 @@ class TrackerTask(TeacherTask):
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         later = 1 + torch.randperm(batch.video.shape[2] - 1, generator=generator)
         frames = torch.cat([torch.zeros(1, dtype=torch.long), later[: self.num_frames]])
-        batch = augmented(_at_frames(batch, frames), generator)
+        batch = augmented(batch.frames(frames), generator)
         masks = _random_object_last(batch.masks, generator)
         if torch.rand((), generator=generator) < 0.25:
             masks = masks[:, -1:]
@@ -112,7 +112,7 @@ class FlowTask(TeacherTask):
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         frames = min(self.num_pairs + 1, batch.video.shape[2])
         start = _random_start(batch, frames, generator)
-        batch = augmented(_window(batch, start, frames), generator)
+        batch = augmented(batch.frames(slice(start, start + frames)), generator)
         truth = _required(batch.flow_px, "flow_px")
         weight = 1 + self.moving_weight * moving(truth)
         weight = weight / weight.mean()
@@ -194,11 +194,6 @@ def tracked_iou(
     return iou.masked_fill(~valid, float("nan"))
 
 
-def moving(flow: Float[Tensor, "b 2 u h w"], min_px: float = 0.5) -> Bool[Tensor, "b u h w"]:
-    """Pixels that move more than ``min_px`` to the next frame."""
-    return flow.norm(dim=1) > min_px
-
-
 def robust_error(
     flow: Float[Tensor, "b 2 u h w"], truth: Float[Tensor, "b 2 u h w"]
 ) -> Float[Tensor, "b u h w"]:
@@ -219,28 +214,6 @@ def relative_error(
 
 def _random_start(batch: Batch, length: int, generator: torch.Generator) -> int:
     return int(torch.randint(batch.video.shape[2] - length + 1, (), generator=generator))
-
-
-def _window(batch: Batch, start: int, length: int) -> Batch:
-    stop = start + length
-    return replace(
-        batch,
-        video=batch.video[:, :, start:stop],
-        masks=batch.masks[:, :, start:stop],
-        depth_m=None if batch.depth_m is None else batch.depth_m[:, start:stop],
-        flow_px=None if batch.flow_px is None else batch.flow_px[:, :, start : stop - 1],
-    )
-
-
-def _at_frames(batch: Batch, frames: Int[Tensor, " k"]) -> Batch:
-    """Video and masks at the given frames, without the truth between frames."""
-    return replace(
-        batch,
-        video=batch.video[:, :, frames],
-        masks=batch.masks[:, :, frames],
-        depth_m=None,
-        flow_px=None,
-    )
 
 
 def _random_object_last(

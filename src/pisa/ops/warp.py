@@ -1,0 +1,22 @@
+"""Bilinear sampling of images that is safe for positions that are not finite."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+
+def sample_bilinear(
+    image: Float[Tensor, "n c h w"], grid: Float[Tensor, "n i j 2"], *, align_corners: bool
+) -> Float[Tensor, "n c i j"]:
+    """``grid_sample`` with repeated borders; NaN where the position (x, y) is not finite.
+
+    With ``padding_mode="border"`` torch 2.x reads a NaN position as a finite one on the CPU and, in
+    backward, writes to an address outside the image: a segmentation fault.
+    """
+    finite = torch.isfinite(grid).all(dim=-1, keepdim=True)  # [n, i, j, 1]
+    safe = torch.where(finite, grid, torch.zeros_like(grid))
+    found = F.grid_sample(image, safe, padding_mode="border", align_corners=align_corners)
+    return found.masked_fill(~finite.movedim(-1, 1), float("nan"))
