@@ -1,16 +1,108 @@
-"""`python -m pisa doctor`: what is installed here, and which experiments can run."""
+"""The command ``pisa``: everything beside train.py, eval.py, simulate.py and annotate.py.
+
+A subcommand is a module with ``add_arguments(parser)`` and ``main(given)``, whose docstring is the
+help text. It is imported when it is called, so that ``pisa --help`` answers at once.
+"""
 
 from __future__ import annotations
 
+import argparse
+import os
 import sys
+from collections.abc import Sequence
+from importlib import import_module
 
-from pisa.doctor.command import main
+from pisa import __version__
+from pisa.errors import PisaError
 
-COMMANDS = {"doctor": main}
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+# Title of a group: {command: (module, line of --help)}
+GROUPS: dict[str, dict[str, tuple[str, str]]] = {
+    "This machine": {
+        "doctor": ("pisa.doctor.command", "what is installed and present, what can run here"),
+        "memory": ("pisa.doctor.memory", "GPU memory that PSFT or ORO at full size needs"),
+        "clean": ("pisa.doctor.clean", "list and remove data sets and runs"),
+    },
+    "Scores": {
+        "leaderboard": ("pisa.reports.leaderboard", "several runs on one page"),
+        "sweep": ("pisa.reports.sweep", "table and plot of a sweep or a search"),
+        "dashboard": ("pisa.reports.dashboard", "the Weights & Biases workspace as code"),
+    },
+    "Tables and figures of the paper": {
+        "table1": ("pisa.reports.figures.table1", "PisaBench results beside the paper's"),
+        "table2": ("pisa.reports.figures.table2", "in and out of distribution"),
+        "figure1": ("pisa.reports.figures.strobe", "stroboscopic pictures of clips"),
+        "figure3": ("pisa.annotate.statistics", "statistics of real clips"),
+        "figure4": ("pisa.reports.figures.qualitative", "clips of every model side by side"),
+        "figure5": ("pisa.reports.figures.ablation", "ablations: steps, initialisation, clips"),
+        "figure6": ("pisa.reports.figures.ambiguous", "scenes that share a first frame"),
+        "figure7": ("pisa.reports.figures.lifting", "trajectories lifted to 3D"),
+        "figure8": ("pisa.reports.figures.drop_times", "drop times against p(t | y)"),
+    },
+    "Data": {
+        "fetch": ("pisa.data.real_download", "the 361 real clips of PisaBench"),
+        "convert": ("pisa.data.convert", "a data set at another size"),
+        "gallery": ("pisa.reports.gallery", "a page that shows a data set"),
+    },
+    "Models": {
+        "search": ("pisa.launch.search", "search settings with optuna"),
+        "hub": ("pisa.launch.hub", "a run as a model for the Hugging Face Hub"),
+        "pack": ("pisa.models.pack", "several weights files as one"),
+    },
+}
+COMMANDS = {name: entry for group in GROUPS.values() for name, entry in group.items()}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand; returns the exit code, 2 for a mistake of the user's."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    name = given[0] if given else "--help"
+    if name in ("-h", "--help"):
+        print(overview())
+        return 0
+    if name == "--version":
+        print(f"pisa {__version__}")
+        return 0
+    try:
+        if name not in COMMANDS:
+            raise PisaError(f"no command {name!r}; valid: {', '.join(sorted(COMMANDS))}")
+        return _run(name, given[1:])
+    except PisaError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except OSError as error:
+        if error.errno is None:
+            raise
+        print(f"error: {error.filename}: {os.strerror(error.errno)}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print("stopped; the same command resumes from here", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def overview() -> str:
+    """The text of ``pisa --help``."""
+    lines = ["usage: pisa COMMAND [-h] ...", ""]
+    lines += ["Train, score, simulate and annotate: python train.py --help, and so eval.py,"]
+    lines += ["simulate.py and annotate.py. The other commands, each with its own --help:"]
+    for title, group in GROUPS.items():
+        lines += ["", f"{title}:", *(f"  {name:12} {line}" for name, (_, line) in group.items())]
+    return "\n".join(lines)
+
+
+def _run(name: str, arguments: Sequence[str]) -> int:
+    module = import_module(COMMANDS[name][0])
+    parser = argparse.ArgumentParser(
+        prog=f"pisa {name}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(parser)
+    code: int | None = module.main(parser.parse_intermixed_args(arguments))
+    return code or 0
+
 
 if __name__ == "__main__":
-    name, arguments = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
-    if name not in COMMANDS:
-        print(f"usage: python -m pisa {{{','.join(COMMANDS)}}} [-h]", file=sys.stderr)
-        sys.exit(2)
-    sys.exit(COMMANDS[name](arguments))
+    sys.exit(main())

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pisa.annotate.statistics import NOT_RECORDED, draw, main, real_statistics
+from pisa.__main__ import main
+from pisa.annotate.statistics import NOT_RECORDED, draw, real_statistics
 from pisa.data.manifest import list_clips
 from pisa.types import PisaError
 
@@ -51,7 +52,7 @@ def test_masks_count_where_there_are_no_points(tmp_path: Path) -> None:
 
 def test_command_line(clips: Path, tmp_path: Path, capsys) -> None:
     files = ["--json", str(tmp_path / "s.json"), "--figure", str(tmp_path / "s.png")]
-    assert main([str(clips), *files]) == 0
+    assert main(["figure3", str(clips), *files]) == 0
     printed = capsys.readouterr().out
     assert "4 clips (the paper's set has 361)" in printed and "kitchen: 2 (50.0%)" in printed
     assert json.loads((tmp_path / "s.json").read_text())["objects"] == {"1": 1, "2": 2, "5": 1}
@@ -68,5 +69,5 @@ def test_broken_clips_are_named(clips: Path, tmp_path: Path, capsys) -> None:
     with pytest.raises(PisaError, match="no clips"):
         real_statistics([])
     (clips / "0001" / "clip_info.json").write_text(json.dumps({"points": [], "scene": 3}))
-    assert main([str(clips)]) == 2
+    assert main(["figure3", str(clips)]) == 2
     assert "0001" in capsys.readouterr().err

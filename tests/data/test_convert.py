@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pisa.__main__ import main
 from pisa.data.borders import content_window
 from pisa.data.clip_io import read_clip
-from pisa.data.convert import convert_clip, main, place
+from pisa.data.convert import convert_clip, place
 from pisa.data.image_files import read_image
 from pisa.types import PisaError
 from tests.data.conftest import make_clip, make_data_set
@@ -93,6 +94,7 @@ def test_a_broken_clip_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     make_real(tmp_path / "real" / "0000")
     arguments = [str(tmp_path / "real"), str(tmp_path / "out"), "--size", "16", "16"]
-    assert main(arguments) == 0 and main(arguments) == 0
-    assert main([str(tmp_path / "nothing"), str(tmp_path / "out"), "--size", "16", "16"]) == 2
+    assert main(["convert", *arguments]) == 0 and main(["convert", *arguments]) == 0
+    arguments[0] = str(tmp_path / "nothing")
+    assert main(["convert", *arguments]) == 2
     assert capsys.readouterr().err.startswith("error: ")

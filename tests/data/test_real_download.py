@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from pisa.__main__ import main
 from pisa.data import real_download
 from pisa.data.manifest import list_clips
 from pisa.data.real import RealDataModule, require_real_clips
-from pisa.data.real_download import FILE, REPOSITORY, fetch_real, main
+from pisa.data.real_download import FILE, REPOSITORY, fetch_real
 from pisa.types import PisaError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -104,7 +105,7 @@ def test_an_interrupted_run_goes_on(hub: Hub, tmp_path: Path, monkeypatch) -> No
 def test_an_archive_at_hand_needs_no_hub(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr("huggingface_hub.hf_hub_download", None)
     archive = write_zip(tmp_path / "real.zip", {k[5:]: v for k, v in members().items()})
-    assert main([str(tmp_path / "real"), "--archive", str(archive)]) == 0
+    assert main(["fetch", str(tmp_path / "real"), "--archive", str(archive)]) == 0
     assert "3 clips" in capsys.readouterr().out
     assert "repository" not in json.loads((tmp_path / "real" / "source.json").read_text())
 
@@ -128,7 +129,7 @@ def test_without_network_one_line_says_what_to_fetch(
         raise errors[number]
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", fail)
-    assert main([str(tmp_path / "real")]) == 2
+    assert main(["fetch", str(tmp_path / "real")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     for part in (FILE, REPOSITORY, "--archive", str(tmp_path / "real" / "0000"), "annotate.py"):
         assert part in line

@@ -8,6 +8,7 @@ import hydra
 import pytest
 from packaging.requirements import Requirement
 
+from pisa.__main__ import main
 from pisa.data.manifest import Manifest, write_manifest
 from pisa.doctor import command
 from pisa.doctor.experiments import Experiment, model_weights, read_experiment
@@ -99,7 +100,7 @@ def test_the_report_from_end_to_end(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(command, "model_weights", lambda *_: [])
     monkeypatch.setattr(command, "hub_reachable", lambda: False)
     arguments = ["--configs", str(CONFIGS), "--data-dir", str(tmp_path), "--no-plan"]
-    assert command.main(arguments) == 0
+    assert main(["doctor", *arguments]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any("RAFT" in line and "absent" in line and str(tmp_path) in line for line in lines)
     assert "  ok experiment=psft scale=tiny       all is here" in lines

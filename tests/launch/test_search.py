@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pisa.__main__ import main
 from pisa.launch import search
 from pisa.reports.sweep import read_members
 from pisa.types import PisaError
@@ -38,17 +39,17 @@ def trains(monkeypatch, tmp_path: Path) -> list[list[str]]:
 def test_a_search_finds_the_best_rate_and_survives_failures(trains, tmp_path, capsys):
     options = [f"output_dir={tmp_path / 'runs'}"]
     arguments = [str(CONFIGS / "search" / "oro_lr.yaml"), "--folder", str(tmp_path / "s"), *options]
-    assert search.main([*arguments, "--trials", "4"]) == 3
+    assert main(["search", *arguments, "--trials", "4"]) == 3
     assert [m.status for m in read_members(tmp_path / "s")].count("failed") == 1
     assert len(trains) == 4
-    assert search.main([*arguments, "--trials", "9"]) == 3
+    assert main(["search", *arguments, "--trials", "9"]) == 3
     assert len(trains) == 9  # the first four are not repeated
     best = [line for line in capsys.readouterr().out.splitlines() if line.startswith("best")][-1]
     assert 2e-5 < float(best.rpartition("oro.rates.flow=")[2]) < 5e-4
     assert (tmp_path / "s" / "sweep.png").is_file()
 
 
-def test_a_search_that_was_stopped_goes_on(trains, tmp_path, monkeypatch, capsys):
+def test_a_search_that_was_stopped_resumes(trains, tmp_path, monkeypatch, capsys):
     """The trial that ran then counts as failed and is not left as running."""
     arguments = [str(CONFIGS / "search" / "oro_lr.yaml"), "--folder", str(tmp_path / "s")]
     arguments += ["--trials", "2", f"output_dir={tmp_path / 'runs'}"]
@@ -58,10 +59,10 @@ def test_a_search_that_was_stopped_goes_on(trains, tmp_path, monkeypatch, capsys
             raise KeyboardInterrupt
 
         struck.setattr(search.subprocess, "run", stop)
-        assert search.main(arguments) == 130
-    assert "the same command goes on" in capsys.readouterr().err
+        assert main(["search", *arguments]) == 130
+    assert "the same command resumes" in capsys.readouterr().err
     assert [m.status for m in read_members(tmp_path / "s")] == ["running"]
-    assert search.main(arguments) == 3
+    assert main(["search", *arguments]) == 3
     first, second = read_members(tmp_path / "s")
     assert (first.status, first.error) == ("failed", "it was killed")
     assert second.status == "finished" and len(trains) == 1
@@ -79,6 +80,6 @@ def test_every_search_composes_at_both_ends(path):
 
 def test_mistakes_in_a_search(tmp_path):
     (tmp_path / "a.yaml").write_text("parameters: {}")
-    assert search.main([str(tmp_path / "a.yaml")]) == 2
+    assert main(["search", str(tmp_path / "a.yaml")]) == 2
     with pytest.raises(PisaError, match="low and high"):
         search.distribution("x", {"low": 1})

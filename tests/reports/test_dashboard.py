@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from pisa.__main__ import main
 from pisa.callbacks.pisabench import METRICS
 from pisa.ops.video import write_mp4
 from pisa.reports import dashboard, dashboard_offline
-from pisa.reports.__main__ import main
 from pisa.reports.dashboard_spec import METRICS as SHOWN
 from pisa.reports.dashboard_spec import SECTIONS, Panel
 

@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
+from pisa.__main__ import main
 from pisa.data.clip_io import write_clip
 from pisa.data.manifest import Manifest, write_manifest
-from pisa.reports.gallery import main
 from pisa.reports.overlays import all_in_one, paint_depth, paint_flow, paint_masks
 from pisa.simulation.fast import FastSimulator
 from pisa.simulation.scene import Prior
@@ -22,7 +21,7 @@ def test_the_page_shows_every_clip_and_distribution(tmp_path: Path) -> None:
         clip, extra = simulator.make_clip(seed, "train", str(seed))
         write_clip(tmp_path / "clips" / str(seed), clip, extra=extra)
     write_manifest(tmp_path, Manifest(("0", "1")))
-    main([str(tmp_path), "--clips", "1"])
+    main(["gallery", str(tmp_path), "--clips", "1"])
     page = (tmp_path / "gallery" / "index.html").read_text()
     assert "The first 1 are shown" in page and page.count("<svg") >= 6
     for kind in ("video", "masks", "depth", "flow", "strobe"):
@@ -33,8 +32,7 @@ def test_the_page_shows_every_clip_and_distribution(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_clips_is_one_line(tmp_path: Path, capsys) -> None:
-    with pytest.raises(SystemExit):
-        main([str(tmp_path)])
+    assert main(["gallery", str(tmp_path)]) == 2
     assert "holds no clips" in capsys.readouterr().err
 
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from pisa.reports.__main__ import main
+from pisa.__main__ import main
 from pisa.reports.html import write_report
 from pisa.reports.leaderboard import against_best, merge, merge_clips, read_runs
 from pisa.reports.metrics_json import build_metrics, write_metrics

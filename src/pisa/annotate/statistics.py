@@ -1,6 +1,6 @@
 """Statistics of the real clips (paper Figure 3): objects per video and kinds of scenes.
 
-``python -m pisa.annotate.statistics data/real`` prints them for whatever clips are there;
+``pisa figure3 data/real`` prints them for whatever clips are there;
 ``--json OUT.json`` and ``--figure OUT.png`` write them. The number of objects is that of the
 annotated points (else of the masks). Scenes are what ``scene`` in ``clip_info.json`` says; clips
 without it are counted as "not recorded", never left out.
@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -111,28 +110,17 @@ def report(statistics: RealStatistics) -> str:
     return "\n".join(lines)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; 0, or 2 with a line that says what is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m pisa.annotate.statistics", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="folder of clip folders, data/real for one")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--figure", type=Path)
-    options = parser.parse_args(arguments)
-    try:
-        statistics = real_statistics(list_clips(options.folder))
-        if options.json:
-            options.json.write_text(json.dumps(asdict(statistics), indent=1), encoding="utf-8")
-        if options.figure:
-            draw(statistics).savefig(options.figure)
-    except PisaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: cannot write {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
+
+
+def main(given: argparse.Namespace) -> None:
+    """Print the statistics, and write what is asked for."""
+    statistics = real_statistics(list_clips(given.folder))
+    if given.json:
+        given.json.write_text(json.dumps(asdict(statistics), indent=1), encoding="utf-8")
+    if given.figure:
+        draw(statistics).savefig(given.figure)
     print(report(statistics))
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

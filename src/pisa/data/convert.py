@@ -1,6 +1,6 @@
 """The benchmark at a model's size: frames, masks and points (paper Appendix I).
 
-``python -m pisa.data.convert data/real data/real_256 --size 256 256`` rescales;
+``pisa convert data/real data/real_256 --size 256 256`` rescales;
 ``--size 576 1024 --pad`` keeps the aspect ratio and pads with black, for models that cannot make
 square videos. Their videos are scored as they come: eval.py removes the borders again. Depth and
 poses are not carried over.
@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,27 +115,19 @@ def convert_clip(source: Path, target: Path, size: tuple[int, int], pad: bool = 
         (part / "clip_info.json").write_text(text, encoding="utf-8")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; 0, or 2 with a line that says what is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m pisa.data.convert", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, help="folder of clip folders")
     parser.add_argument("target", type=Path, help="new folder; clips that are there are kept")
     parser.add_argument("--size", type=int, nargs=2, required=True, metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--pad", action="store_true", help="black borders instead of stretching")
-    options = parser.parse_args(arguments)
-    try:
-        if min(options.size) < 8 or options.size[0] * options.size[1] > MAX_PIXELS:
-            raise PisaError("--size must be at least 8 px and at most 36 million pixels")
-        clips = list_clips(options.source)
-        for clip in clips:
-            if not (options.target / clip.name).is_dir():
-                convert_clip(clip, options.target / clip.name, tuple(options.size), options.pad)
-    except PisaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{len(clips)} clips in {options.target}")
-    return 0
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def main(given: argparse.Namespace) -> None:
+    """Convert every clip that is not in the target yet."""
+    if min(given.size) < 8 or given.size[0] * given.size[1] > MAX_PIXELS:
+        raise PisaError("--size must be at least 8 px and at most 36 million pixels")
+    clips = list_clips(given.source)
+    for clip in clips:
+        if not (given.target / clip.name).is_dir():
+            convert_clip(clip, given.target / clip.name, tuple(given.size), given.pad)
+    print(f"{len(clips)} clips in {given.target}")

@@ -1,6 +1,6 @@
 """The released real clips: one archive of a data set repository on the Hugging Face hub.
 
-``python -m pisa.data.real_download data/real`` fetches and unpacks it; the same command goes on
+``pisa fetch data/real`` fetches and unpacks it; the same command goes on
 where it was interrupted. ``--revision COMMIT`` pins what is fetched, ``--archive real.zip`` takes a
 file that was fetched elsewhere. Frames, ``clip_info.json`` and masks are copied out of the archive,
 everything else in it is left there; nothing is executed or unpickled.
@@ -14,10 +14,9 @@ import json
 import os
 import re
 import shutil
-import sys
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from rich.progress import track
@@ -126,7 +125,7 @@ def _download(folder: Path, revision: str | None) -> Path:
             f"{folder}: holds no real clips, and they cannot be downloaded "
             f"({_first_sentence(error)}). Fetch {FILE} of the data set {REPOSITORY} on the "
             f"Hugging Face hub ({NUM_CLIPS} clips; github.com/vision-x-nyu/pisa-experiments) "
-            f"where there is a network, then: python -m pisa.data.real_download {folder} "
+            f"where there is a network, then: pisa fetch {folder} "
             f"--archive real.zip; or unpack it so that {folder / '0000' / 'clip_info.json'} "
             f"exists. Masks: python annotate.py path={folder}"
         ) from error
@@ -150,22 +149,14 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; 0, or 2 with a line that says what is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m pisa.data.real_download", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="new folder for the clips, as data/real")
     parser.add_argument("--revision", help="commit, tag or branch of the repository")
     parser.add_argument("--archive", type=Path, help="real.zip, fetched elsewhere")
-    options = parser.parse_args(arguments)
-    try:
-        folder = fetch_real(options.folder, options.revision, options.archive)
-        count = len(list_clips(folder))
-    except PisaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+
+
+def main(given: argparse.Namespace) -> None:
+    """Fetch the clips and count them."""
+    folder = fetch_real(given.folder, given.revision, given.archive)
+    count = len(list_clips(folder))
     print(f"{count} clips in {folder} (the paper's set has {NUM_CLIPS})")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

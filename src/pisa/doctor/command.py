@@ -1,4 +1,4 @@
-"""`python -m pisa doctor`: what is here and what can run; exit code 1 if a library misses."""
+"""What is installed and present here, and what can run; exit code 1 if a library is missing."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from pisa.doctor.machine import (
 )
 from pisa.doctor.psft_memory import plan_step
 from pisa.doctor.weights import Weights
+from pisa.errors import PisaError
 
 MARKS = {True: "ok", False: "!!", None: "  "}
 PAPER_CLIPS = 128  # of one optimiser step of PSFT (configs/scale/paper.yaml)
@@ -34,16 +35,19 @@ _OF_MODELS = ("tiny_base", "STDiT3", "VAE", "T5 encoder", "T5 captions")
 _RED, _END = "\033[31m", "\033[0m"
 
 
-def main(arguments: Sequence[str]) -> int:
-    """The command line; 1 where a library is missing or does not fit, else 0."""
-    parser = argparse.ArgumentParser(prog="python -m pisa doctor", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--configs", type=Path, default=find_configs(), help="default: found")
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
     parser.add_argument("--output-dir", type=Path, default=Path("runs"))
     parser.add_argument("--no-plan", action="store_true", help="skip the memory plan (10 s)")
-    given = parser.parse_args(arguments)
+
+
+def main(given: argparse.Namespace) -> int:
+    """Print the report; 1 where a library is missing or does not fit, else 0."""
     if not (given.configs / "train.yaml").is_file():
-        parser.error(f"no configs at {given.configs}: run it in the repository, or give --configs")
+        raise PisaError(
+            f"no configs at {given.configs}: run it in the repository, or add --configs"
+        )
     libraries = list(versions())
     show("Libraries", libraries)
     show("Machine", [*hardware(), *disks([given.data_dir, given.output_dir])])
@@ -90,7 +94,7 @@ def data_findings(experiments: Iterable[Experiment], data_dir: Path) -> list[Fin
     real = data_dir / "real"
     if is_complete(real):
         return [*found, Finding("real", f"{real}, {len(list_clips(real))} clips", True)]
-    text = f"absent; {FILE} of {REPOSITORY} goes to {real} (python -m pisa.data.real_download)"
+    text = f"absent; {FILE} of {REPOSITORY} goes to {real} (pisa fetch)"
     return [*found, Finding("real", text)]
 
 

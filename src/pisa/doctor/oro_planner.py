@@ -1,6 +1,6 @@
 """Which settings of ORO with Open-Sora v1.2 fit a GPU.
 
-`python -m pisa.doctor.oro_planner --reward flow --memory-gb 40 [--lora-rank 16]`
+`pisa memory oro --reward flow --memory-gb 40 [--lora-rank 16]`
 
 prints what a step takes and overrides for `train.py`. The step's own code runs with tensors that
 have no storage, so every number is computed and none measured; that takes minutes. All settings
@@ -11,7 +11,6 @@ not memory.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -160,21 +159,3 @@ def report(reward: str, memory_gb: float, job: Job) -> str:
     ]
     lines += [f"    {item} \\" for item in overrides(plan.setting, reward, job)]
     return "\n".join(lines).removesuffix(" \\")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m pisa.doctor.oro_planner")
-    parser.add_argument("--reward", choices=list(REWARDS), default="flow")
-    parser.add_argument("--memory-gb", type=float, default=40.0, help="10^9 bytes")
-    parser.add_argument("--lora-rank", type=int, default=None, help="default: train everything")
-    parser.add_argument("--frames", type=int, default=32)
-    parser.add_argument("--size", type=int, default=256, help="side of a clip in pixels")
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--guidance", type=float, default=4.0)
-    given = parser.parse_args()
-    job = Job(given.frames, given.size, given.steps, given.guidance, given.lora_rank)
-    print(report(given.reward, given.memory_gb, job))
-
-
-if __name__ == "__main__":
-    main()

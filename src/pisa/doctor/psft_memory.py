@@ -1,6 +1,6 @@
 """What training Open-Sora v1.2 takes, and what fits this machine.
 
-`python -m pisa.doctor.psft_memory [--clips N] [--gpus N] [--size PX] [--frames N]`
+`pisa memory psft [--clips N] [--gpus N] [--size PX] [--frames N]`
 
 Every number is computed: parameters are counted and the step is run with tensors that have no
 storage. Nothing is measured; a GPU takes some GB more for its context, for fragments and
@@ -9,7 +9,6 @@ for workspaces of its kernels.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 
 import psutil
@@ -204,17 +203,3 @@ def _rooms() -> list[tuple[str, float]]:
 
 def _caption_channels(network: STDiT3) -> int:
     return network.y_embedder.y_embedding.shape[1]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m pisa.doctor.psft_memory")
-    parser.add_argument("--size", type=int, default=256, help="side of a clip in pixels")
-    parser.add_argument("--frames", type=int, default=32)
-    parser.add_argument("--clips", type=int, default=64, help="per GPU and micro-batch")
-    parser.add_argument("--gpus", type=int, default=2)
-    given = parser.parse_args()
-    print(report(given.size, given.frames, given.clips, given.gpus))
-
-
-if __name__ == "__main__":
-    main()

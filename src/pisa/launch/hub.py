@@ -1,8 +1,8 @@
 """A trained run as a model on the Hugging Face Hub, or as a folder that looks like one.
 
-`python -m pisa.launch.hub RUN_DIR` writes ``RUN_DIR/model``: the weights under the names of the
+`pisa hub RUN_DIR` writes ``RUN_DIR/model``: the weights under the names of the
 base model (for Open-Sora those of its release), a model card, the configuration and the metrics.
-`python -m pisa.launch.hub RUN_DIR OWNER/NAME` also uploads it; the token is the Hub's own affair
+`pisa hub RUN_DIR OWNER/NAME` also uploads it; the token is the Hub's own affair
 (`hf auth login` or HF_TOKEN).
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -139,20 +138,15 @@ def _value(cell: dict[str, Any]) -> str:
     return f"{cell['mean']:.4f} [{low}, {high}]"
 
 
-def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m pisa.launch.hub")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, help="folder of a finished run")
     parser.add_argument("repository", nargs="?", help="OWNER/NAME to upload to")
     parser.add_argument("--public", action="store_true")
-    given = parser.parse_args(arguments)
-    try:
-        if given.repository is None:
-            print(export_model(given.run))
-        else:
-            print(push_to_hub(given.run, given.repository, private=not given.public))
-    except PisaError as error:
-        raise SystemExit(f"error: {error}") from None
 
 
-if __name__ == "__main__":
-    main(sys.argv[1:])
+def main(given: argparse.Namespace) -> None:
+    """Export the run, and upload it where a repository is named."""
+    if given.repository is None:
+        print(export_model(given.run))
+    else:
+        print(push_to_hub(given.run, given.repository, private=not given.public))

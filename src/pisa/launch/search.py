@@ -1,7 +1,7 @@
-"""Searches with optuna: `python -m pisa.launch.search configs/search/oro_lr.yaml --trials 12`.
+"""Searches with optuna: `pisa search configs/search/oro_lr.yaml --trials 12`.
 
-Every trial is `train.py` in a process of its own, so that one that fails or is killed loses no
-other. The study is a file beside the results: the same command goes on where it was stopped.
+Every trial is `train.py` in a process of its own, so that a trial that fails or is killed loses no
+other. The study is a file beside the results: the same command resumes where it was stopped.
 """
 
 from __future__ import annotations
@@ -32,25 +32,19 @@ REPOSITORY = Path(__file__).parents[3]
 KEYS = {"overrides", "parameters", "objective", "direction", "seed"}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; 2 for a mistake, 3 where trials failed, 130 where it was stopped."""
-    parser = argparse.ArgumentParser(prog="python -m pisa.launch.search", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("search", type=Path, help="a YAML of configs/search")
     parser.add_argument("overrides", nargs="*", help="further overrides of train.py, for all")
-    parser.add_argument("--trials", type=int, default=12, help="in all, those that are done too")
+    parser.add_argument("--trials", type=int, default=12, help="in all, finished ones included")
     parser.add_argument("--folder", type=Path, help="default: runs/searches/NAME")
-    given = parser.parse_intermixed_args(arguments)  # overrides may stand after options
+
+
+def main(given: argparse.Namespace) -> int:
+    """Run the trials; 3 where some failed."""
     folder = given.folder or Path("runs/searches") / given.search.stem
-    try:
-        search = Search(read_search(given.search), folder, given.overrides)
-        search.run(given.trials)
-        failed = summarise(folder)
-    except PisaError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command resumes from here", file=sys.stderr)
-        return 130
+    search = Search(read_search(given.search), folder, given.overrides)
+    search.run(given.trials)
+    failed = summarise(folder)
     print(search.best())
     return 3 if failed else 0
 
@@ -153,7 +147,3 @@ def _compose(overrides: Sequence[str]) -> Any:
             return hydra.compose("train", list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise PisaError(f"the overrides of a trial do not fit: {reason(error)}") from error
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,13 +1,13 @@
 """Pack trained parts into one weights file for the package, in half precision.
 
-`python -m pisa.models.pack OUT.safetensors codec=A.safetensors denoiser=B.safetensors`; a part
+`pisa pack OUT.safetensors codec=A.safetensors denoiser=B.safetensors`; a part
 without a name (`=A.safetensors`) keeps its tensor names as they are.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -32,18 +32,15 @@ def pack(out: Path, parts: Mapping[str, Path]) -> int:
     return out.stat().st_size
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line: the output file, then NAME=FILE for each part."""
-    parser = argparse.ArgumentParser(prog="python -m pisa.models.pack", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("parts", nargs="+", metavar="NAME=FILE")
-    given = parser.parse_args(arguments)
+
+
+def main(given: argparse.Namespace) -> None:
+    """Write the output file of NAME=FILE for each part."""
     pairs = [part.partition("=") for part in given.parts]
     if not all(separator for _, separator, _ in pairs):
-        parser.error("every part is NAME=FILE")
+        raise PisaError("every part is NAME=FILE")
     size = pack(given.out, {name: Path(path) for name, _, path in pairs})
     print(f"{given.out}: {size / 1e6:.1f} MB")
-
-
-if __name__ == "__main__":
-    main()

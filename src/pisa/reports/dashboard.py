@@ -1,4 +1,4 @@
-"""`python -m pisa.reports dashboard`: the W&B workspace as code, also drawn from offline files."""
+"""The W&B workspace as code, also drawn from offline files."""
 
 from __future__ import annotations
 
@@ -16,16 +16,14 @@ NAME = "PISA"
 GROUP_BY = ("experiment", "seed")  # keys of the configuration
 
 
-def add_parser(commands: Any) -> None:
-    parser = commands.add_parser("dashboard", help=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("project", nargs="?", help="ENTITY/PROJECT to save the workspace in")
     parser.add_argument("--spec", type=Path, help="write the workspace as JSON; needs no account")
     parser.add_argument("--draw", nargs="+", metavar="RUN", help="run folders to draw offline")
     parser.add_argument("--out", type=Path, default=Path("figures/dashboard"))
-    parser.set_defaults(run=run)
 
 
-def run(given: argparse.Namespace) -> None:
+def main(given: argparse.Namespace) -> None:
     """Save, write or draw, as the options say.
 
     Raises ``PisaError`` where they say nothing.

@@ -1,4 +1,4 @@
-"""A static page that shows a data set: `python -m pisa.reports.gallery DATASET`.
+"""A static page that shows a data set: `pisa gallery DATASET`.
 
 For each clip the video, its masks, depth and flow as moving pictures, and all frames in one (paper
 Figure 1); above them the distributions of the set's scenes, with the prior's drawn over them.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import html
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -129,22 +128,15 @@ def read_prior(path: Path | None) -> Prior:
         raise PisaError(f"{path}: is no prior: {' '.join(str(error).split())}") from error
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m pisa.reports.gallery", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", type=Path, help="data set folder")
     parser.add_argument("--out", type=Path, help="folder of the page; default: DATASET/gallery")
     parser.add_argument("--prior", type=Path, help="YAML of configs/prior; default: the paper's")
     parser.add_argument("--clips", type=int, default=24, help="how many to show")
-    options = parser.parse_args(arguments)
-    try:
-        out = options.out or options.dataset / "gallery"
-        print(write_gallery(options.dataset, out, read_prior(options.prior), options.clips))
-    except PisaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
 
 
-if __name__ == "__main__":
-    np.seterr(all="raise", under="ignore")
-    main()
+def main(given: argparse.Namespace) -> None:
+    """Write the page and print its path."""
+    out = given.out or given.dataset / "gallery"
+    with np.errstate(all="raise", under="ignore"):
+        print(write_gallery(given.dataset, out, read_prior(given.prior), given.clips))

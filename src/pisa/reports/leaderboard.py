@@ -21,17 +21,14 @@ _REFERENCES = (TRUTH, "frozen")
 _MAX_CLIPS = 60
 
 
-def add_parser(commands: Any) -> None:
-    """The subcommand of ``python -m pisa.reports``."""
-    parser = commands.add_parser("leaderboard", help="merge runs into one page")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", type=Path, help="folders with a metrics.json")
     parser.add_argument("--out", type=Path, default=Path("leaderboard.html"))
     parser.add_argument("--clips", type=int, default=_MAX_CLIPS, help="shown side by side")
     parser.add_argument("--no-published", action="store_true", help="leave out the paper's rows")
-    parser.set_defaults(run=_main)
 
 
-def _main(given: argparse.Namespace) -> None:
+def main(given: argparse.Namespace) -> None:
     published = () if given.no_published else published_table_1()
     page = write_leaderboard(given.runs, given.out, max_clips=given.clips, published=published)
     print(f"leaderboard: {page}")

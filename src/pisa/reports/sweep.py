@@ -1,4 +1,4 @@
-"""`python -m pisa.reports sweep FOLDER`: table and plot of a sweep's or a search's members."""
+"""Table and plot of a sweep's or a search's members: `pisa sweep FOLDER`."""
 
 from __future__ import annotations
 
@@ -37,13 +37,11 @@ class Member:
     seconds: float | None = None
 
 
-def add_parser(commands: Any) -> None:
-    parser = commands.add_parser("sweep", help=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="of the sweep: runs/sweeps/DATE_TIME")
-    parser.set_defaults(run=run)
 
 
-def run(given: argparse.Namespace) -> None:
+def main(given: argparse.Namespace) -> None:
     summarise(given.folder)
 
 

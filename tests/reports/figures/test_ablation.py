@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 
-from pisa.reports.__main__ import main
+from pisa.__main__ import main
 from pisa.reports.figures import ablation, style, wandb_log
 from pisa.reports.figures.run_log import SETTINGS, read_run
 from pisa.types import PisaError

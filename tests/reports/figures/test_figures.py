@@ -9,8 +9,8 @@ import zlib
 import numpy as np
 import pytest
 
+from pisa.__main__ import main
 from pisa.ops.drop_ray import DropRay
-from pisa.reports.__main__ import main
 from pisa.reports.figures import (
     ambiguous,
     drop_times,

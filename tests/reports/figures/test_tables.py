@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pisa.reports.__main__ import main
+from pisa.__main__ import main
 from pisa.reports.metrics_json import read_metrics
 from pisa.reports.published import published_drop_times, published_table_1
 from tests.reports import saved_results as saved

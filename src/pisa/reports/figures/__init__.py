@@ -1,1 +1,1 @@
-"""The paper's figures and tables from saved results: ``python -m pisa.reports figure8 ...``."""
+"""The paper's figures and tables from saved results: ``pisa figure8 ...``."""

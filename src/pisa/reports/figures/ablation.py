@@ -26,16 +26,14 @@ _MARKERS = ("o", "s", "^")
 _PSFT_ROW = "Open-Sora + PSFT (base)"
 
 
-def add_parser(commands: Any) -> None:
-    parser = commands.add_parser("figure5", help="ablations: steps, initialisation, clips")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     help_text = "run folders, run-*.wandb files, or wandb:ENTITY/PROJECT/RUN"
     parser.add_argument("runs", nargs="+", help=help_text)
     parser.add_argument("--no-published", action="store_true", help="leave out the paper's lines")
     style.add_out(parser, "figure5")
-    parser.set_defaults(run=_main)
 
 
-def _main(given: argparse.Namespace) -> None:
+def main(given: argparse.Namespace) -> None:
     runs = [read_run(place) for place in given.runs]
     origin = together(run.origin for run in runs)
     with style.paper_style():

@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -43,15 +42,13 @@ class Member:
         return DropRay(self.slope, camera.position_m[2], camera.focal_mm / 1000)
 
 
-def add_parser(commands: Any) -> None:
-    parser = commands.add_parser("figure6", help="ambiguous scenes that share a first frame")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data_set", type=Path, help="an ambiguous data set")
     parser.add_argument("--family", type=int, help="which first frame; default: the widest spread")
     style.add_out(parser, "figure6")
-    parser.set_defaults(run=_main)
 
 
-def _main(given: argparse.Namespace) -> None:
+def main(given: argparse.Namespace) -> None:
     origin = origin_of_data(given.data_set)
     members = family(given.data_set, given.family)
     with style.paper_style():

@@ -26,16 +26,14 @@ _CURVE_POINTS = 400
 Fit = Mapping[str, Any]
 
 
-def add_parser(commands: Any) -> None:
-    parser = commands.add_parser("figure8", help="sampled drop times against p(t | y)")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("result", type=Path, help="drop_time.json, or its folder")
     parser.add_argument("--model", help="a row of the result; default: the last")
     parser.add_argument("--num", type=int, default=SHOWN, help="images, evenly spread by height")
     style.add_out(parser, "figure8")
-    parser.set_defaults(run=_main)
 
 
-def _main(given: argparse.Namespace) -> None:
+def main(given: argparse.Namespace) -> None:
     document = read_analysis(given.result, "drop_time")
     model = model_of(document, given.model)
     result = document["models"][model]

@@ -26,16 +26,14 @@ _VIEW = {"elev": 20, "azim": -62}
 Clip = Mapping[str, Any]
 
 
-def add_parser(commands: Any) -> None:
-    parser = commands.add_parser("figure7", help="trajectories lifted to 3D")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("result", type=Path, help="lift3d.json, or its folder")
     parser.add_argument("--model", help="a row of the result; default: the last")
     parser.add_argument("--num", type=int, default=SHOWN, help="clips, by evenly spread distance")
     style.add_out(parser, "figure7")
-    parser.set_defaults(run=_main)
 
 
-def _main(given: argparse.Namespace) -> None:
+def main(given: argparse.Namespace) -> None:
     document = read_analysis(given.result, "lift3d")
     model = model_of(document, given.model)
     summary = document["models"][model]["summary"]

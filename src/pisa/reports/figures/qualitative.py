@@ -20,17 +20,15 @@ TIMES = 7
 Shown = Mapping[str, Any]
 
 
-def add_parser(commands: Any) -> None:
-    parser = commands.add_parser("figure4", help="clips of every model side by side over time")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", type=Path, help="folders with report.html")
     parser.add_argument("--clips", nargs="+", help="SPLIT/CLIP; default: the first of each split")
     parser.add_argument("--num", type=int, default=1, help="clips of each split")
     parser.add_argument("--frozen", action="store_true", help="show the frozen first frame too")
     style.add_out(parser, "figure4")
-    parser.set_defaults(run=_main)
 
 
-def _main(given: argparse.Namespace) -> None:
+def main(given: argparse.Namespace) -> None:
     runs = read_runs(given.runs)
     clips, fps_hz, notes = merge_clips(runs, max_clips=10**9)
     for note in notes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -23,16 +22,14 @@ EXPOSURES = 16
 _LOOKED_AT = 30  # clips of a set among which the longest falls are shown
 
 
-def add_parser(commands: Any) -> None:
-    parser = commands.add_parser("figure1", help="stroboscopic pictures of clips")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data_sets", nargs="+", type=Path, help="data sets, or folders of clips")
     parser.add_argument("--clips", nargs="+", help="names of clips; default: long falls")
     parser.add_argument("--num", type=int, default=3, help="clips of each data set")
     style.add_out(parser, "figure1")
-    parser.set_defaults(run=_main)
 
 
-def _main(given: argparse.Namespace) -> None:
+def main(given: argparse.Namespace) -> None:
     origin = together(origin_of_data(folder) for folder in given.data_sets)
     with style.paper_style():
         figure = draw([(f.name, choose(f, given.num, given.clips)) for f in given.data_sets])

@@ -1,4 +1,4 @@
-"""Tables 1 and 2: one's own results beneath the published rows, as markdown, LaTeX and pictures."""
+"""Table 1: PisaBench results of runs and the paper's rows, as markdown, LaTeX and pictures."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from typing import Any
 
 from pisa.io.files import write_atomic
 from pisa.reports.figures import style
-from pisa.reports.figures.heat_map import draw_grid
 from pisa.reports.figures.origin import Origin, origin_of, together
-from pisa.reports.figures.results import read_analysis
 from pisa.reports.figures.table_drawing import draw_table, latex_table
 from pisa.reports.leaderboard import merge, read_runs
 from pisa.reports.metrics_json import build_metrics
-from pisa.reports.published import PublishedRow, published_table_1, published_table_2
+from pisa.reports.published import PublishedRow, published_table_1
 from pisa.reports.table import markdown_table, result_table
 
 PAPER_METRICS = ("l2", "chamfer", "iou")  # of Table 1
@@ -25,18 +23,13 @@ _NOTES = (
 )
 
 
-def add_parser(commands: Any) -> None:
-    one = commands.add_parser("table1", help="PisaBench results beside the paper's Table 1")
-    one.add_argument("runs", nargs="+", type=Path, help="folders with a metrics.json")
-    style.add_out(one, "table1")
-    one.set_defaults(run=_main_1)
-    two = commands.add_parser("table2", help="in and out of distribution, and by depth and height")
-    two.add_argument("result", type=Path, help="ood.json, or its folder")
-    style.add_out(two, "table2")
-    two.set_defaults(run=_main_2)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", type=Path, help="folders with a metrics.json")
+    style.add_out(parser, "table1")
 
 
-def _main_1(given: argparse.Namespace) -> None:
+def main(given: argparse.Namespace) -> None:
+    """Write the table of the given runs."""
     runs = read_runs(given.runs)
     merged = merge(runs)
     metrics = build_metrics(
@@ -48,26 +41,6 @@ def _main_1(given: argparse.Namespace) -> None:
     )
     origin = together(origin_of(run.metrics["provenance"]) for run in runs)
     write_table(given.out, "Table 1", metrics, published_table_1(), origin)
-
-
-def _main_2(given: argparse.Namespace) -> None:
-    document = read_analysis(given.result, "ood")
-    origin = origin_of(document["provenance"])
-    summary = {model: result["table"] for model, result in document["models"].items()}
-    write_table(given.out, "Table 2", {"summary": summary}, published_rows_2(), origin)
-    with style.paper_style():
-        figure = draw_grid({m: r["grid"] for m, r in document["models"].items()})
-        stem = given.out.with_name(f"{given.out.name}_grid")
-        title = "Table 2 by depth and height"
-        notes = "Mean over the clips of a cell and, small, their number; framed: in distribution."
-        paths = style.save(figure, stem, origin, title=title, notes=notes)
-    style.report(paths)
-
-
-def published_rows_2() -> list[PublishedRow]:
-    """The paper's Table 2 as one row; its settings ID and OOD are our splits ``id`` and ``ood``."""
-    scores = {label.lower(): values for label, values in published_table_2().items()}
-    return [PublishedRow("The paper's model", "ours", scores)]
 
 
 def write_table(
