@@ -17,7 +17,7 @@ from pisa.launch.entry import entry_point
 
 
 def main(cfg: DictConfig) -> None:
-    from pisa.launch.run import evaluate_main  # slow to import
+    from pisa.launch.evaluate import evaluate_main  # slow to import
 
     evaluate_main(cfg)
 

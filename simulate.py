@@ -17,7 +17,7 @@ from pisa.launch.entry import entry_point
 
 
 def main(cfg: DictConfig) -> None:
-    from pisa.launch.run import simulate_main  # slow to import
+    from pisa.launch.simulate import simulate_main  # slow to import
 
     simulate_main(cfg)
 

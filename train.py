@@ -17,7 +17,7 @@ from pisa.launch.entry import entry_point
 
 
 def main(cfg: DictConfig) -> None:
-    from pisa.launch.run import train_main  # slow to import
+    from pisa.launch.train import train_main  # slow to import
 
     train_main(cfg)
 

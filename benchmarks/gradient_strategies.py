@@ -32,8 +32,8 @@ from torch import Tensor
 
 from pisa.data.dataset import ClipDataset
 from pisa.diffusion.replay import OtherSteps, Replay
-from pisa.launch.datasets import DataSets
-from pisa.launch.stages import build_model
+from pisa.launch.compose import build_model, data_sets
+from pisa.launch.compose import part as declared
 from pisa.launch.targets import instantiate
 from pisa.models.generate import generate
 from pisa.ops.seeding import clip_noise, generator_of
@@ -208,8 +208,8 @@ def make_problems(arguments: argparse.Namespace) -> list[Problem]:
     overrides += [f"simulation.datasets.psft.num_clips={arguments.clips}"]
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = hydra.compose("train", overrides)
-    folder = DataSets(cfg).make("psft")
-    model = build_model(cfg, arguments.weights)
+    folder = data_sets(cfg).make("psft")
+    model = build_model(declared(cfg, "model"), arguments.weights)
     reward = instantiate(cfg.oro.reward)
     clips = ClipDataset(folder, num_frames=cfg.data.num_frames)
     return [

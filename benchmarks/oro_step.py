@@ -34,8 +34,7 @@ from torch.utils.checkpoint import checkpoint
 from pisa.data.dataset import ClipDataset
 from pisa.diffusion.noise_levels import inference_noise_levels
 from pisa.diffusion.samplers import sample_euler
-from pisa.launch.datasets import DataSets
-from pisa.launch.stages import build_model
+from pisa.launch.compose import build_model, data_sets, part
 from pisa.models.base import given_frames
 from pisa.models.generate import model_velocity
 from pisa.ops.seeding import clip_noise
@@ -152,9 +151,9 @@ def make_step(arguments: argparse.Namespace) -> Step:
     overrides += [f"simulation.datasets.psft.num_clips={arguments.batch}"]
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = hydra.compose("train", overrides)
-    clips = ClipDataset(DataSets(cfg).make("psft"), num_frames=cfg.data.num_frames)
+    clips = ClipDataset(data_sets(cfg).make("psft"), num_frames=cfg.data.num_frames)
     batch = collate([clips[i] for i in range(arguments.batch)])
-    model = build_model(cfg, None)
+    model = build_model(part(cfg, "model"), None)
     noise = clip_noise(batch.names, cfg.seed, model.latent_shape(*batch.video.shape[2:]))
     return Step(model, batch, noise, arguments.steps, arguments.guidance, cfg.oro.task.caption)
 

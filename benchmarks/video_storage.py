@@ -21,7 +21,7 @@ from pisa.bench.sample_score import SampleScorer
 from pisa.bench.score import ModelSource
 from pisa.data.clip_io import read_clip
 from pisa.data.video_files import read_footage
-from pisa.launch.stages import build_model
+from pisa.launch.compose import build_model, part
 from pisa.ops.video import to_frames, write_lossless, write_mp4
 from pisa.perception.embedded_segmentation import EmbeddedTracker
 from pisa.types import collate
@@ -38,7 +38,9 @@ def main() -> None:
     torch.set_flush_denormal(True)
     configs = Path(__file__).resolve().parents[1] / "configs"
     with initialize_config_dir(str(configs), version_base="1.3"):
-        source = ModelSource(build_model(compose("eval"), None), num_steps=4, guidance=1.0)
+        source = ModelSource(
+            build_model(part(compose("eval"), "model"), None), num_steps=4, guidance=1.0
+        )
     scorer = SampleScorer(EmbeddedTracker(), "official", "sim_seen")
     folders = sorted(p for p in given.clips.iterdir() if p.is_dir())[: given.num_clips]
     changes: dict[str, list[tuple[float, ...]]] = {way: [] for way in WAYS}

@@ -6,11 +6,10 @@ import hydra
 import pytest
 import torch
 from hydra.utils import instantiate
-from omegaconf import OmegaConf, open_dict
+from omegaconf import OmegaConf
 
-from pisa.launch import run
-from pisa.launch.datasets import DataSets
-from pisa.launch.run import stage_folder
+from pisa.launch import compose as composing
+from pisa.launch.compose import data_sets, stage_folder
 from pisa.simulation.ambiguous import AmbiguousPrior
 from pisa.simulation.ood import OodPrior
 from pisa.types import collate
@@ -76,12 +75,12 @@ def test_every_analysis_composes_with_its_data_set(experiment):
 
 
 def test_data_sets_of_their_own_scenario_are_named_after_it():
-    sets = DataSets(compose(name="simulate"))
+    sets = data_sets(compose(name="simulate"))
     assert isinstance(sets.spec("ood").simulator.prior, OodPrior)
     train, test = sets.spec("ambiguous_train"), sets.spec("drop_time_test")
     assert isinstance(train.simulator.prior, AmbiguousPrior)
     assert train.simulator.num_frames == 16 and test.simulator.prior.num_slopes == 50
-    wider = DataSets(
+    wider = data_sets(
         compose("simulation.datasets.ambiguous_train.prior.depth_m=[2,20]", name="simulate")
     )
     assert wider.folder_name("ambiguous_train") != sets.folder_name("ambiguous_train")
@@ -124,8 +123,8 @@ def test_a_mix_is_weighted_from_the_command_line_of_any_experiment(experiment):
     assert reward.weights == {"flow": 2.0, "seg": 0.25}
     assert reward.rewards["flow"].region == "moving"  # of the tiny scale
     other = compose(f"experiment={experiment}", "reward=mix", "reward.weights={flow:1,seg:0.25}")
-    assert len({stage_folder(cfg, "oro", "x") for cfg in (mix, other)}) == 2
-    assert len({stage_folder(cfg, "psft", "x") for cfg in (mix, other)}) == 1  # shared
+    assert len({stage_folder(cfg, "oro") for cfg in (mix, other)}) == 2
+    assert len({stage_folder(cfg, "psft") for cfg in (mix, other)}) == 1  # shared
 
 
 @pytest.mark.parametrize(
@@ -154,12 +153,14 @@ def test_every_logger_composes(logger):
 
 def test_new_weights_in_the_package_start_new_runs(monkeypatch):
     tiny, diffusers = (compose("experiment=psft", f"model={m}") for m in ("tiny", "ltx"))
-    with open_dict(diffusers):
-        diffusers.perception = {}  # no part that is shipped
-    shipped = run.shipped_weights()
-    assert {"tiny_base", "embedded_flow", "embedded_segmentation"} <= set(shipped)
-    before = [stage_folder(cfg, "psft", "x") for cfg in (tiny, diffusers)]
-    monkeypatch.setattr(run, "shipped_weights", lambda: shipped | {"tiny_base": "other"})
-    after = [stage_folder(cfg, "psft", "x") for cfg in (tiny, diffusers)]
+    shipped = composing.shipped_weights()
+    names = [f"{stem}.safetensors" for stem in ("tiny_base", "embedded_flow")]
+    assert {*names, "embedded_segmentation.safetensors"} <= set(shipped)
+    before = [stage_folder(cfg, "psft") for cfg in (tiny, diffusers)]
+    monkeypatch.setattr(composing, "shipped_weights", lambda: shipped | {names[0]: "other"})
+    after = [stage_folder(cfg, "psft") for cfg in (tiny, diffusers)]
     assert before[0] != after[0]
     assert before[1] == after[1]
+    monkeypatch.setattr(composing, "shipped_weights", lambda: shipped | {names[1]: "other"})
+    taught = [stage_folder(cfg, "psft") for cfg in (tiny, diffusers)]  # both have the teachers
+    assert all(a != b for a, b in zip(before, taught, strict=True))

@@ -11,8 +11,8 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from pisa.launch.run import stage_folder
-from pisa.reports.figures.run_log import settings_of
+from pisa.io.provenance import settings_of
+from pisa.launch.compose import stage_folder
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SWEEPS = sorted(path.stem for path in (CONFIGS / "sweep").glob("*.yaml"))
@@ -42,9 +42,9 @@ def runs_of(sweep: str) -> dict[Path, dict]:
     """Folder and settings of every run."""
     runs = {}
     for job in jobs_of(sweep):
-        cfg = compose("debug=smoke", *job, "run_dir=x")
+        cfg = compose(*job, "run_dir=x")
         OmegaConf.to_container(cfg, resolve=True)
-        runs[stage_folder(cfg, "psft", cfg.name)] = settings_of(cfg, "psft")
+        runs[stage_folder(cfg, "psft")] = settings_of(cfg, "psft")
     return runs
 
 
@@ -66,7 +66,7 @@ def test_sweeps_vary_what_figure_5_draws():
 def test_sweeps_share_runs():
     """docs/figures.md counts what two sweeps share once."""
     folders = {
-        sweep: {stage_folder(compose(*job, "run_dir=x"), "psft", "psft") for job in jobs_of(sweep)}
+        sweep: {stage_folder(compose(*job, "run_dir=x"), "psft") for job in jobs_of(sweep)}
         for sweep in ("steps", "init", "clips")
     }
     assert len(folders["steps"] & folders["init"]) == 3

@@ -85,7 +85,9 @@ class Job:
 
 def _run(verb: str, options: Sequence[str], prepare: Callable[[], None] | None) -> int:
     from pisa.launch.entry import entry_point
-    from pisa.launch.run import evaluate_main, simulate_main, train_main
+    from pisa.launch.evaluate import evaluate_main
+    from pisa.launch.simulate import simulate_main
+    from pisa.launch.train import train_main
 
     mains = {"train": train_main, "eval": evaluate_main, "simulate": simulate_main}
     sys.argv = [f"{verb}.py", *options]

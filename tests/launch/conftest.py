@@ -15,7 +15,7 @@ from PIL import Image
 
 from pisa.data.clip_io import write_clip
 from pisa.data.manifest import Manifest, write_manifest
-from pisa.launch.datasets import DataSets
+from pisa.launch.compose import data_sets
 from pisa.ops.video import from_frames, write_mp4
 from pisa.types import Clip
 
@@ -61,7 +61,7 @@ def own_code_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     root = tmp_path_factory.mktemp("bench")
-    name = DataSets(compose(f"data_dir={root}")).folder_name("sim_seen")
+    name = data_sets(compose(f"data_dir={root}")).folder_name("sim_seen")
     for which, clip in enumerate(CLIPS):
         frames, masks = falling(which)
         written = Clip(

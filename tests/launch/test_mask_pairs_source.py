@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pisa.launch.evaluate import evaluate_main
 from pisa.launch.outcome import IncompleteError
-from pisa.launch.run import evaluate_main
 from pisa.types import PisaError
 from tests.launch.conftest import CLIPS, Bench, compose, falling, write_mp4
 

@@ -14,10 +14,9 @@ from torch import nn
 from pisa.data.clip_io import write_clip
 from pisa.data.manifest import Manifest, write_manifest
 from pisa.launch import evaluation
-from pisa.launch.datasets import DataSets
+from pisa.launch.compose import build_model, data_sets, part
+from pisa.launch.evaluate import evaluate_main
 from pisa.launch.outcome import EXIT_INCOMPLETE, IncompleteError
-from pisa.launch.run import evaluate_main
-from pisa.launch.stages import build_model
 from pisa.models.generate import generate
 from pisa.ops.video import from_frames
 from pisa.tasks.weights import save_denoiser
@@ -30,7 +29,7 @@ FRAMES = 16  # what the tiny model makes
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
-    sets = DataSets(compose(f"data_dir={root}"))
+    sets = data_sets(compose(f"data_dir={root}"))
     for split in ("sim_seen", "sim_unseen", "psft"):
         for which, name in enumerate(CLIPS):
             frames, masks = falling(which, FRAMES)
@@ -78,8 +77,8 @@ class BreaksForOneClip(nn.Module):
 def base_breaks(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
     """The base model fails on the second clip, with the value of the parameter."""
 
-    def build(cfg: Any, weights: Path | None) -> Any:
-        model = build_model(cfg, weights)
+    def build(base: Any, weights: Path | None) -> Any:
+        model = build_model(base, weights)
         model.denoiser = BreaksForOneClip(model.denoiser, request.param, row=1)
         return model
 
@@ -117,7 +116,7 @@ def test_allow_missing_marks_the_table_partial(base_breaks, data, tmp_path, caps
 
 def test_weights_of_nan_score_nothing_and_that_is_never_accepted(data, tmp_path) -> None:
     cfg = settings(data, tmp_path / "out", "allow_missing=true", "evaluation.num_clips=2")
-    denoiser = build_model(cfg, None).denoiser
+    denoiser = build_model(part(cfg, "model"), None).denoiser
     with torch.no_grad():
         for parameter in denoiser.parameters():
             parameter.fill_(float("nan"))

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from pisa.launch import run
-from pisa.launch.stages import clips_per_rank
+from pisa.launch import train
+from pisa.launch.compose import StageRun
+from pisa.launch.train import clips_per_rank
 from pisa.types import PisaError
 from tests.launch.conftest import compose
 
@@ -32,18 +33,18 @@ def trained_from(monkeypatch: pytest.MonkeyPatch) -> list[Path | None]:
     """The weights that each trained stage began from."""
     starts: list[Path | None] = []
 
-    def run_stage(cfg, stage: str, folder: Path, start: Path | None) -> Path:
+    def run_stage(run: StageRun, start: Path | None) -> Path:
         starts.append(start)
-        return folder / f"{stage}.safetensors"
+        return run.folder / f"{run.stage}.safetensors"
 
-    monkeypatch.setattr(run, "run_stage", run_stage)
+    monkeypatch.setattr(train, "run_stage", run_stage)
     return starts
 
 
 def test_a_stage_begins_from_the_one_before_or_from_what_it_is_given(tmp_path, trained_from):
     options = ("experiment=oro_flow", f"output_dir={tmp_path}", "evaluate=false")
-    run.train_main(compose(*options, name="train"))
-    run.train_main(compose(*options, "psft.start=mine.safetensors", name="train"))
+    train.train_main(compose(*options, name="train"))
+    train.train_main(compose(*options, "psft.start=mine.safetensors", name="train"))
     first, after, given, after_given = trained_from
     assert first is None and given == Path("mine.safetensors")
     assert after is not None and after.name == "psft.safetensors"
@@ -52,6 +53,6 @@ def test_a_stage_begins_from_the_one_before_or_from_what_it_is_given(tmp_path, t
 
 def test_a_stage_that_is_replaced_says_so(tmp_path, trained_from, capsys):
     options = ("experiment=psft_ambiguous", f"output_dir={tmp_path}", "psft.checkpoint=x.ckpt")
-    run.train_main(compose(*options, name="train"))
+    train.train_main(compose(*options, name="train"))
     assert not trained_from
     assert "psft: not trained, psft.checkpoint=x.ckpt is used" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""A reward that cannot be imported is told before training, in one sentence."""
+"""A reward that cannot be imported is reported before training, in one sentence."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BROKEN = "class Reward(nn.Module):\n    pass\n"
 
 
 def check(target):
-    check_targets(OmegaConf.create({"reward": {"terms": [{"_target_": target}]}}), "reward")
+    check_targets({"terms": [{"_target_": target}]}, "reward")
 
 
 def test_what_a_module_does_wrong_is_named(tmp_path, monkeypatch):
@@ -29,9 +29,16 @@ def test_a_name_that_is_not_there_is_named():
         check("pisa.rewards.flow.Nothing")
 
 
-def test_what_is_there_passes_and_interpolations_are_left_alone():
+def test_a_class_of_this_package_passes():
     check("pisa.rewards.flow.FlowReward")
-    check("${perception.flow}")
+
+
+def test_an_escaped_interpolation_cannot_hide_a_target():
+    """Resolved once it is a text; building it would resolve it again, to something unchecked."""
+    hidden = "\\${oc.create:'{_target_: os.system}'}"
+    node = {"_target_": "pisa.rewards.flow.FlowReward", "flow_estimator": hidden}
+    with pytest.raises(PisaError, match="escaped interpolation"):
+        instantiate(OmegaConf.create(node))
 
 
 @pytest.mark.parametrize(
@@ -44,7 +51,7 @@ def test_what_is_there_passes_and_interpolations_are_left_alone():
 )
 def test_an_argument_that_is_not_there_is_told_with_the_valid_ones(node, told):
     with pytest.raises(PisaError, match=r"has no argument .*; valid: ") as raised:
-        check_targets(OmegaConf.create({"data": {"part": node}}), "data")
+        check_targets({"part": node}, "data")
     assert str(raised.value).startswith("data: ") and told in str(raised.value)
     assert "self" not in str(raised.value).split() and "_target_" not in str(raised.value)
     with pytest.raises(PisaError, match="has no argument"):

@@ -25,9 +25,9 @@ FORBIDDEN = (
     "hydra.utils.call",
     "hydra.utils.instantiate",
     "pisa.io.provenance.subprocess.run",  # a way through a module of ours
-    "pisa.launch.datasets.shutil.rmtree",
-    "pisa.launch.datasets.discard",  # a function of ours that deletes
-    "pisa.launch.datasets.Path.unlink",
+    "pisa.data.data_sets.shutil.rmtree",
+    "pisa.data.data_sets.discard",  # a function of ours that deletes
+    "pisa.data.data_sets.Path.unlink",
     "lightning.pytorch.callbacks.sys.exit",
     "pisa.no_such_module.Thing",
     "pisa",

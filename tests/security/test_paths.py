@@ -13,7 +13,7 @@ from pisa.bench.video_match import match_videos
 from pisa.data.clip_io import write_clip
 from pisa.data.manifest import Manifest, list_clips, read_manifest, write_manifest
 from pisa.data.real_download import unpack
-from pisa.launch.run import stage_folder
+from pisa.launch.compose import stage_folder
 from pisa.models.opensora.checkpoint import find_shards
 from pisa.types import PisaError
 from tests.security.test_allow_list import CONFIGS, hydra
@@ -79,7 +79,7 @@ def test_the_name_of_an_experiment(name):
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = hydra.compose("train", ["experiment=psft", f"name={name}", "run_dir=x"])
     with pytest.raises(PisaError, match="plain name"):
-        stage_folder(cfg, "psft", cfg.name)
+        stage_folder(cfg, "psft")
 
 
 def test_videos_are_matched_by_their_own_names_only(tmp_path):

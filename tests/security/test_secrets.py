@@ -7,8 +7,8 @@ import yaml
 from omegaconf import OmegaConf
 
 from pisa.io.secrets import MARK, redacted, secret_values
+from pisa.launch.compose import public_config, public_yaml
 from pisa.launch.hub import model_card
-from pisa.launch.public import public_config, public_yaml
 
 PLANTED = "planted-31f7c2d9"
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from pisa.data.clip_io import discard_parts, write_clip
+from pisa.data.data_sets import DataSets
 from pisa.data.manifest import data_sha256, read_manifest
-from pisa.launch.datasets import DataSets
-from pisa.launch.progress import progress_line
+from pisa.io.progress import progress_line
+from pisa.launch.compose import data_sets as composed_sets
 from pisa.simulation.fast import FastSimulator
 from pisa.simulation.kubric.simulator import KubricSimulator
 from pisa.simulation.pool import Transient
@@ -27,7 +28,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def data_sets(root: Path, *overrides: str) -> DataSets:
-    return DataSets(compose(*SMALL, f"data_dir={root}", *overrides, name="simulate"))
+    return composed_sets(compose(*SMALL, f"data_dir={root}", *overrides, name="simulate"))
 
 
 def test_shards_make_disjoint_parts_and_the_last_writes_the_manifest(tmp_path: Path) -> None:
@@ -111,7 +112,7 @@ def test_a_clip_that_never_works_is_listed_and_the_others_are_made(tmp_path: Pat
 
 def test_digests_ignore_later_fields_at_their_defaults_and_where_the_renderer_lies() -> None:
     """`psft-...` of the tiny scale must stay what it was when the shipped weights were made."""
-    tiny = DataSets(compose(name="simulate")).folder_name("psft")
+    tiny = composed_sets(compose(name="simulate")).folder_name("psft")
     assert tiny == "psft-2a1b22da"
     spec = DataSetSpec(KubricSimulator(Prior()), "train", 3, 0)
     elsewhere = replace(spec, simulator=KubricSimulator(Prior(), python="/x/python"))

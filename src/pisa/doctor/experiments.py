@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pisa.data.manifest import is_complete
 from pisa.doctor.weights import Weights, weights_of
-from pisa.launch.datasets import DataSets
+from pisa.launch.compose import data_sets
 from pisa.types import PisaError, reason
 
 SCALES = ("tiny", "paper")
@@ -120,7 +120,7 @@ def _inside(node: DictConfig) -> Iterator[Weights]:
 
 
 def _data(cfg: DictConfig) -> Iterator[DataSet]:
-    sets, known = DataSets(cfg), cfg.simulation.datasets
+    sets, known = data_sets(cfg), cfg.simulation.datasets
     names = [stage.train for stage in _stages(cfg)]
     for module in (cfg.data, *(stage.get("data") or {} for stage in _stages(cfg))):
         names += [module[key] for key in _TEST_SETS if key in module]

@@ -18,6 +18,7 @@ import torch
 import pisa
 
 GIB = 2**30
+SETTINGS = "pisa"  # where the launcher logs ``settings_of`` in W&B's config
 _LIBRARIES = ("torch", "lightning", "diffusers")
 
 
@@ -34,6 +35,24 @@ def provenance(config: Mapping[str, Any], data_sha256: str | None, seed: int) ->
         "data_sha256": data_sha256,
         "seed": seed,
         "versions": {"pisa": pisa.__version__} | {name: _version(name) for name in _LIBRARIES},
+    }
+
+
+def settings_of(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
+    """The settings that distinguish the runs of an ablation (Figure 5).
+
+    ``config`` is a training run's configuration, as in its config.yaml.
+    """
+    model, chosen = config["model"], config[stage]
+    fresh = model.get("denoiser", "") is None or "denoiser" not in model.get("parts", ["denoiser"])
+    clips = (chosen.get("data") or {}).get("num_train_clips")
+    made = config["simulation"]["datasets"].get(chosen["train"], {}).get("num_clips")
+    return {
+        "name": config["name"],
+        "stage": stage,
+        "initialisation": "random" if fresh else "pre-trained",
+        "train_clips": min(clips or made, made) if made else clips,
+        "max_steps": chosen["max_steps"],
     }
 
 

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pisa.data.manifest import list_clips
 from pisa.data.real import require_real_clips
-from pisa.launch.datasets import DataSets
+from pisa.launch.compose import data_sets
 from pisa.types import PisaError
 
 REAL_SIZE = (256, 256)  # what the release converts its real clips to before scoring
@@ -42,7 +42,7 @@ def benchmark_clips(cfg: DictConfig, split: str | None) -> list[Path]:
         raise PisaError(f"benchmark must be one of {valid}{given}")
     if split == "real":
         return list_clips(require_real_clips(Path(cfg.data_dir) / cfg.real.name))
-    return list_clips(DataSets(cfg).make(split))
+    return list_clips(data_sets(cfg).make(split))
 
 
 def benchmark_size(split: str, given: Sequence[int] | None) -> tuple[int, int] | None:

@@ -18,12 +18,11 @@ from pisa.bench.score import (
     frozen_video,
     true_video,
 )
+from pisa.io.progress import clip_progress
+from pisa.launch.compose import build_model, part, public_yaml
 from pisa.launch.model_videos import FiniteVideos, make_tracker, model_videos
 from pisa.launch.outcome import provenance_of, publish
-from pisa.launch.progress import clip_progress
-from pisa.launch.public import public_yaml
 from pisa.launch.scored_sets import ScoredSets
-from pisa.launch.stages import build_model
 from pisa.models.base import VideoModel
 from pisa.ops.devices import pick_device
 from pisa.reports.curves import read_csv_logger
@@ -114,7 +113,7 @@ class Evaluation:
     def _model_with(self, weights: Path | None) -> VideoModel:
         """On the device. Built once: what follows the base model changes only the denoiser."""
         if self._model is None or weights is None:
-            self._model = build_model(self.cfg, weights)
+            self._model = build_model(part(self.cfg, "model"), weights)
             if isinstance(self._model, nn.Module):
                 self._model.to(self.device)
         else:

@@ -17,14 +17,14 @@ import torch
 import torch.distributed as dist
 from omegaconf import DictConfig, OmegaConf
 
+from pisa.io.progress import clip_progress
 from pisa.io.secrets import redacted
 from pisa.launch.benchmark import benchmark_clips
+from pisa.launch.compose import build_model, part
 from pisa.launch.generated_files import GeneratedFiles, Wanted
 from pisa.launch.generation_settings import GenerationSettings, read_settings
 from pisa.launch.generator import ClipGenerator, out_of_memory_hint
 from pisa.launch.outcome import IncompleteError
-from pisa.launch.progress import clip_progress
-from pisa.launch.stages import build_model
 from pisa.launch.targets import instantiate
 from pisa.launch.video_source import pick_device
 from pisa.models.base import VideoModel
@@ -92,7 +92,7 @@ def _generate(
     place: Place,
 ) -> list[str]:
     """Generate one process' share; returns the samples that were not finite."""
-    model = build_model(cfg, None if cfg.ckpt is None else Path(cfg.ckpt))
+    model = build_model(part(cfg, "model"), None if cfg.ckpt is None else Path(cfg.ckpt))
     generator = ClipGenerator(model, settings)
     device = _device(cfg, place)
     done, failed = 0, []

@@ -19,7 +19,7 @@ from huggingface_hub import HfApi, ModelCard, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError
 
 from pisa.io.secrets import redacted
-from pisa.launch.stages import WEIGHTS
+from pisa.launch.compose import WEIGHTS
 from pisa.reports.names import (
     metric_label,
     model_label,

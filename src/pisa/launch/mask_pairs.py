@@ -14,8 +14,8 @@ from rich.progress import track
 
 from pisa.bench.row import row_of
 from pisa.data.mask_pairs import BrokenLine, MaskPair, load_pair, pairs_sha256, read_pairs
+from pisa.launch.compose import public_yaml
 from pisa.launch.outcome import provenance_of, publish
-from pisa.launch.public import public_yaml
 from pisa.metrics import PairMasks, evaluate_many
 from pisa.metrics.pair import parse_protocol
 from pisa.ops.masks import dropping_object_index, select_object, to_binary

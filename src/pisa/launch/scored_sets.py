@@ -11,8 +11,7 @@ from torch.utils.data import DataLoader
 from pisa.data.dataset import ClipDataset
 from pisa.data.manifest import data_sha256
 from pisa.data.real import RealDataModule
-from pisa.launch.datasets import DataSets
-from pisa.launch.stages import build_data
+from pisa.launch.compose import build_data, data_sets, part
 from pisa.launch.targets import instantiate
 from pisa.types import Clip, PisaError
 
@@ -33,9 +32,11 @@ class ScoredSets:
         settings = cfg.evaluation
         benchmark = cfg.get("benchmark")
         self.splits: Sequence[str] = list(settings.splits) if benchmark is None else [benchmark]
-        self._cfg, self._sets = cfg, DataSets(cfg)
+        self._cfg, self._sets = cfg, data_sets(cfg)
         self._options = {"num_eval_clips": settings.num_clips}
-        self._data = build_data(cfg, self._sets, batch_size=settings.batch_size, **self._options)
+        self._data = build_data(
+            part(cfg, "data"), self._sets, batch_size=settings.batch_size, **self._options
+        )
         known = (*self._data.splits, REAL)
         unknown = [split for split in self.splits if split not in known]
         if unknown:

@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 
 from pisa.bench.score import VideoSource, true_video
 from pisa.io.files import write_atomic
+from pisa.io.progress import clip_progress
 from pisa.launch.model_videos import codec_videos, make_tracker, model_videos
-from pisa.launch.progress import clip_progress
 from pisa.launch.study_clips import (
     StudyClip,
     asked_model,

@@ -19,10 +19,9 @@ from pisa.data.clip_info import study_of
 from pisa.data.clip_io import read_clip
 from pisa.data.manifest import data_sha256, list_clips
 from pisa.io.files import write_atomic
-from pisa.launch.datasets import DataSets
+from pisa.launch.compose import build_model, data_sets, part
 from pisa.launch.model_videos import make_tracker, model_videos
 from pisa.launch.outcome import provenance_of
-from pisa.launch.stages import build_model
 from pisa.models.base import VideoModel
 from pisa.ops.devices import pick_device
 from pisa.ops.drop_ray import DropRay
@@ -58,7 +57,7 @@ def study_clips(cfg: DictConfig, name: str, kind: str, limit: int | None = None)
 
     Raises ``PisaError`` for a set that is unknown or of another kind.
     """
-    paths = list_clips(DataSets(cfg).make(name))[:limit]
+    paths = list_clips(data_sets(cfg).make(name))[:limit]
     studies = [study_of(path, kind) for path in paths]
     clips = [read_clip(path, num_frames=cfg.data.num_frames) for path in paths]
     return [StudyClip(clip, study) for clip, study in zip(clips, studies, strict=True)]
@@ -73,7 +72,7 @@ def model_and_tracker(cfg: DictConfig) -> tuple[VideoSource, Tracker]:
 def asked_model(cfg: DictConfig) -> tuple[VideoModel, torch.device]:
     """The model of the checkpoint ``ckpt=...``, or the base model without one, on its device."""
     device = pick_device(cfg.evaluation.device)
-    model = build_model(cfg, None if cfg.ckpt is None else Path(cfg.ckpt))
+    model = build_model(part(cfg, "model"), None if cfg.ckpt is None else Path(cfg.ckpt))
     if isinstance(model, nn.Module):
         model.to(device)
     model.denoiser.eval()
@@ -122,7 +121,7 @@ def true_masks(
     """
     if not count:
         return
-    spec = DataSets(cfg).spec(name)
+    spec = data_sets(cfg).spec(name)
     backend: Any = spec.simulator
     prior = backend.prior
     if not isinstance(prior, AmbiguousPrior):
@@ -158,7 +157,7 @@ def write_study(
 
 def data_hash(cfg: DictConfig, data_set: str) -> str:
     """Name and content hash of a data set, for the provenance."""
-    return f"{data_set}:{data_sha256(DataSets(cfg).make(data_set))}"
+    return f"{data_set}:{data_sha256(data_sets(cfg).make(data_set))}"
 
 
 def means_of(values: Sequence[float | None]) -> str:

@@ -16,10 +16,10 @@ from pisa.bench.score import (
     frozen_video,
     true_video,
 )
+from pisa.io.progress import clip_progress
+from pisa.launch.compose import public_yaml
 from pisa.launch.model_videos import FiniteVideos
 from pisa.launch.outcome import provenance_of, publish
-from pisa.launch.progress import clip_progress
-from pisa.launch.public import public_yaml
 from pisa.launch.study_clips import (
     StudyClip,
     data_hash,

@@ -7,12 +7,15 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
+
+from pisa.errors import PisaError
 
 # Hydra imports this module with every command line, so torch and lightning are imported below.
 EXIT_INCOMPLETE = 3
@@ -53,10 +56,11 @@ def run_member(cfg: DictConfig, attempt: ErrorLine) -> None:
 
 def folder_of(cfg: DictConfig) -> Path:
     """Where a configuration's results go."""
-    from pisa.launch.run import stage_folder
+    from pisa.launch.compose import compose_train
 
     if "stages" in cfg:
-        return stage_folder(cfg, cfg.stages[-1], cfg.name).absolute()
+        with suppress(PisaError):  # a wrong setting; the member itself reports it
+            return compose_train(cfg).folder.absolute()
     return Path(cfg.get("output_dir") or cfg.data_dir).absolute()
 
 

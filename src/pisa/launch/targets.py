@@ -1,9 +1,9 @@
 """What a configuration may build: an allow-list for ``_target_``.
 
 A configuration is data that people hand around, and ``_target_: os.system`` would make a program of
-it. So every object is built by ``instantiate`` of this module, which looks at all targets in the
+it. So every object is built by ``instantiate`` of this module, which checks all targets in the
 node first. Allowed are classes of this package (and methods that make one), its functions in
-``FUNCTIONS``, and what ``FOREIGN`` names. Own code outside the package is allowed by naming its
+``FUNCTIONS``, and those in ``FOREIGN``. Own code outside the package is allowed by naming its
 modules in the environment: ``PISA_PLUGINS=brightness_reward,my_lab.rewards``; the environment is
 the user's own, a configuration cannot set it.
 """
@@ -13,21 +13,27 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Callable, Iterator
-from typing import Any
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, is_dataclass
+from types import SimpleNamespace
+from typing import Any, get_type_hints
 
 import hydra.utils
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import InterpolationResolutionError
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 
 from pisa.errors import PisaError
+from pisa.launch.settings import TrainerSettings
+from pisa.ranges import problem
 
 PLUGINS = "PISA_PLUGINS"
 PACKAGE = "pisa"
 FUNCTIONS = (
     "pisa.diffusion.",
     "pisa.launch.mask_pairs.score_mask_pairs",
-    "pisa.launch.run.score_models",
+    "pisa.launch.evaluate.score_models",
     "pisa.launch.studies.run_drop_time",
     "pisa.launch.studies.run_lift3d",
     "pisa.launch.study_ood.run_ood",
@@ -47,7 +53,33 @@ _HYDRAS_OWN = re.compile(  # launchers and sweepers: PACKAGE.module.Class, no wa
     r"(hydra\._internal\.core_plugins|hydra_plugins\.\w+)\.[a-z_]+\.[A-Z]\w*"
 )
 _FACTORIES = ("()", "class")  # what logging.config builds
+RANGES = {"lightning.pytorch.Trainer": get_type_hints(TrainerSettings, include_extras=True)}
 _OF_HYDRA = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something that the configuration names by ``_target_``: declared, checked, built when needed.
+
+    ``settings`` are plain values, interpolations resolved; ``name`` is their place in the
+    configuration.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+
+    @property
+    def target(self) -> Any:
+        """The class or method itself, not called."""
+        return look_up(str(self.settings["_target_"]))
+
+    def check(self) -> None:
+        """Check every target and argument in the settings; builds nothing."""
+        check_targets(self.settings, self.name)
+
+    def build(self, **options: Any) -> Any:
+        """Build it; ``options`` are objects that are passed on beside the settings."""
+        return instantiate(self.settings, **options)
 
 
 def instantiate(node: Any, *args: Any, **kwargs: Any) -> Any:
@@ -56,15 +88,47 @@ def instantiate(node: Any, *args: Any, **kwargs: Any) -> Any:
     Raises:
         PisaError: a target in it is not, or is given an argument that it doesn't have.
     """
-    for holder in _holders(node):
-        check_target(str(holder.get("_target_")), holder)
-    return hydra.utils.instantiate(node, *args, **kwargs)
+    settings = plain(node)
+    check_targets(settings, "")
+    return hydra.utils.instantiate(settings, *args, **kwargs)
 
 
-def check_target(target: str, node: Any = None) -> None:
+def plain(node: Any) -> Any:
+    """Plain containers of a configuration, every interpolation resolved.
+
+    Raises ``PisaError`` for a text that would be an interpolation again once it is resolved: the
+    settings that are checked must be those that are built.
+    """
+    config = node if OmegaConf.is_config(node) else OmegaConf.create(node)
+    resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    for text in _texts(resolved):
+        if "${" in text:
+            raise PisaError(f"an escaped interpolation is not allowed in a setting: {text!r}")
+    return resolved
+
+
+def check_targets(settings: Any, name: str) -> None:
+    """Check every ``_target_`` of plain settings and its arguments, before any work.
+
+    Raises:
+        PisaError: a target that is not allowed, missing, or cannot be imported, with the reason; an
+            argument that the target does not have, with the names of those it has; or a value
+            outside the argument's annotation (``pisa.ranges``).
+    """
+    for place, holder in _holders(settings, name):
+        try:
+            check_target(str(holder["_target_"]), holder, place)
+        except PisaError as error:
+            text = str(error)
+            known = not name or text.startswith(name)
+            raise PisaError(text if known else f"{name}: {text}") from error
+
+
+def check_target(target: str, node: Mapping[str, Any] | None = None, place: str = "") -> None:
     """Raises ``PisaError`` for a target outside the allow-list (see the top of this file).
 
-    ``node`` is the mapping that names it; each of its keys must be an argument of the target.
+    ``node`` is the mapping that names it, at ``place`` in the configuration; each of its keys must
+    be an argument of the target.
     """
     if target == GET_OBJECT:
         _check_dtype(str((node or {}).get("path")))
@@ -78,7 +142,7 @@ def check_target(target: str, node: Any = None) -> None:
     if not _may_be_built(target, found):
         raise PisaError(_refusal(target))
     if node is not None:
-        _check_arguments(target, found, node)
+        _check_arguments(target, found, node, place)
 
 
 def look_up(target: str) -> Any:
@@ -87,34 +151,19 @@ def look_up(target: str) -> Any:
     return hydra.utils.get_object(target)
 
 
-def check_targets(cfg: DictConfig, group: str) -> None:
-    """Look at every ``_target_`` of ``cfg[group]``, before the hours of work that lead up to it.
-
-    Raises:
-        PisaError: one that is not allowed, not there, or does not import, with the reason; or an
-            argument that its target does not have, with the names of those it has.
-    """
-    for holder in _holders(cfg[group]):
-        if OmegaConf.is_interpolation(holder, "_target_"):
-            continue  # it is looked at when it is built
-        try:
-            check_target(str(holder.get("_target_")), holder)
-        except PisaError as error:
-            raise PisaError(f"{group}: {error}") from error
-
-
 def check_hydra(node: DictConfig) -> None:
     """Hydra's own part of a configuration builds Hydra's own objects and sets up no logging.
 
     Raises:
         PisaError: callbacks, launchers or log handlers from elsewhere.
     """
-    for holder in _holders(node):
-        target = str(holder.get("_target_"))
+    settings = _resolvable(node)
+    for _, holder in _holders(settings, "hydra"):
+        target = str(holder["_target_"])
         if target != SWEEP_SUMMARY and not _HYDRAS_OWN.fullmatch(target):
             raise PisaError(f"hydra: _target_ {target!r} is not on the allow-list")
     for part in ("job_logging", "hydra_logging"):
-        if any(key in _FACTORIES for key in _keys(node.get(part))):
+        if any(key in _FACTORIES for key in _keys(settings.get(part))):
             raise PisaError(f"hydra.{part} must not name classes or factories")
 
 
@@ -129,31 +178,64 @@ def _may_be_built(target: str, found: Any) -> bool:
     return inspect.isclass(found) or inspect.ismethod(found) or target.startswith(FUNCTIONS)
 
 
-def _check_arguments(target: str, found: Any, node: Any) -> None:
-    valid = _arguments(found)
-    unknown = [str(key) for key in node if valid is not None and key not in (*_OF_HYDRA, *valid)]
+def _check_arguments(target: str, found: Any, node: Mapping[str, Any], place: str) -> None:
+    arguments, open_ended = _arguments(found)
+    values = {str(key): value for key, value in node.items() if key not in _OF_HYDRA}
+    unknown = [key for key in values if not open_ended and key not in arguments]
+    name = target.rpartition(".")[2]
     if unknown:
-        names = ", ".join(sorted(valid or ())) or "none"
-        name = target.rpartition(".")[2]
+        names = ", ".join(sorted(arguments)) or "none"
         raise PisaError(f"{name} has no argument {unknown[0]!r}; valid: {names}")
+    kinds = arguments | RANGES.get(target, {})
+    for key, value in values.items():
+        if key not in kinds or _is_built(value):
+            continue
+        wrong = problem(value, kinds[key])
+        if wrong is not None:
+            raise PisaError(f"{place or name}.{key} {wrong}")
 
 
-def _arguments(found: Callable[..., Any]) -> set[str] | None:
-    """Names that may be passed; None where any may.
+def _is_built(value: Any) -> bool:
+    """Whether Hydra makes an object of it."""
+    return isinstance(value, Mapping) and "_target_" in value
 
-    Through ``**options`` a class takes what the one above it in this package takes.
+
+def _arguments(found: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
+    """Annotations by name of argument, and whether any other name may be passed too.
+
+    Through ``**options`` a class takes what the one above it in this package takes, and a
+    constructor method of a dataclass its fields.
     """
-    makers = [found]
-    if inspect.isclass(found):
-        classes = [c for c in inspect.getmro(found) if "__init__" in vars(c) and c is not object]
-        makers = [vars(c)["__init__"] for c in classes]
-    names: set[str] = set()
+    owner: Any = found if inspect.isclass(found) else getattr(found, "__self__", None)
+    makers = [] if inspect.isclass(found) else [found]
+    if inspect.isclass(found) or is_dataclass(owner):
+        classes = [c for c in inspect.getmro(owner) if "__init__" in vars(c) and c is not object]
+        makers += [vars(c)["__init__"] for c in classes]
+    kinds: dict[str, Any] = {}
     for maker in makers:
-        kinds = {p.name: p.kind for p in inspect.signature(maker).parameters.values()}
-        names |= {n for n, k in kinds.items() if k in (k.POSITIONAL_OR_KEYWORD, k.KEYWORD_ONLY)}
-        if inspect.Parameter.VAR_KEYWORD not in kinds.values():
-            return names - {"self"}
-    return None if makers else names
+        parameters = inspect.signature(maker).parameters.values()
+        for parameter in parameters:
+            if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+                kinds.setdefault(parameter.name, _annotation(maker, parameter))
+        if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters):
+            return _without_self(kinds), False
+        if not inspect.unwrap(maker).__module__.startswith(f"{PACKAGE}."):
+            break  # a library's **options go anywhere
+    return _without_self(kinds), bool(makers)
+
+
+def _without_self(kinds: dict[str, Any]) -> dict[str, Any]:
+    return {name: kind for name, kind in kinds.items() if name != "self"}
+
+
+def _annotation(maker: Any, parameter: inspect.Parameter) -> Any:
+    """The annotation of a parameter; ``Any`` where none can be evaluated at run time."""
+    holder = SimpleNamespace(__annotations__={"x": parameter.annotation})
+    space = vars(sys.modules[inspect.unwrap(maker).__module__])
+    try:
+        return get_type_hints(holder, globalns=dict(space), include_extras=True)["x"]
+    except (NameError, TypeError, AttributeError, SyntaxError):
+        return Any
 
 
 def _reason(error: BaseException) -> str:
@@ -185,30 +267,44 @@ def _refusal(target: str) -> str:
     )
 
 
-def _holders(node: Any) -> Iterator[Any]:
-    """All mappings in a node that have a ``_target_``, interpolations followed."""
-    if isinstance(node, dict | list) and not OmegaConf.is_config(node):
-        node = OmegaConf.create(node)
-    if isinstance(node, DictConfig | ListConfig) and not (node._is_none() or node._is_missing()):
-        if isinstance(node, DictConfig) and "_target_" in node:
-            yield node
-        for key in list(node) if isinstance(node, DictConfig) else range(len(node)):
-            yield from _holders(_child(node, key))
+def _holders(settings: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """All mappings in plain settings that have a ``_target_``, each with its place."""
+    if isinstance(settings, Mapping):
+        if "_target_" in settings:
+            yield place, settings
+        for key, value in settings.items():
+            yield from _holders(value, f"{place}.{key}" if place else str(key))
+    elif isinstance(settings, list | tuple):
+        for i, value in enumerate(settings):
+            yield from _holders(value, f"{place}[{i}]")
 
 
-def _child(node: Any, key: Any) -> Any:
-    """The mapping or list behind a key; None for a plain value, and for what cannot be resolved."""
-    if OmegaConf.is_interpolation(node, key):
-        try:
-            return node[key]
-        except InterpolationResolutionError:  # building it raises the same
-            return None
-    child = node._get_node(key)
-    return child if OmegaConf.is_config(child) else None
+def _resolvable(node: Any) -> Any:
+    """Plain containers of Hydra's own configuration without what only a running job can resolve."""
+    if not OmegaConf.is_config(node):
+        return node
+    is_dict = isinstance(node, DictConfig)
+    found: dict[Any, Any] = {}
+    for key in list(node) if is_dict else range(len(node)):
+        with suppress(InterpolationResolutionError, MissingMandatoryValue):
+            found[key] = _resolvable(node[key])
+    return found if is_dict else list(found.values())
 
 
-def _keys(node: Any) -> Iterator[str]:
-    if isinstance(node, DictConfig) and not (node._is_none() or node._is_missing()):
-        for key in node:
+def _texts(settings: Any) -> Iterator[str]:
+    if isinstance(settings, Mapping):
+        for key, value in settings.items():
             yield str(key)
-            yield from _keys(_child(node, key))
+            yield from _texts(value)
+    elif isinstance(settings, list | tuple):
+        for value in settings:
+            yield from _texts(value)
+    elif isinstance(settings, str):
+        yield settings
+
+
+def _keys(settings: Any) -> Iterator[str]:
+    if isinstance(settings, Mapping):
+        for key, value in settings.items():
+            yield str(key)
+            yield from _keys(value)

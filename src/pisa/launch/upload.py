@@ -12,11 +12,11 @@ from PIL import Image
 from pisa.data.borders import pad_to
 from pisa.data.clip_info import caption_of, read_info
 from pisa.io.files import write_atomic
+from pisa.io.progress import clip_progress
 from pisa.launch.benchmark import benchmark_clips
 from pisa.launch.generated_files import Wanted
 from pisa.launch.generation_settings import read_settings
 from pisa.launch.generator import first_frame_of
-from pisa.launch.progress import clip_progress
 
 COLUMNS = (
     "save_as", "first_frame", "prompt", "negative_prompt", "seed",

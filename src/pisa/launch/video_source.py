@@ -16,10 +16,10 @@ from pisa.bench.video_match import Matches, Sample, match_videos
 from pisa.bench.video_run import VideoRun
 from pisa.data.manifest import clip_sha256
 from pisa.data.video_files import Footage, Limits, parse_fit, read_footage
+from pisa.io.progress import clip_progress
 from pisa.launch.benchmark import benchmark_clips, benchmark_size
+from pisa.launch.compose import public_yaml
 from pisa.launch.outcome import provenance_of, publish
-from pisa.launch.progress import clip_progress
-from pisa.launch.public import public_yaml
 from pisa.launch.targets import instantiate
 from pisa.metrics.pair import parse_protocol
 from pisa.ops.devices import pick_device

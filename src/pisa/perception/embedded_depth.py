@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,8 @@ class EmbeddedDepth(nn.Module):
     Trained on one camera model, so its scale is close to metric there; callers take it as
     relative. Height and width are multiples of 8.
     """
+
+    shipped_weights: ClassVar[str] = "embedded_depth.safetensors"  # in pisa/weights
 
     def __init__(self, width: int = 24) -> None:
         super().__init__()

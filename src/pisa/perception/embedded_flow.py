@@ -7,6 +7,7 @@ correlation at 1/2 resolution and with the warped next frame at full resolution.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,8 @@ from pisa.perception.layers import ResidualBlock, per_frame, upsample2
 
 class EmbeddedFlow(nn.Module):
     """Forward flow of consecutive frames. Height and width are multiples of 4."""
+
+    shipped_weights: ClassVar[str] = "embedded_flow.safetensors"  # in pisa/weights
 
     def __init__(self, width: int = 24, radius: int = 2, correlation_width: int = 8) -> None:
         super().__init__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +27,8 @@ class EmbeddedTracker(nn.Module):
     the same pixel of frame 0 (the camera stands still, so that is the distance to the background).
     Height and width are multiples of 8.
     """
+
+    shipped_weights: ClassVar[str] = "embedded_segmentation.safetensors"  # in pisa/weights
 
     def __init__(self, width: int = 16) -> None:
         super().__init__()

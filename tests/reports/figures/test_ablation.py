@@ -9,8 +9,9 @@ from typing import ClassVar
 import pytest
 
 from pisa.__main__ import main
+from pisa.io.provenance import SETTINGS
 from pisa.reports.figures import ablation, style, wandb_log
-from pisa.reports.figures.run_log import SETTINGS, read_run
+from pisa.reports.figures.run_log import read_run
 from pisa.types import PisaError
 from tests.reports import saved_results as saved
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import yaml
 
+from pisa.io.provenance import SETTINGS, settings_of
 from pisa.reports.curves import read_csv_logger
 from pisa.reports.figures.origin import Origin, origin_of
 from pisa.reports.figures.wandb_log import read_offline, read_online
 from pisa.reports.metrics_json import read_metrics
 from pisa.types import PisaError
 
-SETTINGS = "pisa"  # where the launcher logs ``settings_of`` in W&B's config
 _PREFIX = "pisabench/"
 
 Points = list[tuple[int, float]]
@@ -54,21 +54,6 @@ def read_run(place: str) -> RunLog:
     origin = Origin() if metrics is None else origin_of(metrics["provenance"])
     scores = {} if metrics is None else metrics["summary"].get(settings.get("name"), {})
     return _run(path.name, settings, curves, scores, origin)
-
-
-def settings_of(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
-    """What distinguishes runs of an ablation, from a run's configuration (config.yaml)."""
-    model, chosen = config["model"], config[stage]
-    fresh = model.get("denoiser", "") is None or "denoiser" not in model.get("parts", ["denoiser"])
-    clips = (chosen.get("data") or {}).get("num_train_clips")
-    made = config["simulation"]["datasets"].get(chosen["train"], {}).get("num_clips")
-    return {
-        "name": config["name"],
-        "stage": stage,
-        "initialisation": "random" if fresh else "pre-trained",
-        "train_clips": min(clips or made, made) if made else clips,
-        "max_steps": chosen["max_steps"],
-    }
 
 
 def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Points]]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
-
-from omegaconf import DictConfig
 
 from pisa.data.clip_io import discard_parts, write_clip
 from pisa.data.manifest import (
@@ -14,50 +14,64 @@ from pisa.data.manifest import (
     clip_sha256,
     damaged_clips,
     is_complete,
+    list_clips,
     read_manifest,
     write_manifest,
 )
-from pisa.launch.progress import track_clips
-from pisa.launch.targets import instantiate
+from pisa.io.progress import track_clips
 from pisa.simulation.produce import ClipsFailed, DataSetSpec, Shard, produce
 from pisa.types import PisaError
 
 
 class DataSets:
-    """The data sets of ``cfg.simulation``.
+    """Data sets under ``root``, simulated when they are missing.
 
     A set's folder is ``NAME-DIGEST`` where the digest covers prior, backend and seeds: a changed
-    setting makes another folder and never mixes clips.
+    setting makes another folder and never mixes clips. Where a name is expected, the path of a
+    folder of clips works too.
+
+    Args:
+        root: where the folders are.
+        specs: for each name a function that builds its specification.
+        num_workers: processes that simulate.
+        shard: the part of each data set that this machine makes; None is everything.
+        timeout_s, attempts: see ``produce``.
     """
 
-    def __init__(self, cfg: DictConfig) -> None:
-        self._cfg = cfg
-        self.root = Path(cfg.data_dir)
-        self.num_workers = int(cfg.simulation.num_workers)
+    def __init__(
+        self,
+        root: Path,
+        specs: Mapping[str, Callable[[], DataSetSpec]],
+        num_workers: int = 1,
+        shard: Shard | None = None,
+        timeout_s: float = 3600.0,
+        attempts: int = 3,
+    ) -> None:
+        self.root, self.names, self.num_workers = root, tuple(specs), num_workers
+        self.shard, self.timeout_s, self.attempts = shard or Shard(), timeout_s, attempts
+        self._build = cache(lambda name: specs[name]())
 
     def spec(self, name: str) -> DataSetSpec:
-        known = self._cfg.simulation.datasets
-        if name not in known:
-            raise PisaError(f"no data set named {name!r}; valid: {', '.join(known)}")
-        chosen = known[name]
-        if "prior" in chosen:  # a scenario of its own, see configs/scenario
-            prior = instantiate(chosen.prior)
-        else:
-            prior = instantiate(self._cfg.prior, motion=chosen.motion)
-        backend = instantiate(self._cfg.simulation.backend)
-        simulator = backend(prior=prior, **chosen.get("backend", {}))
-        num_clips = self._cfg.get("num_clips") or chosen.num_clips
-        return DataSetSpec(simulator, chosen.split, num_clips, chosen.first_seed)
+        """Raises ``PisaError`` for an unknown name."""
+        if name not in self.names:
+            raise PisaError(
+                f"no data set named {name!r}; valid: {', '.join(self.names)}, or a folder of clips"
+            )
+        return self._build(name)
 
     def folder_name(self, name: str) -> str:
+        """``NAME-DIGEST``; a folder of clips is its own name, as an absolute path."""
+        if self._is_folder(name):
+            return str(Path(name).absolute())
         return f"{name}-{self.spec(name).digest()}"
+
+    def num_clips(self, name: str) -> int:
+        return len(list_clips(Path(name))) if self._is_folder(name) else self.spec(name).num_clips
 
     def prepare(self, folder: Path, folder_name: str) -> None:
         """Make the data set of a folder; does nothing where it is complete."""
-        if is_complete(folder):
-            return
-        name = folder_name.rpartition("-")[0]
-        self._make(folder, name)
+        if not is_complete(folder):
+            self._make(folder, folder_name.rpartition("-")[0])
 
     def make(self, name: str) -> Path:
         """Simulate a data set by name and return its folder."""
@@ -66,9 +80,10 @@ class DataSets:
         return folder
 
     def verify(self, name: str) -> str:
-        """Check every clip against the manifest's hashes, make the wrong ones anew; what was found.
+        """Check every clip against the manifest's hashes and regenerate those that differ.
 
-        Raises ``PisaError`` for an unfinished set, and when a new clip is not the old one.
+        Returns the result in one line. Raises ``PisaError`` for an unfinished set, and where a
+        regenerated clip differs from the one in the manifest.
         """
         spec, folder = self.spec(name), self.root / self.folder_name(name)
         if not (folder / "manifest.json").exists():
@@ -84,19 +99,23 @@ class DataSets:
             other = [c for c in wrong if clip_sha256(folder / "clips" / c) != hashes[c]]
             if other:
                 raise PisaError(
-                    f"{folder}: made anew, {other[0]} is not the clip that the manifest names; "
+                    f"{folder}: the regenerated {other[0]} differs from the clip in the manifest; "
                     "other library versions than its `versions`?"
                 )
-        return f"{len(wrong)} of {spec.num_clips} clips were wrong and are made anew"
+        return f"{len(wrong)} of {spec.num_clips} clips were wrong and have been regenerated"
+
+    def _is_folder(self, name: str) -> bool:
+        return name not in self.names and Path(name).is_dir()
 
     def _make(self, folder: Path, name: str) -> None:
-        spec, shard = self.spec(name), Shard.parse(self._cfg.get("shard"))
+        spec, shard = self.spec(name), self.shard
         self._make_clips(folder, name, spec, shard)
         names = [spec.clip_name(i) for i in range(spec.num_clips)]
-        absent = sum(not (folder / "clips" / n).is_dir() for n in names)
-        if absent:
+        missing = sum(not (folder / "clips" / n).is_dir() for n in names)
+        if missing:
             print(
-                f"{name}: shard {shard.index}/{shard.count} is done, {absent} clips of others miss"
+                f"{name}: shard {shard.index}/{shard.count} done; "
+                f"{missing} clips from other shards are still missing"
             )
             return
         write_manifest(
@@ -120,9 +139,14 @@ class DataSets:
             raise PisaError(f"cannot write {clips}: {error.strerror}") from error
         discard_parts(clips, wanted)
         present = sum((clips / n).is_dir() for n in wanted)
-        workers = self._cfg.get("production") or {}
         done = produce(
-            spec, clips, write_clip, num_workers=self.num_workers, shard=shard, **workers
+            spec,
+            clips,
+            write_clip,
+            num_workers=self.num_workers,
+            shard=shard,
+            timeout_s=self.timeout_s,
+            attempts=self.attempts,
         )
         try:
             for _ in track_clips(done, f"simulating {name}", len(wanted), present):

@@ -1,0 +1,346 @@
+"""From the composed configuration to the parts of a run: only this code reads a ``DictConfig``.
+
+Everything is resolved, checked and declared here, once and before any work. The results are frozen
+dataclasses of plain values and ``Part``s, which build their object when it is needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from pisa.data.clip_info import check_name
+from pisa.data.data_sets import DataSets
+from pisa.data.simulated import SimulatedDataModule
+from pisa.io.provenance import settings_of
+from pisa.io.secrets import redacted
+from pisa.launch.settings import (
+    DataSetSettings,
+    EvaluationSettings,
+    ProductionSettings,
+    SimulationSettings,
+    StageSettings,
+    TrainSettings,
+    read,
+    read_top,
+)
+from pisa.launch.targets import GET_OBJECT, Part, plain
+from pisa.models.base import VideoModel
+from pisa.simulation.produce import DataSetSpec, Shard
+from pisa.tasks.weights import load_denoiser
+from pisa.types import PisaError
+
+# Groups that decide the weights of a stage, with the stage itself and its data sets.
+RESULT_KEYS = ("seed", "model", "perception", "data", "trainer")
+IRRELEVANT = (
+    "num_workers",
+    "enable_progress_bar",
+    "val_check_interval",
+    "root",
+    "latent_cache_dir",
+    "cache_file",
+    "expect_size",
+    "expect_fps_hz",
+)
+SET_KEYS = ("train", "sim_seen", "sim_unseen", "test")  # arguments of data modules that name a set
+WEIGHTS = "weights.safetensors"
+_ENVIRONMENT = re.compile(r"oc\.env:\s*(\w+)")
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """One stage of training: its settings, and the parts that it is built from."""
+
+    stage: str  # psft, oro, ...
+    row: str  # its name in the table of results
+    folder: Path
+    settings: StageSettings
+    task: Part
+    model: Part | None  # None for a stage that trains a part on its own
+    reward: Part | None
+    data: Part  # without the data set's folders, which ``sets`` knows
+    sets: DataSets
+    trainer: Part
+    callbacks: tuple[Part, ...]
+    loggers: tuple[Part, ...]
+    tracker: Part  # for callbacks that score or draw
+    config: Mapping[str, Any]  # the whole configuration without secrets, for W&B
+    summary: Mapping[str, Any]  # what Figure 5 needs to know of the run
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / WEIGHTS
+
+
+@dataclass(frozen=True)
+class TrainRun:
+    """One command of train.py."""
+
+    name: str
+    seed: int
+    folder: Path  # of the last stage; the scores go there
+    stages: tuple[StageRun, ...]
+    evaluate: bool
+    config_text: str  # YAML, without secrets
+
+
+@dataclass(frozen=True)
+class SimulateRun:
+    """One command of simulate.py."""
+
+    sets: DataSets
+    names: tuple[str, ...]
+    verify: bool
+
+
+def compose_train(cfg: DictConfig) -> TrainRun:
+    """Check the whole configuration of train.py and declare its stages.
+
+    Raises ``PisaError`` for the first setting that is unknown, out of range or contradicts another.
+    """
+    tree = _resolved(cfg)
+    top = read_top(TrainSettings, tree)
+    read(EvaluationSettings, tree["evaluation"], "evaluation")
+    unknown = [stage for stage in top.stages if not isinstance(tree.get(stage), Mapping)]
+    if unknown:
+        raise PisaError(f"stages: the configuration has no stage {unknown[0]!r}")
+    sets = _data_sets(tree)
+    Part("real", tree["real"]).check()
+    stages = tuple(_stage_run(cfg, tree, stage, sets) for stage in top.stages)
+    return TrainRun(
+        name=top.name,
+        seed=top.seed,
+        folder=stages[-1].folder,
+        stages=stages,
+        evaluate=top.evaluate,
+        config_text=public_yaml(cfg),
+    )
+
+
+def compose_simulate(cfg: DictConfig) -> SimulateRun:
+    """Check the configuration of simulate.py and declare its data sets."""
+    sets = data_sets(cfg)
+    names = [cfg.dataset] if cfg.dataset else list(cfg.datasets)
+    for name in names:
+        sets.spec(name)
+    return SimulateRun(sets, tuple(names or sets.names), bool(cfg.verify))
+
+
+def data_sets(cfg: DictConfig) -> DataSets:
+    """The data sets of any entry point's configuration; nothing is simulated yet."""
+    return _data_sets(_resolved(cfg))
+
+
+def _data_sets(tree: Mapping[str, Any]) -> DataSets:
+    simulation = read(SimulationSettings, tree["simulation"], "simulation")
+    priors = {key: Part(key, tree[key]) for key in ("prior", "test_prior") if key in tree}
+    backend = Part("simulation.backend", simulation.backend)
+    for part in (*priors.values(), backend):
+        part.check()
+    number = tree.get("num_clips")
+    specs: dict[str, Callable[[], DataSetSpec]] = {}
+    for name, node in simulation.datasets.items():
+        place = f"simulation.datasets.{name}"
+        changed = node if number is None else {**node, "num_clips": number}
+        chosen = read(DataSetSettings, changed, place)
+        specs[name] = partial(_spec, _prior(chosen, priors, place), backend, chosen)
+    production = read(ProductionSettings, tree.get("production") or {}, "production")
+    return DataSets(
+        Path(tree["data_dir"]),
+        specs,
+        simulation.num_workers,
+        Shard.parse(tree.get("shard")),
+        production.timeout_s,
+        production.attempts,
+    )
+
+
+def _prior(chosen: DataSetSettings, priors: Mapping[str, Part], place: str) -> Part:
+    """The prior that a data set's scenes are drawn from."""
+    own = chosen.prior or {}
+    if "_target_" in own:  # a scenario of its own, see configs/scenario
+        part = Part(f"{place}.prior", own)
+    else:
+        shared = priors["test_prior" if chosen.test and "test_prior" in priors else "prior"]
+        settings = {**shared.settings, "motion": chosen.motion, **own}
+        part = Part(f"{place}.prior" if own else shared.name, settings)
+    part.check()
+    return part
+
+
+def _spec(prior: Part, backend: Part, chosen: DataSetSettings) -> DataSetSpec:
+    changed = Part(backend.name, {**backend.settings, **chosen.backend})
+    simulator = changed.build()(prior=prior.build())
+    return DataSetSpec(simulator, chosen.split, chosen.num_clips, chosen.first_seed)
+
+
+def _stage_run(cfg: DictConfig, tree: Mapping[str, Any], stage: str, sets: DataSets) -> StageRun:
+    stages = tree["stages"]
+    row = tree["name"] if stage == stages[-1] else stage
+    settings = read(StageSettings, tree[stage], stage)
+    data = Part("data", {**tree["data"], **settings.data, "train": settings.train})
+    upto = {name: tree[name] for name in stages[: stages.index(stage) + 1]}
+    used = [sets.folder_name(name) for node in upto.values() for name in _set_names(tree, node)]
+    folder = Path(tree["output_dir"]) / f"{check_name(row)}-{_digest(tree, upto, used)}"
+    named = _resolved(cfg, str(folder))  # callbacks and loggers write to the folder
+    _check_num_clips(stage, settings, sets)
+    run = StageRun(
+        stage=stage,
+        row=row,
+        folder=folder,
+        settings=settings,
+        task=Part(f"{stage}.task", named[stage]["task"]),
+        model=None if settings.exports else Part("model", tree["model"]),
+        reward=None if settings.reward is None else Part(f"{stage}.reward", settings.reward),
+        data=data,
+        sets=sets,
+        trainer=Part("trainer", _trainer(named)),
+        callbacks=_entries(named, "callbacks"),
+        loggers=_entries(named, "logger"),
+        tracker=Part("perception.tracker", tree["perception"]["tracker"]),
+        config=public_config(_in_folder(cfg, ""), resolve=True),
+        summary=settings_of(tree, stage),
+    )
+    parts = (run.task, run.model, run.reward, data, run.trainer, run.tracker)
+    for part in (*parts, *run.callbacks, *run.loggers):
+        if part is not None:
+            part.check()
+    return run
+
+
+def _set_names(tree: Mapping[str, Any], stage: Mapping[str, Any]) -> list[str]:
+    """Data sets of a stage: what it trains on, and what it is validated on."""
+    data = {**tree["data"], **(stage.get("data") or {}), "train": stage["train"]}
+    return [data[key] for key in SET_KEYS if key in data]
+
+
+def _check_num_clips(stage: str, settings: StageSettings, sets: DataSets) -> None:
+    asked, there = settings.data.get("num_train_clips"), sets.num_clips(settings.train)
+    if isinstance(asked, int) and asked > there:
+        raise PisaError(
+            f"{stage}.data.num_train_clips={asked}, but the data set {settings.train!r} has "
+            f"{there} clips; simulation.datasets.{settings.train}.num_clips={asked} makes more"
+        )
+
+
+def _trainer(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Lightning counts micro-batches between validations, the settings optimiser steps."""
+    settings = dict(tree["trainer"])
+    micro_batches = settings.get("accumulate_grad_batches", 1)
+    if isinstance(micro_batches, int):
+        settings["val_check_interval"] = tree["validate_every"] * micro_batches
+    return settings
+
+
+def _entries(tree: Mapping[str, Any], group: str) -> tuple[Part, ...]:
+    """The parts of a group of named entries; an entry that is null is left out."""
+    found = (tree[group] or {}).items()
+    return tuple(Part(f"{group}.{name}", entry) for name, entry in found if entry)
+
+
+def build_model(model: Part, weights: Path | None) -> VideoModel:
+    """The base model, with the denoiser of ``weights`` where given."""
+    built: VideoModel = model.build()
+    if weights is not None:
+        load_denoiser(built.denoiser, weights)
+    return built
+
+
+def build_data(data: Part, sets: DataSets, **options: Any) -> SimulatedDataModule:
+    """The data module over data sets that are simulated when missing; ``options`` are settings."""
+    settings = {**data.settings, **options, "root": str(sets.root)}
+    folders = {key: sets.folder_name(settings[key]) for key in SET_KEYS if key in settings}
+    prepare = {"prepare": sets.prepare} if folders else {}
+    return Part(data.name, {**settings, **folders}).build(**prepare)
+
+
+def part(cfg: DictConfig, name: str) -> Part:
+    """The part at a place of the configuration, such as ``perception.tracker``."""
+    return Part(name, plain(OmegaConf.select(cfg, name, throw_on_missing=True)))
+
+
+def stage_folder(cfg: DictConfig, stage: str) -> Path:
+    """Where a stage of train.py's configuration is trained."""
+    return next(run.folder for run in compose_train(cfg).stages if run.stage == stage)
+
+
+def _digest(tree: Mapping[str, Any], stages: Mapping[str, Any], sets: list[str]) -> str:
+    """Of all that decides a stage's weights, the data sets and the shipped weights included."""
+    chosen = {key: tree[key] for key in RESULT_KEYS} | dict(stages)
+    chosen = _without(chosen, IRRELEVANT)
+    shipped = shipped_weights()
+    used = sorted(shipped[name] for name in _shipped_names(chosen) if name in shipped)
+    text = json.dumps([chosen, sets, used], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+@cache
+def shipped_weights() -> dict[str, str]:
+    """SHA-256 of each weights file in the package, by name."""
+    folder = Path(str(resources.files("pisa") / "weights"))
+    files = sorted(folder.glob("*.safetensors"))
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def _shipped_names(settings: Any) -> Iterator[str]:
+    """Names of weights files in settings: values that are one, and those that a class declares."""
+    if isinstance(settings, Mapping):
+        if "_target_" in settings and settings["_target_"] != GET_OBJECT:
+            found = Part("", settings).target
+            declared = getattr(getattr(found, "__self__", found), "shipped_weights", None)
+            yield from [declared] if declared else []
+        for value in settings.values():
+            yield from _shipped_names(value)
+    elif isinstance(settings, list):
+        for value in settings:
+            yield from _shipped_names(value)
+    elif isinstance(settings, str):
+        yield settings
+
+
+def _without(value: Any, keys: tuple[str, ...]) -> Any:
+    if isinstance(value, Mapping):
+        off = ("lora",) if value.get("lora", ()) is None else ()
+        return {k: _without(v, keys) for k, v in value.items() if k not in (*keys, *off)}
+    return value
+
+
+def public_config(cfg: DictConfig, *, resolve: bool = False) -> dict[str, Any]:
+    """Plain containers without secrets; with ``resolve``, values of ``${oc.env:NAME}`` count as
+    secret whatever their name."""
+    settings = OmegaConf.to_container(cfg, resolve=resolve)
+    asked = _ENVIRONMENT.findall(OmegaConf.to_yaml(cfg))
+    values = {f"{name}_token": os.environ[name] for name in asked if name in os.environ}
+    clean = redacted(settings, {**os.environ, **values})
+    assert isinstance(clean, dict)
+    return clean
+
+
+def public_yaml(cfg: DictConfig) -> str:
+    """The configuration, interpolations kept, as YAML without secrets."""
+    return OmegaConf.to_yaml(OmegaConf.create(public_config(cfg)))
+
+
+def _resolved(cfg: DictConfig, run_dir: str = "") -> dict[str, Any]:
+    """The whole configuration as plain values. Raises ``PisaError`` and OmegaConf's errors."""
+    tree = plain(_in_folder(cfg, run_dir))
+    assert isinstance(tree, dict)
+    return tree
+
+
+def _in_folder(cfg: DictConfig, run_dir: str) -> DictConfig:
+    if "run_dir" not in list(cfg):  # `in` does not see one that is missing
+        return cfg
+    copy = cfg.copy()
+    copy.run_dir = run_dir
+    return copy
