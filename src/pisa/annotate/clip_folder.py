@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from pisa.annotate.crop import Crop
-from pisa.annotate.recording import FPS_HZ, Progress, Recording, upright
+from pisa.annotate.recording import FPS_HZ, Progress, Recording
 from pisa.annotate.store import ClipDraft
 from pisa.annotate.tracking import object_points
 from pisa.data.clip_info import SCHEMA, read_info
 from pisa.data.clip_io import appear_at_once
 from pisa.data.image_files import frame_paths
 from pisa.data.mask_files import write_mask_file
+from pisa.data.shown_frame import shown_frame
+from pisa.data.video_decoder import moving_stream
 from pisa.ops.masks import dropping_object_index
 from pisa.types import PisaError, reason
 
@@ -79,15 +82,15 @@ def _frames(
     remaining = [int(i) for i in np.unique(wanted)]
     try:
         with av.open(str(recording.path)) as container:
-            stream = container.streams.video[0]
+            stream = moving_stream(container)
+            aspect = stream.sample_aspect_ratio or Fraction(1)
             stream.thread_type = "AUTO"
             from_s = times_s[remaining[0]] - _EARLIER_S
             container.seek(int(from_s / float(stream.time_base or 1)), stream=stream)
             for frame in container.decode(stream):
                 source = int(np.abs(times_s - float(frame.time or 0.0)).argmin())
                 if source == remaining[0]:
-                    picture = frame.to_ndarray(format="rgb24")
-                    yield source, upright(picture, recording.rotation_deg)
+                    yield source, shown_frame(frame, aspect)
                     remaining.pop(0)
                 if not remaining:
                     return

@@ -11,6 +11,7 @@ import io
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +23,8 @@ from PIL import Image
 
 from pisa.data.clip_io import write_npz
 from pisa.data.mask_files import read_arrays
-from pisa.data.video_decoder import Decoder
+from pisa.data.shown_frame import shown_frame, shown_grey, shown_size
+from pisa.data.video_decoder import Decoder, moving_stream
 from pisa.types import PisaError, reason
 
 FPS_HZ = 120.0  # of clips (paper section 3)
@@ -43,8 +45,7 @@ class Recording:
     """
 
     path: Path
-    size: tuple[int, int]  # height, width as shown, that is after rotation
-    rotation_deg: int  # counterclockwise, from stored to shown
+    size: tuple[int, int]  # height, width as shown: upright, square pixels
     times_s: Float[np.ndarray, " n"]
     first_s: float  # what the file calls its first frame's time
     grid: UInt8[np.ndarray, "n i j"]  # small grey pictures
@@ -136,7 +137,6 @@ def _read_all(
         "grid": np.stack(grid),
         "offsets": np.array(offsets),
         "size": np.array(shrink.size),
-        "rotation_deg": np.array(shrink.rotation_deg),
         "slowdown": np.array(slowdown),
     }
 
@@ -146,7 +146,6 @@ def _open(path: Path, folder: Path) -> Recording:
     return Recording(
         path=path,
         size=(int(arrays["size"][0]), int(arrays["size"][1])),
-        rotation_deg=int(arrays["rotation_deg"]),
         times_s=arrays["times_s"],
         first_s=float(arrays["first_s"]),
         grid=arrays["grid"],
@@ -157,36 +156,17 @@ def _open(path: Path, folder: Path) -> Recording:
 
 
 class Shrink:
-    """Frames of PyAV as shown: a picture of ``PREVIEW_PX`` and a grey one of ``GRID_PX``."""
+    """Frames as shown: a picture of ``PREVIEW_PX`` and a grey one of ``GRID_PX``."""
 
     def __init__(self) -> None:
-        self.size, self.rotation_deg = (0, 0), 0
+        self.size = (0, 0)
 
     def __call__(
-        self, frame: av.VideoFrame
+        self, frame: av.VideoFrame, pixel_aspect: Fraction
     ) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "i j"]]:
-        self.rotation_deg = int(frame.rotation)
-        self.size = rotated_size((frame.height, frame.width), self.rotation_deg)
-        height, width = fitting((frame.height, frame.width), PREVIEW_PX)
-        picture = frame.to_ndarray(width=width, height=height, format="rgb24")
-        height, width = fitting((frame.height, frame.width), GRID_PX)
-        grey = frame.to_ndarray(width=width, height=height, format="gray", interpolation="AREA")
-        return upright(picture, self.rotation_deg), upright(grey, self.rotation_deg)
-
-
-def upright(picture: UInt8[np.ndarray, "h w *c"], rotation_deg: int) -> UInt8[np.ndarray, "i j *c"]:
-    """A stored picture as it is shown."""
-    return np.ascontiguousarray(np.rot90(picture, round(rotation_deg / 90)))
-
-
-def rotated_size(size: tuple[int, int], rotation_deg: int) -> tuple[int, int]:
-    return (size[1], size[0]) if round(rotation_deg / 90) % 2 else size
-
-
-def fitting(size: tuple[int, int], longest: int) -> tuple[int, int]:
-    """The size scaled down so that its longer side is at most ``longest``."""
-    scale = min(1.0, longest / max(size))
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+        self.size = shown_size(frame, pixel_aspect)
+        picture = shown_frame(frame, pixel_aspect, PREVIEW_PX)
+        return picture, shown_grey(frame, pixel_aspect, GRID_PX)
 
 
 def to_jpeg(picture: UInt8[np.ndarray, "h w 3"], quality: int) -> bytes:
@@ -200,7 +180,7 @@ def _length_and_slowdown(path: Path) -> tuple[float | None, float]:
     try:
         with av.open(str(path)) as container:
             tags = dict(container.metadata)
-            stream = container.streams.video[0] if container.streams.video else None
+            stream = moving_stream(container)
             tags |= dict(stream.metadata) if stream is not None else {}
             rate = float(stream.average_rate or 0) if stream is not None else 0.0
             length_s = container.duration / av.time_base if container.duration else None

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pisa.data.clip_info import number, read_info
 from pisa.types import PisaError, reason
@@ -43,7 +43,13 @@ def read_image(path: Path, max_pixels: int) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB: 16-bit values are scaled, not cut off; transparency shows black behind it."""
+    """8-bit RGB, upright as EXIF says: 16-bit values are scaled, transparency shows black.
+
+    Raises ``ValueError`` for an animation, of which one frame would pass for the picture.
+    """
+    if image.format in ("PNG", "WEBP", "GIF") and getattr(image, "is_animated", False):
+        raise ValueError("is an animation, not a frame")
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
         return Image.fromarray(_to_8_bit(np.asarray(image))).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
@@ -187,8 +193,8 @@ def _read_image(
 ) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     try:
         with Image.open(path) as image:
-            native = (image.height, image.width)
             rgb = to_rgb(image)
+            native = (rgb.height, rgb.width)
             if size is not None and size != native:
                 rgb = rgb.resize((size[1], size[0]))
             return np.asarray(rgb), native

@@ -14,6 +14,7 @@ from av.container import InputContainer
 from jaxtyping import UInt8
 
 from pisa.data.image_files import check_pixels
+from pisa.data.shown_frame import UnshowableError, shown_frame, shown_size
 from pisa.types import PisaError, reason
 
 _DECODE_ERRORS = (
@@ -31,9 +32,9 @@ class Decoder:
     """Context manager and iterable of ``(time in s, uint8 frame [H, W, 3])``.
 
     Raises ``PisaError`` naming the file for what is missing, empty, broken, truncated or too large:
-    more pixels per frame than ``max_pixels``, more frames than ``max_frames``. ``convert`` replaces
-    the conversion of PyAV's frames to pixels (for smaller pictures); ``threads`` decodes on several
-    cores.
+    more pixels per frame than ``max_pixels``, more frames than ``max_frames``. Frames are as shown
+    (``pisa.data.shown_frame``). ``convert`` maps PyAV's frame and its pixel shape to something else
+    (smaller pictures); ``threads`` decodes on several cores.
     """
 
     def __init__(
@@ -41,12 +42,12 @@ class Decoder:
         path: Path,
         max_pixels: int,
         max_frames: int,
-        convert: Callable[[av.VideoFrame], Any] | None = None,
+        convert: Callable[[av.VideoFrame, Fraction], Any] | None = None,
         threads: bool = False,
     ) -> None:
         self.path, self.max_pixels, self.max_frames = path, max_pixels, max_frames
         self.convert, self.threads = convert, threads
-        self.tick_s = Fraction(1, 1000)
+        self.tick_s, self.pixel_aspect = Fraction(1, 1000), Fraction(1)
         self._container: InputContainer | None = None
 
     def __enter__(self) -> Decoder:
@@ -69,8 +70,7 @@ class Decoder:
         stream = self._stream()
         end_s, count = Fraction(0), 0
         try:
-            assert self._container is not None
-            for frame in self._container.decode(stream):
+            for frame in self._decoded(stream):
                 if count == self.max_frames:
                     raise PisaError(
                         f"{self.path}: holds more than {count} frames (source.limits.frames)"
@@ -82,13 +82,23 @@ class Decoder:
             raise self._broken(error) from error
         self._check_complete(stream, count, end_s)
 
-    def _stream(self) -> Any:
-        """The first video stream, its declared frame size within the limit."""
+    def _decoded(self, stream: Any) -> Iterator[av.VideoFrame]:
+        """Frames in order; ``_hidden`` counts packets that an edit list hides."""
         assert self._container is not None
-        if not self._container.streams.video:
+        self._packets = self._hidden = 0
+        for packet in self._container.demux(stream):
+            self._packets += bool(packet.size)
+            self._hidden += packet.is_discard
+            yield from packet.decode()
+
+    def _stream(self) -> Any:
+        """The video stream that is no cover picture, its declared frame size within the limit."""
+        assert self._container is not None
+        stream = moving_stream(self._container)
+        if stream is None:
             raise PisaError(f"{self.path}: holds no video stream")
-        stream = self._container.streams.video[0]
         self.tick_s = stream.time_base or self.tick_s
+        self.pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
         context = stream.codec_context
         if context is None:
             raise PisaError(f"{self.path}: cannot read video: its codec is unknown")
@@ -123,30 +133,31 @@ class Decoder:
         if frame.is_corrupt:
             raise PisaError(f"{self.path}: cannot read video: a frame is damaged")
         check_pixels(frame.width, frame.height, self.max_pixels, self.path)
-        if self.convert is not None:
-            return self.convert(frame)
-        if any(component.is_alpha for component in frame.format.components):
-            rgba = frame.to_ndarray(format="rgba").astype(np.uint16)
-            return ((rgba[..., :3] * rgba[..., 3:] + 127) // 255).astype(np.uint8)
-        return frame.to_ndarray(format="rgb24")
+        try:
+            height, width = shown_size(frame, self.pixel_aspect)
+            check_pixels(width, height, self.max_pixels, self.path)
+            return (self.convert or shown_frame)(frame, self.pixel_aspect)
+        except UnshowableError as error:
+            raise PisaError(f"{self.path}: {error}") from error
 
     def _check_complete(self, stream: Any, count: int, end_s: Fraction) -> None:
         """A file cut short: fewer frames, or less time, than its header says."""
         assert self._container is not None
         if count == 0:
             raise PisaError(f"{self.path}: holds no video frame")
-        if count < stream.frames:
-            raise PisaError(f"{self.path}: is truncated: {count} of {stream.frames} frames")
         if stream.codec_context.name == "gif" and not self._ends_as_gif():
             raise PisaError(f"{self.path}: is truncated: the end of the GIF is missing")
         declared_s = self._declared_s(stream)
-        if (
-            declared_s is not None
-            and end_s + max(end_s / count * 3 / 4, 2 * self.tick_s) < declared_s
-        ):
+        slack_s = max(end_s / count * 3 / 4, 2 * self.tick_s)
+        ends_early = declared_s is not None and end_s + slack_s < declared_s
+        # An edit list (a trim on the phone) hides frames that the header counts.
+        whole = declared_s is not None and not ends_early and count >= self._packets - self._hidden
+        if count < stream.frames and not whole:
+            raise PisaError(f"{self.path}: is truncated: {count} of {stream.frames} frames")
+        if ends_early:
             raise PisaError(
                 f"{self.path}: is truncated: ends after {float(end_s):.2f} of "
-                f"{float(declared_s):.2f} s"
+                f"{float(declared_s or 0):.2f} s"
             )
 
     def _declared_s(self, stream: Any) -> Fraction | None:
@@ -168,3 +179,10 @@ class Decoder:
         if isinstance(error, LookupError) and not isinstance(error, av.FFmpegError):
             return PisaError(f"{self.path}: cannot read video: its index is broken")
         return PisaError(f"{self.path}: cannot read video: {reason(error)}")
+
+
+def moving_stream(container: InputContainer) -> Any:
+    """The first video stream that is no cover picture or thumbnail; None where there is none."""
+    still = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+    moving = (s for s in container.streams.video if not s.disposition & still)
+    return next(moving, None)
