@@ -1,4 +1,8 @@
-"""Mask files, read and written; nothing is unpickled."""
+"""Mask files, read and written: nothing is unpickled, axes and values are checked.
+
+Scoring takes values as stored, because the release's metrics test ``mask == 1``; clips take them as
+booleans. What is ambiguous (id maps, logits, swapped axes) is refused in both.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import struct
 import tempfile
 import zipfile
 import zlib
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -144,24 +149,68 @@ def read_masks(folder: Path) -> NDArray[np.bool_]:
     path = next((p for n in ("npz", "npy") if (p := folder / f"mask.{n}").is_file()), None)
     if path is None:
         raise PisaError(f"{folder}: mask.npz is missing (annotate.py makes it from points)")
-    arrays = read_arrays(path)
-    if "mask" not in arrays and len(arrays) != 1:
-        raise PisaError(f"{path}: needs one array, or one called 'mask'; has {sorted(arrays)}")
-    masks = arrays["mask"] if "mask" in arrays else next(iter(arrays.values()))
-    if masks.dtype.kind not in "biuf" or masks.ndim not in (3, 4) or masks.size == 0:
+    masks = read_mask_array(path)
+    if masks.size == 0:
         raise PisaError(f"{path}: masks must be [T, N, H, W], got {masks.dtype} {masks.shape}")
-    masks = masks if masks.ndim == 4 else masks[:, None]
-    return masks if masks.dtype == np.bool_ else _binarise(masks, path)
+    return to_bool(masks if masks.ndim == 4 else masks[:, None], path)
 
 
-def _binarise(masks: NDArray, path: Path) -> NDArray[np.bool_]:
-    high = masks.max()
-    if high not in (0, 1, 255):
-        raise PisaError(f"{path}: masks must hold 0 and 1, or 0 and 255; largest value {high}")
-    binary = masks == high if high else np.zeros(masks.shape, dtype=np.bool_)
-    if not np.array_equal(masks, binary * high):
-        raise PisaError(f"{path}: masks must hold 0 and {high} only")
-    return binary
+class MaskValues(StrEnum):
+    """What the values of a mask array were taken for."""
+
+    BOOLEAN = "booleans"
+    ONES = "0 and 1"
+    BYTES = "0 and 255"
+    PROBABILITIES = "probabilities, foreground above 0.5"
+
+
+def mask_values(masks: NDArray, path: Path) -> MaskValues:
+    """What the values of ``masks`` mean.
+
+    Raises ``PisaError`` naming ``path`` for values that could mean several things: id maps, logits,
+    signed masks, probabilities that nowhere exceed 0.5, NaN.
+    """
+    if masks.dtype == np.bool_ or masks.size == 0:
+        return MaskValues.BOOLEAN
+    low, high = masks.min(), masks.max()
+    if not np.isfinite(high - low):
+        raise _unclear(path, "they hold NaN or infinity")
+    if low < 0:
+        raise _unclear(path, f"smallest value {low:g} (logits? store mask > 0)")
+    if high in (0, 1) and np.isin(masks, (0, 1)).all():
+        return MaskValues.ONES
+    if high == 255:
+        if not np.isin(masks, (0, 255)).all():
+            raise _unclear(path, "0 and 255 only, but others are there too")
+        return MaskValues.BYTES
+    if high > 1 or masks.dtype.kind != "f":
+        raise _unclear(path, f"largest value {high:g} (an id map? store one channel per object)")
+    if high <= 0.5:
+        raise _unclear(path, f"largest value {high:g} (probabilities that never exceed 0.5?)")
+    return MaskValues.PROBABILITIES
+
+
+def to_bool(masks: NDArray, path: Path) -> NDArray[np.bool_]:
+    """Masks of a clip as booleans; probabilities are refused, since a true mask has none."""
+    values = mask_values(masks, path)
+    if values is MaskValues.PROBABILITIES:
+        raise _unclear(path, f"largest value {masks.max():g} (probabilities?)")
+    return masks != 0
+
+
+def check_axes(masks: NDArray, path: Path) -> None:
+    """``PisaError`` for masks whose axes are not ``[T, H, W]`` or ``[T, N, H, W]``."""
+    frames, objects = masks.shape[0], masks.shape[1] if masks.ndim == 4 else 1
+    height, width = masks.shape[-2:]
+    expected = "axes swapped? They must be [T, H, W] or [T, N, H, W] (N objects)"
+    if masks.size and objects > frames:
+        raise PisaError(f"{path}: holds {objects} objects in {frames} frame(s): {expected}")
+    if masks.size and min(height, width) == 1:
+        raise PisaError(f"{path}: holds frames of {width}x{height} px: {expected}")
+
+
+def _unclear(path: Path, what: str) -> PisaError:
+    return PisaError(f"{path}: masks must hold 0 and 1, or 0 and 255: {what}")
 
 
 def resize_masks(masks: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:

@@ -19,7 +19,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from pisa.data.mask_files import read_mask_array
+from pisa.data.mask_files import check_axes, mask_values, read_mask_array
 from pisa.types import PisaError, reason
 
 KEYS = ("gt_mask", "gt_fps", "pd_mask", "pd_fps")
@@ -63,9 +63,19 @@ def read_pairs(manifest: Path) -> list[MaskPair | BrokenLine]:
 
 
 def load_pair(pair: MaskPair) -> tuple[NDArray, NDArray, Sequence[Any] | None]:
-    """Ground-truth masks, predicted masks (values as stored) and the points of the annotation."""
+    """Ground-truth masks, predicted masks (values as stored) and the points of the annotation.
+
+    Raises ``PisaError`` naming the file for swapped axes and for ambiguous values.
+    """
     points = _points(pair)
-    return read_mask_array(pair.gt_mask), read_mask_array(pair.pd_mask), points
+    return _checked_masks(pair.gt_mask), _checked_masks(pair.pd_mask), points
+
+
+def _checked_masks(path: Path) -> NDArray:
+    masks = read_mask_array(path)
+    check_axes(masks, path)
+    mask_values(masks, path)
+    return masks
 
 
 def pairs_sha256(pairs: Sequence[MaskPair | BrokenLine]) -> str:
