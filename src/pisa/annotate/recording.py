@@ -169,6 +169,12 @@ class Shrink:
         return picture, shown_grey(frame, pixel_aspect, GRID_PX)
 
 
+def fitting(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """The size scaled down so that its longer side is at most ``longest``."""
+    scale = min(1.0, longest / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
 def to_jpeg(picture: UInt8[np.ndarray, "h w 3"], quality: int) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "jpeg", quality=quality)

@@ -80,7 +80,8 @@ def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
 
     From the display matrix ``x' = a x + c y, y' = b x + d y`` of the container.
     """
-    entry = frame.side_data.get(Type.DISPLAYMATRIX)
+    entries = {entry.type: entry for entry in frame.side_data}
+    entry = entries.get(Type.DISPLAYMATRIX)
     if entry is None:
         return False, False, False
     a, b, _, c, d = struct.unpack("<9i", bytes(entry)[:36])[:5]
