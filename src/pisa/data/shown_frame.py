@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import struct
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
-from av.sidedata.sidedata import Type
 from av.video.reformatter import Interpolation
 from jaxtyping import Float, UInt8
 
@@ -80,8 +80,7 @@ def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
 
     From the display matrix ``x' = a x + c y, y' = b x + d y`` of the container.
     """
-    entries = {entry.type: entry for entry in frame.side_data}
-    entry = entries.get(Type.DISPLAYMATRIX)
+    entry: Any = frame.side_data.get("DISPLAYMATRIX")
     if entry is None:
         return False, False, False
     a, b, _, c, d = struct.unpack("<9i", bytes(entry)[:36])[:5]
