@@ -107,6 +107,73 @@ def test_an_even_push_is_no_free_fall(good: Evidence) -> None:
     assert "acceleration" in failed(replace(good, masks=masks))
 
 
+def with_block(shown: Evidence) -> Evidence:
+    """A second object that stands beside the fall."""
+    block = np.zeros_like(shown.masks)
+    block[:, 0, 85:102, 5:17] = True
+    return replace(shown, masks=np.concatenate([shown.masks, block], axis=1))
+
+
+def fault(shown: Evidence) -> str:
+    return next(c.says for c in run_checks(shown) if c.name == "same object" and not c.passed)
+
+
+def test_a_second_object_is_no_fault(good: Evidence) -> None:
+    assert failed(with_block(good)) == []
+
+
+def test_a_first_mask_that_spans_two_objects_fails(good: Evidence) -> None:
+    both = with_block(good)
+    masks = both.masks.copy()
+    masks[0, 0] |= masks[0, 1]
+    assert "parts that lie apart" in fault(replace(both, masks=masks[:, :1]))
+    masks = both.masks.copy()
+    masks[0, 1] = masks[0, 0]
+    assert "objects 1 and 2 overlap" in fault(replace(both, masks=masks))
+
+
+def test_a_first_mask_unlike_the_next_fails(good: Evidence) -> None:
+    masks = good.masks.copy()
+    masks[0, 0] = False
+    masks[0, 0, 14:20, 40:52] = True  # half of the disk
+    assert "disagrees with that of frame 1" in fault(replace(good, masks=masks))
+
+
+def test_a_tracker_that_loses_its_object_fails(good: Evidence) -> None:
+    lost = good.masks.copy()
+    lost[40:] = True  # the whole picture
+    assert "same object" in failed(replace(good, masks=lost))
+    assert value(replace(good, masks=lost), "same object") > 20
+    leaked = good.masks.copy()
+    rows, columns = np.nonzero(leaked[50, 0])
+    leaked[50:, 0, rows.min() : rows.max() + 12, columns.min() - 12 : columns.max() + 13] = True
+    assert "loses its object" in fault(replace(good, masks=leaked))
+
+
+def test_a_mask_that_leaps_to_another_object_fails(good: Evidence) -> None:
+    both = with_block(good)
+    swapped = both.masks.copy()
+    swapped[10:] = swapped[10:, ::-1]
+    assert "leaps to another place in frame 10" in fault(replace(both, masks=swapped))
+
+
+def test_a_rate_that_nothing_confirms_fails(good: Evidence) -> None:
+    untagged = replace(good, rate_known=False)
+    assert failed(untagged) == ["120 fps"]
+    says = next(c.says for c in run_checks(untagged) if c.name == "120 fps")
+    assert "confirm the rate in step 1" in says
+    metres = 0.5 * 9.81 * (FALL / 120) ** 2
+    assert failed(replace(untagged, drop_height_m=metres)) == []  # the measured g tells
+    assert failed(replace(untagged, drop_height_m=metres / 4)) == ["acceleration"]
+
+
+def test_slow_motion_gives_an_implausible_picture_height(good: Evidence) -> None:
+    """A fall at 240 fps, saved at 120: a picture of 1.8 m seems 7.3 m high."""
+    masks, still = good.masks, good.masks[:1]
+    slowed = np.concatenate([still, np.repeat(masks[1:70], 2, axis=0)])
+    assert "acceleration" in failed(replace(good, masks=slowed))
+
+
 def test_every_check_has_a_picture(good: Evidence) -> None:
     for check in run_checks(good):
         with Image.open(io.BytesIO(picture(check, good))) as image:

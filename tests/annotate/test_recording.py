@@ -68,8 +68,15 @@ def test_slow_motion_saved_at_30_fps_is_120_fps(tmp_path: Path, footage) -> None
     tags = {"com.android.capture.fps": "120.0"}
     path = drawn.write(tmp_path / "slow.mp4", footage.frames[:40], rate=30, tags=tags)
     recording = import_recording(path, tmp_path / "work")
-    assert recording.slowdown == pytest.approx(4)
+    assert recording.slowdown == pytest.approx(4) and recording.rate_known
     assert (recording.num_frames, recording.native_fps_hz) == (40, pytest.approx(120))
+
+
+@pytest.mark.parametrize("tags", [None, {"com.android.capture.fps": "nan"}])
+def test_without_a_tag_the_rate_is_not_known(tmp_path: Path, footage, tags) -> None:
+    path = drawn.write(tmp_path / "plain.mp4", footage.frames[:10], tags=tags)
+    recording = import_recording(path, tmp_path / "work")
+    assert recording.slowdown == 1 and not recording.rate_known
 
 
 def test_240_fps_keeps_every_second_frame() -> None:

@@ -109,13 +109,27 @@ def test_a_removed_clip_comes_back(session: Session) -> None:
     assert list(session.clips.values()) == [clip]
 
 
-def test_the_frame_rate_can_be_told_until_there_are_clips(session: Session) -> None:
+def test_the_frame_rate_can_be_changed_until_there_are_clips(session: Session) -> None:
     session.set_fps(240)  # the file says 120, so it plays at half speed
     assert session.need_recording().native_fps_hz == pytest.approx(240)
     assert session.need_recording().num_frames == pytest.approx(drawn.NUM_FRAMES / 2, abs=1)
     session.mark()
     with pytest.raises(PisaError, match="fixed once a recording has clips"):
         session.set_fps(120)
+
+
+def test_the_frame_rate_can_be_confirmed_at_any_time(session: Session) -> None:
+    assert not session.need_recording().rate_known  # the file has no tag
+    session.mark()
+    clip = session.need_clip()
+    session.go(Mode.POINTS)
+    session.click(drawn.X[0], drawn.TOP, True)
+    session.workspace.track(session.need_clip())
+    checks = session.workspace.checks(session.need_clip())
+    assert [check.name for check in checks if not check.passed] == ["120 fps"]
+    session.set_fps(120)
+    assert session.need_recording().rate_known and session.need_clip().start == clip.start
+    assert all(check.passed for check in session.workspace.checks(session.need_clip()))
 
 
 def test_keys_are_bound_once_and_to_what_there_is() -> None:

@@ -139,6 +139,25 @@ def test_points_on_another_object_keep_like_colours_apart() -> None:
     assert left[10:30, 4:20].mean() > 0.95 and right[10:30, 20:36].mean() > 0.95
 
 
+@pytest.mark.parametrize("apart", [9, 12, 20])
+@pytest.mark.parametrize("drop", [0, 38])
+def test_two_equal_objects_get_a_mask_each(apart: int, drop: int) -> None:
+    picture = np.full((64, 64, 3), (150, 170, 190), dtype=np.uint8)
+    truth, points = np.zeros((2, 64, 64), dtype=bool), []
+    for index, (x, y) in enumerate(((28 - apart, 44), (28, 44 - drop))):
+        picture[y : y + 9, x : x + 9] = (200, 40, 40)
+        truth[index, y : y + 9, x : x + 9] = True
+        points.append((x + 4, y + 4))
+    found = masks_from_points(picture, [ObjectPoints((point,)) for point in points])
+    overlap = [(a & b).sum() / (a | b).sum() for a, b in zip(found, truth, strict=True)]
+    assert min(overlap) > 0.9
+    edge = (points[0][0] - 4, points[0][1])  # in the object's first column
+    found = masks_from_points(picture, [ObjectPoints((point,)) for point in (edge, points[1])])
+    assert (found[0] & truth[0]).sum() / (found[0] | truth[0]).sum() > 0.9
+    alone = masks_from_points(picture, [ObjectPoints((points[0],), (points[1],))])
+    assert (alone[0] & truth[0]).sum() / (alone[0] | truth[0]).sum() > 0.9
+
+
 def test_a_point_outside_is_refused() -> None:
     picture = np.zeros((40, 40, 3), dtype=np.uint8)
     with pytest.raises(PisaError, match="outside of the crop"):

@@ -10,6 +10,7 @@ from jaxtyping import Bool, UInt8
 from matplotlib.figure import Figure
 
 from pisa.annotate.checks import (
+    AREA_RATIO,
     CAMERA_PX,
     GAP_MS,
     Check,
@@ -92,6 +93,18 @@ def _visible(axes, evidence: Evidence) -> None:
     axes.set_title("   ".join(f"frame {t}" for t in chosen), fontsize=7)
 
 
+def _areas(axes, evidence: Evidence) -> None:
+    areas = np.count_nonzero(evidence.masks, axis=(2, 3))
+    for index, area in enumerate(areas.T):
+        colour = tuple(value / 255 for value in colour_of(index))
+        axes.plot(area / max(1, area[0]), label=f"{index + 1}", color=colour)
+    for limit in (1 / AREA_RATIO, AREA_RATIO):
+        axes.axhline(limit, color="grey", lw=0.7, ls=":")
+    axes.set_yscale("log")
+    _label(axes, "frame", "area / first area")
+    axes.legend(fontsize=7, frameon=False, title="object", title_fontsize=7)
+
+
 def _fall(axes, evidence: Evidence) -> None:
     fall = fit_fall(evidence.track)
     axes.plot(fall.y_px, ".", ms=3, color="black")
@@ -112,5 +125,6 @@ _DRAW: dict[str, Callable[..., None]] = {
     "at rest in frame 0": _rest,
     "120 fps": _rate,
     "visible throughout": _visible,
+    "same object": _areas,
     "acceleration": _fall,
 }

@@ -1,4 +1,4 @@
-"""What Table 3 and section 3.1 of the paper ask of a clip, each as a number with a limit.
+"""The requirements of Table 3 and section 3.1 of the paper, each as a number with a limit.
 
 ``pisa.annotate.check_pictures`` draws them.
 """
@@ -9,22 +9,25 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import binary_dilation, label
 
 from pisa.annotate.crop import leaves
 from pisa.annotate.motion import MAX_CLIP_S, SEEN_AFTER, onset_near
 from pisa.annotate.recording import FPS_HZ
 from pisa.metrics.readout import read_out
 from pisa.metrics.time_error import impact_frame
-from pisa.ops.masks import centroids
+from pisa.ops.masks import bounding_box, centroids, iou
 from pisa.types import GRAVITY_M_S2
 
 CAMERA_PX = 1.0  # of a picture 256 px wide
 REST_MS = (0.0, 100.0)  # motion shows some 40 ms after the release
 GAP_MS = 12.5  # one and a half periods of 120 Hz
 GRAVITY_OFF = 0.25  # with a measured drop height
-HEIGHT_M = (0.15, 8.0)  # of the world in the picture, without one
+HEIGHT_M = (0.3, 4.0)  # of the world in the picture, without one: a table top to a stairwell
 MISFIT = 0.05  # root mean square of the parabola's residual, of the fall
+AREA_RATIO = 3.0  # of a mask to its first one, either way: a turning object changes less
+FIRST_IOU = 0.7  # of an object's first two masks: at 120 fps it has hardly moved
+PART = 0.2  # of the mask's area; a second part this large belongs to something else
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class Evidence:
 
     ``frames`` and ``masks`` are small ``[T, H, W, 3]`` and ``[T, N, H, W]``; ``signal`` is the
     recording's motion (``motion_signal``), ``intervals_ms`` the times between the file's frames
-    inside the clip, in real time.
+    inside the clip, in real time. ``rate_known`` is False where neither a tag of the file nor the
+    user says at what rate it was captured.
     """
 
     frames: UInt8[np.ndarray, "t h w 3"]
@@ -56,6 +60,7 @@ class Evidence:
     intervals_ms: Float[np.ndarray, " u"]
     repeated: int
     drop_height_m: float | None = None
+    rate_known: bool = True
 
     @property
     def track(self) -> Bool[np.ndarray, "t h w"]:
@@ -78,12 +83,13 @@ class Fall:
 
 
 def run_checks(evidence: Evidence) -> list[Check]:
-    """The five checks, in the order in which the page shows them."""
+    """All checks, in the order in which the page shows them."""
     return [
         camera_still(evidence),
         at_rest(evidence),
         frame_rate(evidence),
         visible(evidence),
+        same_object(evidence),
         acceleration(evidence),
     ]
 
@@ -118,8 +124,15 @@ def frame_rate(evidence: Evidence) -> Check:
     known = len(evidence.intervals_ms) > 0
     rate = float(1000 / np.median(evidence.intervals_ms)) if known else float("nan")
     gap = float(evidence.intervals_ms.max()) if known else float("nan")
-    passed = rate >= 0.97 * FPS_HZ and gap <= GAP_MS and evidence.repeated == 0
+    # Slow motion saved without a tag looks like any other video; a drop height reveals it.
+    known_rate = evidence.rate_known or evidence.drop_height_m is not None
+    passed = rate >= 0.97 * FPS_HZ and gap <= GAP_MS and evidence.repeated == 0 and known_rate
     says = f"longest gap {gap:.1f} ms, {evidence.repeated} frames repeated"
+    if not known_rate:
+        says += (
+            "; the file does not say at what rate it was captured: confirm the rate in step 1, or "
+            "measure the drop height"
+        )
     return Check("120 fps", rate, "fps", f"at least {FPS_HZ:g}, no gaps", passed, says)
 
 
@@ -134,6 +147,68 @@ def visible(evidence: Evidence) -> Check:
     if seconds > MAX_CLIP_S:
         says += f"; the clip is longer than {MAX_CLIP_S:g} s"
     return Check("visible throughout", value, "% of frames", "100", not bad, says)
+
+
+def same_object(evidence: Evidence) -> Check:
+    """Largest change of a mask's area against frame 0, and whether each mask stays on its object.
+
+    The first mask matters most: a benchmark prompts its tracker with it. It must be one piece,
+    share no pixel with another object's, and agree with the mask of frame 1.
+    """
+    areas = np.count_nonzero(evidence.masks, axis=(2, 3)).astype(float)
+    first = np.where(areas[0] > 0, areas[0], np.nan)
+    grown = float(np.nanmax(areas / first)) if np.isfinite(first).any() else float("nan")
+    seen = areas[:, evidence.dropping]
+    seen = seen[seen > 0]  # lost frames fail ``visible``
+    shrunk = float(first[evidence.dropping] / seen.min()) if len(seen) else float("nan")
+    value = float(np.nanmax([grown, shrunk])) if np.isfinite([grown, shrunk]).any() else np.nan
+    fault = _first_mask_fault(evidence.masks) or _jump_fault(evidence.masks)
+    says = fault or "each mask keeps to its object"
+    if not fault and not value <= AREA_RATIO:
+        says = "a mask grows or shrinks: the tracker loses its object; add points where it does"
+    passed = bool(value <= AREA_RATIO) and not fault
+    limit = f"at most {AREA_RATIO:g}, one object in each first mask, no jumps"
+    return Check("same object", value, "x the first area", limit, passed, says)
+
+
+def _first_mask_fault(masks: Bool[np.ndarray, "t n h w"]) -> str:
+    """A sentence about first masks that don't cover one object each; empty where all do."""
+    for index, mask in enumerate(masks[0]):
+        parts, _ = label(mask, structure=np.ones((3, 3)))
+        sizes = np.sort(np.bincount(parts.ravel())[1:])
+        if len(sizes) > 1 and sizes[-2] >= PART * sizes.sum():
+            return f"the first mask of object {index + 1} has parts that lie apart: two objects?"
+        for other in range(index):
+            if (mask & masks[0, other]).any():
+                return f"the first masks of objects {other + 1} and {index + 1} overlap"
+        if len(masks) > 1 and masks[1, index].any() and iou(mask, masks[1, index]) < FIRST_IOU:
+            agreement = iou(mask, masks[1, index])
+            return (
+                f"the first mask of object {index + 1} disagrees with that of frame 1 (IoU "
+                f"{agreement:.2f}): does it cover one object, and all of it?"
+            )
+    return ""
+
+
+def _jump_fault(masks: Bool[np.ndarray, "t n h w"]) -> str:
+    """A sentence about a mask that leaps to another place; empty where none does.
+
+    A frame may be off the straight continuation of the two before it by the object's size, and by
+    twice its speed, because a bounce at most reverses it.
+    """
+    for index in range(masks.shape[1]):
+        centres = centroids(masks[:, index])
+        box = bounding_box(masks[0, index])
+        if box is None:
+            continue
+        size = float(np.hypot(*(side.stop - side.start for side in box)))
+        steps = np.diff(centres, axis=0)
+        off = np.hypot(*np.diff(steps, axis=0).T)
+        allowed = size + 2 * np.hypot(*steps[:-1].T)
+        leaps = np.flatnonzero(off > allowed)
+        if len(leaps):
+            return f"the mask of object {index + 1} leaps to another place in frame {leaps[0] + 2}"
+    return ""
 
 
 def acceleration(evidence: Evidence) -> Check:

@@ -2,8 +2,9 @@
 
 From each positive point the region of similar colour grows as the tolerance does; the tolerance
 whose region has the steepest edge around it wins. Colours nearer to a negative point, or to a point
-on another object, don't count as similar. An object of several colours needs a point on each. SAM 2
-does better; this needs no weights (docs/annotate.md has its accuracy).
+on another object, don't count as similar; where both colours are alike, the nearer point decides.
+An object of several colours needs a point on each. SAM 2 does better; this needs no weights
+(docs/annotate.md has its accuracy).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ _TOLERANCES = range(6, 120, 3)  # grey levels
 _LARGEST = 0.35  # of the picture; more is the background
 _SMALLEST_PX = 6
 _BRIGHTNESS = 0.52  # its weight beside that of colour: shading changes it
+_ALIKE = 6.0  # grey levels; colours closer than this don't tell two objects apart
 
 Points = Sequence[tuple[float, float]]
 
@@ -39,9 +41,27 @@ def masks_from_points(
         distance = _distance(picture, entry.positive)
         away = [*entry.negative, *others]
         if away:
-            distance = np.where(_distance(picture, away) < distance, np.inf, distance)
+            distance[_is_of_others(picture, distance, entry.positive, away)] = np.inf
         found.append(_best_region(distance, edges, entry.positive))
     return np.stack(found)
+
+
+def _is_of_others(
+    picture: UInt8[np.ndarray, "h w 3"],
+    distance: Float[np.ndarray, "h w"],
+    points: Points,
+    away: Points,
+) -> Bool[np.ndarray, "h w"]:
+    """Pixels more like ``away`` than ``points``, in place where the colours are alike."""
+    difference = _distance(picture, away) - distance
+    nearer = _separation_px(distance.shape, away) < _separation_px(distance.shape, points)
+    return (difference <= -_ALIKE) | ((difference < _ALIKE) & nearer)
+
+
+def _separation_px(shape: tuple[int, ...], points: Points) -> Float[np.ndarray, "h w"]:
+    """From each pixel to the nearest of the points."""
+    rows, columns = np.mgrid[0 : shape[0], 0 : shape[1]]
+    return np.min([np.hypot(columns - x, rows - y) for x, y in points], axis=0)
 
 
 def _best_region(
@@ -65,7 +85,7 @@ def _best_region(
 
 
 def _distance(picture: UInt8[np.ndarray, "h w 3"], points: Points) -> Float[np.ndarray, "h w"]:
-    """To the nearest of the points' colours (means of 3x3); brightness counts less."""
+    """To the nearest of the points' colours (medians of 3x3); brightness counts less."""
     colours = picture.astype(np.float64)
     nearest = np.full(picture.shape[:2], np.inf)
     for x, y in points:
@@ -73,7 +93,7 @@ def _distance(picture: UInt8[np.ndarray, "h w 3"], points: Points) -> Float[np.n
         if not (0 <= row < picture.shape[0] and 0 <= column < picture.shape[1]):
             raise PisaError("a point lies outside of the crop; move the crop or the point")
         around = colours[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]
-        off = colours - around.reshape(-1, 3).mean(axis=0)
+        off = colours - np.median(around.reshape(-1, 3), axis=0)  # robust at an edge
         brightness = off.mean(axis=-1)
         hue = ((off - brightness[..., None]) ** 2).sum(axis=-1)
         nearest = np.minimum(nearest, np.sqrt((_BRIGHTNESS * brightness) ** 2 + hue))

@@ -8,6 +8,7 @@ are kept in one file beside an index. The recording itself is only ever read.
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,7 +42,8 @@ class Recording:
     """A recording that has been read once.
 
     ``times_s`` are the file's own times, the first one 0; ``slowdown`` is how much slower than life
-    it plays (a 120 fps recording saved at 30 fps: 4).
+    it plays (a 120 fps recording saved at 30 fps: 4). ``rate_known`` is False where neither a tag
+    of the file nor the user says at what rate it was captured.
     """
 
     path: Path
@@ -50,6 +52,7 @@ class Recording:
     first_s: float  # what the file calls its first frame's time
     grid: UInt8[np.ndarray, "n i j"]  # small grey pictures
     slowdown: float
+    rate_known: bool
     pack: Path
     offsets: Int[np.ndarray, " n1"]
 
@@ -120,7 +123,7 @@ def _read_all(
         raise PisaError(f"{path}: is empty (0 bytes); copy it from the phone again")
     shrink = Shrink()
     times_s, grid, offsets = [], [], [0]
-    length_s, slowdown = _length_and_slowdown(path)
+    length_s, slowdown, rate_known = _length_and_slowdown(path)
     with Decoder(path, MAX_PIXELS, MAX_FRAMES, shrink, threads=True) as decoder:
         for time_s, (picture, small) in decoder:
             data = to_jpeg(picture, 82)
@@ -138,6 +141,7 @@ def _read_all(
         "offsets": np.array(offsets),
         "size": np.array(shrink.size),
         "slowdown": np.array(slowdown),
+        "rate_known": np.array(rate_known),
     }
 
 
@@ -150,6 +154,7 @@ def _open(path: Path, folder: Path) -> Recording:
         first_s=float(arrays["first_s"]),
         grid=arrays["grid"],
         slowdown=float(arrays["slowdown"]),
+        rate_known=bool(arrays.get("rate_known", False)),  # absent in older folders
         pack=folder / "frames.bin",
         offsets=arrays["offsets"],
     )
@@ -181,8 +186,8 @@ def to_jpeg(picture: UInt8[np.ndarray, "h w 3"], quality: int) -> bytes:
     return buffer.getvalue()
 
 
-def _length_and_slowdown(path: Path) -> tuple[float | None, float]:
-    """Declared length, and how much slower than life a phone says that its file plays."""
+def _length_and_slowdown(path: Path) -> tuple[float | None, float, bool]:
+    """Declared length, how much slower than life the file plays, and whether a tag says so."""
     try:
         with av.open(str(path)) as container:
             tags = dict(container.metadata)
@@ -197,4 +202,5 @@ def _length_and_slowdown(path: Path) -> tuple[float | None, float]:
         capture = float(named) if named is not None else 0.0
     except ValueError:
         capture = 0.0
-    return length_s, capture / rate if rate and capture > 1.2 * rate else 1.0
+    tagged = bool(rate) and math.isfinite(capture) and capture > 0
+    return length_s, capture / rate if tagged and capture > 1.2 * rate else 1.0, tagged

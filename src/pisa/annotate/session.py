@@ -203,11 +203,20 @@ class Session:
         return label
 
     def set_fps(self, fps_hz: float) -> None:
-        """At how many frames per second the recording was really taken."""
+        """Set or confirm at how many frames per second the recording was captured."""
         recording = self.need_recording()
         stored = 1 / float(np.median(np.diff(recording.times_s)))
-        self._take(self.workspace.store.set_slowdown(recording.path.name, fps_hz / stored))
-        self.show(self.workspace.open(recording.path.name))
+        slowdown, now = fps_hz / stored, recording.slowdown
+        if abs(slowdown / now - 1) < 0.01:  # the page shows whole numbers
+            slowdown = now
+        store = self.workspace.store
+        self._take(store.set_slowdown(recording.path.name, slowdown, now))
+        opened = self.workspace.open(recording.path.name)
+        if slowdown == now:
+            self.recording = opened
+            self.workspace.evidence.cache_clear()
+        else:
+            self.show(opened)
 
     def _set_clicks(self, clicks: tuple[Click, ...], label: str) -> None:
         objects = list(self.need_clip().objects)

@@ -105,12 +105,16 @@ class ProjectStore:
             _apply(project, change.clip, change.after, change.before)
         return project, change.label
 
-    def set_slowdown(self, recording: str, slowdown: float) -> Project:
-        """How much slower than life a recording plays; fixed once it has clips."""
+    def set_slowdown(self, recording: str, slowdown: float, counted_at: float) -> Project:
+        """How much slower than life a recording plays, as the user says.
+
+        Once it has clips, their frames are counted at that rate: it can only be confirmed.
+        """
         if not 0.05 <= slowdown <= 100:
-            raise PisaError("the frame rate given cannot be right")
+            raise PisaError("the frame rate must be 0.05 to 100 times the file's own")
         with self._edited() as project:
-            if any(clip.recording == recording for clip in project.clips.values()):
+            has_clips = any(clip.recording == recording for clip in project.clips.values())
+            if has_clips and not math.isclose(slowdown, counted_at, rel_tol=0.01):
                 raise PisaError("the frame rate is fixed once a recording has clips")
             project.slowdown[recording] = slowdown
         return project

@@ -82,8 +82,8 @@ class Workspace:
         if opened is None or opened.pack.parent != folder:
             opened = import_recording(path, folder, progress)
         given = self.store.read().slowdown.get(name)
-        if given is not None and given != opened.slowdown:
-            opened = replace(opened, slowdown=given)
+        if given is not None and not (opened.rate_known and given == opened.slowdown):
+            opened = replace(opened, slowdown=given, rate_known=True)
         self._opened[name] = opened
         return opened
 
@@ -195,6 +195,7 @@ class Workspace:
             intervals_ms=np.diff(times_s) * 1000,
             repeated=len(sources) - len(distinct),
             drop_height_m=clip.drop_height_m,
+            rate_known=recording.rate_known,
         )
 
     def _signal(self, recording: Recording) -> np.ndarray:

@@ -10,7 +10,7 @@ from nicegui import run, ui
 from pisa.annotate.check_pictures import COLOURS, picture
 from pisa.annotate.checks import Check
 from pisa.annotate.crop import leaves
-from pisa.annotate.recording import FPS_HZ
+from pisa.annotate.recording import FPS_HZ, Recording
 from pisa.annotate.session import Mode
 from pisa.annotate.store import ClipDraft
 from pisa.types import PisaError
@@ -75,14 +75,29 @@ def _cut(view: View) -> None:
         with ui.row().classes("gap-1"):
             _button("remove", "Del", view.remove_clip)
             _button("crop it →", "2", lambda: view.go(Mode.CROP), primary=True)
-    if not session.clips:
-        ui.separator()
-        ui.label("If the phone saved it slowed down: really taken at").classes("small")
-        ui.number(
-            value=round(recording.native_fps_hz),
-            suffix="fps",
-            on_change=lambda event: _set_fps(view, event.value),
-        ).props("dense debounce=1500")
+    _rate(view, recording)
+
+
+def _rate(view: View, recording: Recording) -> None:
+    """Ask at what rate the recording was captured where no tag of the file says so."""
+    if recording.rate_known and view.session.clips:
+        return
+    ui.separator()
+    if recording.rate_known:
+        ui.label("Captured at another rate? Phones may save slow motion slowed down.").classes(
+            "small"
+        )
+    else:
+        ui.label(
+            "The file does not say at what rate it was captured. Phones may save slow motion "
+            "slowed down: check the phone's setting, then confirm or correct the rate."
+        ).classes("problem")
+    with ui.row().classes("gap-1 items-center no-wrap"):
+        field = ui.number(value=round(recording.native_fps_hz), suffix="fps").props("dense")
+        field.mark("fps")
+        _button(
+            "confirm", "", lambda: _set_fps(view, field.value), primary=not recording.rate_known
+        )
 
 
 def _set_fps(view: View, fps_hz: float | None) -> None:
@@ -101,9 +116,7 @@ def _crop(view: View) -> None:
     _button("around what moves", "G", view.suggest_crop)
     masks = view.workspace.masks(clip)
     if masks is None:
-        ui.label("Whether the object stays inside is told once its points are propagated.").classes(
-            "small"
-        )
+        ui.label("Propagate the points to see whether the object stays inside.").classes("small")
     else:
         _crop_warning(view, clip, leaves(masks[:, view.workspace.dropping(clip)]))
     _button("set points →", "3", lambda: view.go(Mode.POINTS), primary=True)
@@ -182,7 +195,7 @@ def _check(view: View) -> None:
 
 
 async def fill_checks(view: View) -> None:
-    """Numbers and pictures of the five checks."""
+    """Numbers and pictures of the checks."""
     clip, box = view.session.need_clip(), view.checks
 
     def measure() -> tuple[list[Check], list[bytes]]:
