@@ -151,11 +151,16 @@ def test_two_equal_objects_get_a_mask_each(apart: int, drop: int) -> None:
     found = masks_from_points(picture, [ObjectPoints((point,)) for point in points])
     overlap = [(a & b).sum() / (a | b).sum() for a, b in zip(found, truth, strict=True)]
     assert min(overlap) > 0.9
-    edge = (points[0][0] - 4, points[0][1])  # in the object's first column
-    found = masks_from_points(picture, [ObjectPoints((point,)) for point in (edge, points[1])])
-    assert (found[0] & truth[0]).sum() / (found[0] | truth[0]).sum() > 0.9
     alone = masks_from_points(picture, [ObjectPoints((points[0],), (points[1],))])
     assert (alone[0] & truth[0]).sum() / (alone[0] | truth[0]).sum() > 0.9
+
+
+def test_a_point_at_the_edge_takes_the_colour_of_its_object() -> None:
+    picture = np.full((64, 64, 3), (150, 170, 190), dtype=np.uint8)
+    picture[44:53, 16:25] = picture[6:15, 28:37] = (200, 40, 40)
+    found = masks_from_points(picture, [ObjectPoints(((16, 48),)), ObjectPoints(((32, 10),))])
+    assert found.sum(axis=(1, 2)).tolist() == [81, 81]
+    assert found[0, 44:53, 16:25].all() and found[1, 6:15, 28:37].all()
 
 
 def test_a_point_outside_is_refused() -> None:
