@@ -21,10 +21,12 @@ def compose(*overrides: str, experiment: str = "oro_flow"):
 
 @pytest.mark.parametrize(
     ("name", "judge"),
-    [("hack_watch", "segmentation"), ("hack_watch_flow", "flow"), ("hack_watch_metric", "l2")],
+    [("segmentation", "segmentation"), ("flow", "flow"), ("metric", "l2")],
 )
 def test_hack_watch(name, judge):
-    callbacks = compose(f"callbacks=[default,{name}]").callbacks
+    chosen = f"callbacks/judge@callbacks.hack_watch.judge={name}"
+    callbacks = compose("callbacks=[default,hack_watch]", chosen).callbacks
+    assert compose("callbacks=[default,hack_watch]").callbacks.hack_watch.judge.tracker
     watch = instantiate(callbacks.hack_watch)
     assert isinstance(watch, HackWatch) and watch.judge.name == judge
     assert str(watch.folder) == "RUN/hack_watch" and watch.export == Path(callbacks.export.path)

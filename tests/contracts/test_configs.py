@@ -1,5 +1,6 @@
 """Every YAML composes, and every model, reward and prior instantiates at tiny size."""
 
+import re
 from pathlib import Path
 
 import hydra
@@ -42,9 +43,21 @@ def test_every_psft_experiment_composes_at_paper_scale(experiment):
     cfg = compose(f"experiment={experiment}", "scale=paper", "run_dir=x")
     OmegaConf.to_container(cfg, resolve=True)
     assert (cfg.psft.batch_size, cfg.psft.max_steps, cfg.psft.task.lr) == (128, 5000, 1e-4)
-    clips = cfg.psft.get("data", {}).get("num_train_clips") or 5000
-    assert cfg.simulation.datasets.psft.num_clips >= clips
-    assert (cfg.model.denoiser is None) == (experiment == "psft_random_init")
+    assert cfg.simulation.datasets.psft.num_clips == 5000 and cfg.model.denoiser is not None
+
+
+@pytest.mark.parametrize("experiment", names("experiment"))
+def test_every_experiment_opens_with_what_it_repeats(experiment):
+    """House style, rule 17: table, command, hours, expected and measured number."""
+    text = (CONFIGS / "experiment" / f"{experiment}.yaml").read_text().splitlines()
+    opening = [line for line in text if line.startswith("# ")]
+    keys = ("Table:", "Command:", "Hours:", "Expected:", "Measured:")
+    found = [line.split()[1] for line in opening if line.split()[1] in keys]
+    assert found == list(keys) and text[0] == "# @package _global_"
+    assert f"experiment={experiment}" in "".join(opening)
+    measured = " ".join(opening).partition("Measured:")[2]
+    dated = re.search(r"\(20\d\d-\d\d-\d\d", measured)
+    assert dated or "not measured" in measured or "see experiment=" in measured
 
 
 @pytest.mark.parametrize("trainer", names("trainer"))

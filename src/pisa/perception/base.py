@@ -22,6 +22,11 @@ from torch import Tensor, nn
 from pisa.types import PisaError
 
 ALL_OBJECTS = slice(None)
+EXPERIMENTS = {  # that train the packaged teachers
+    "embedded_flow": "teacher_flow",
+    "embedded_depth": "teacher_depth",
+    "embedded_segmentation": "teacher_tracker",
+}
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
@@ -95,7 +100,7 @@ def load_packaged(module: _Module, name: str, path: str | Path | None) -> _Modul
     if not source.is_file():
         raise PisaError(
             f"weights of the {name} teacher not found: {source}. Train them with "
-            f"`python train.py experiment={name}` or pass a .safetensors file as `path`."
+            f"`python train.py experiment={EXPERIMENTS[name]}` or pass a file as `path`."
         )
     try:
         state = {key: value.float() for key, value in load_file(source).items()}
