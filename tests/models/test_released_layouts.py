@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from pisa.io.weights import fill, find_shards
 from pisa.models.opensora import STDiT3
-from pisa.models.opensora.checkpoint import load_checkpoint
 from pisa.models.opensora.text import T5TextEncoder
 from pisa.tasks.weights import load_denoiser
 from pisa.types import PisaError
@@ -126,8 +126,8 @@ def same(network: STDiT3, state: Mapping[str, Tensor]) -> bool:
 def test_checkpoints_of_the_paper_load_as_its_inference_loads_them(release):
     """Its inference reads ``model/``; the average is taken by naming its file."""
     folder, trained, average = release
-    assert same(load_checkpoint(small(), folder), trained)
-    assert same(load_checkpoint(small(), folder / "ema.pt"), average)
+    assert same(fill(small(), find_shards(folder)), trained)
+    assert same(fill(small(), find_shards(folder / "ema.pt")), average)
     for source, state in ((folder, trained), (folder / "ema.pt", average)):  # eval.py ckpt=...
         network = small()
         assert load_denoiser(network, source) == {}
@@ -140,7 +140,7 @@ def test_a_checkpoint_of_another_network_or_a_part_of_one_is_one_sentence(releas
     with pytest.raises(PisaError, match="of another model: tensors"):
         load_denoiser(wide, folder)
     with pytest.raises(PisaError, match="do not fit STDiT3"):
-        load_checkpoint(wide, folder)
+        fill(wide, find_shards(folder))
     shard = folder / "model" / "pytorch_model-00002-of-00003.bin"
     shard.write_bytes(shard.read_bytes()[:-2000])
     with pytest.raises(PisaError, match=r"cannot read weights .*00002-of-00003"):

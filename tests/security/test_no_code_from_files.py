@@ -20,8 +20,8 @@ from torch import nn
 
 from pisa.data.mask_files import read_arrays, read_mask_array
 from pisa.io.checkpoint_io import AtomicCheckpointIO
+from pisa.io.weights import read_state_dict
 from pisa.launch.hub import model_card
-from pisa.models.opensora.checkpoint import read_state_dict
 from pisa.perception.base import load_packaged, load_pickled
 from pisa.perception.mask_cache import read_masks as read_cached_masks
 from pisa.reports.figures.run_log import read_run
@@ -145,8 +145,10 @@ def test_nothing_in_the_source_unpickles_or_trusts_code():
         "exec", "joblib.load", "dill.load", "os.system", "tarfile.open", "shutil.unpack_archive",
         "hydra.utils.call", "OmegaConf.load",
     }  # fmt: skip
+    # asset bundles: members are read one by one under checked names (tests/io/test_download.py)
+    allowed = {("download.py", "tarfile.open")}
     for file, name, keywords in calls():
-        assert name not in forbidden, f"{file}: {name}"
+        assert name not in forbidden or (Path(file).name, name) in allowed, f"{file}: {name}"
         assert not name.endswith((".extractall", ".extract")), f"{file}: {name}"
         trust = keywords.get("trust_remote_code")
         assert trust is None or (isinstance(trust, ast.Constant) and trust.value is False), file

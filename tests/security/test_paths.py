@@ -13,8 +13,8 @@ from pisa.bench.video_match import match_videos
 from pisa.data.clip_io import write_clip
 from pisa.data.manifest import Manifest, list_clips, read_manifest, write_manifest
 from pisa.data.real_download import unpack
+from pisa.io.weights import find_shards
 from pisa.launch.compose import stage_folder
-from pisa.models.opensora.checkpoint import find_shards
 from pisa.types import PisaError
 from tests.security.test_allow_list import CONFIGS, hydra
 

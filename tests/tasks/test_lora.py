@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from pisa.tasks.oro import ORO
 from pisa.tasks.psft import PSFT
 from pisa.tasks.weights import load_denoiser
 from pisa.types import PisaError
+from tests.models import tiny_pipelines
 from tests.tasks.test_oro import Similarity
 from tests.tasks.test_psft import fit
 
@@ -164,3 +166,78 @@ def test_mistakes():
     assert has_lora(model.denoiser)
     with pytest.raises(PisaError, match="already"):
         add_lora(model.denoiser, rank=2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_adapters_are_float32_and_a_lossy_merge_is_reported(dtype):
+    torch.manual_seed(0)
+    network = torch.nn.Module()
+    network.blocks = torch.nn.ModuleList([torch.nn.Linear(256, 256) for _ in range(2)])
+    add_lora(network.to(dtype), rank=8)
+    adapters = [p for n, p in network.named_parameters() if ".lora_" in n]
+    assert {p.dtype for p in adapters} == {torch.float32}
+    for name, parameter in network.named_parameters():
+        if ".lora_B." in name:
+            torch.nn.init.normal_(parameter, std=1e-3)
+    if dtype == torch.float32:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert merged_state(network)["blocks.0.weight"].dtype == dtype
+    else:
+        with pytest.warns(UserWarning, match=r"loses \d+% of the LoRA adapter"):
+            assert merged_state(network)["blocks.0.weight"].dtype == dtype
+
+
+def test_small_steps_move_every_number_of_an_adapter_on_a_bfloat16_base():
+    network = torch.nn.Module()
+    network.blocks = torch.nn.ModuleList([torch.nn.Linear(64, 64, dtype=torch.bfloat16)])
+    add_lora(network, rank=4)
+    (down,) = [p for n, p in network.named_parameters() if ".lora_A." in n]
+    before = down.detach().clone()
+    optimiser = torch.optim.AdamW([down], lr=1e-5, weight_decay=0.0)
+    for _ in range(3):
+        down.grad = torch.ones_like(down)
+        optimiser.step()
+    assert (down != before).all()
+
+
+@pytest.mark.parametrize("make", [tiny_pipelines.wan, tiny_pipelines.cogvideox, tiny_pipelines.ltx])
+def test_diffusers_loads_the_exported_adapter(tmp_path, make):
+    """All tensors arrive, and the network's output is that of the trained one (alpha included)."""
+    from pisa.tasks.weights import save_adapter
+
+    trained = make()
+    randomised(add_lora(trained.transformer, rank=4, alpha=8))
+    save_adapter(tmp_path, trained.transformer)
+    fresh = make()
+    fresh.load_lora_weights(tmp_path)
+    ours, theirs = (
+        dict(trained.transformer.named_modules()),
+        dict(fresh.transformer.named_modules()),
+    )
+    layers = [name for name, module in ours.items() if hasattr(module, "lora_A")]
+    assert layers and all(hasattr(theirs[name], "lora_A") for name in layers)
+    for name in layers:
+        x = torch.randn(3, ours[name].base_layer.in_features)
+        with torch.no_grad():
+            torch.testing.assert_close(theirs[name](x), ours[name](x), rtol=1e-4, atol=1e-5)
+
+
+def test_the_experts_of_wan_2_2_are_exported_apart(tmp_path):
+    from pisa.tasks.weights import save_adapter
+
+    trained = tiny_pipelines.wan("a14b")
+    experts = torch.nn.Module()
+    experts.high, experts.low = trained.transformer, trained.transformer_2
+    randomised(add_lora(experts, rank=4))
+    save_adapter(tmp_path, experts)
+    fresh = tiny_pipelines.wan("a14b")
+    second = "pytorch_lora_weights_2.safetensors"
+    fresh.load_lora_weights(tmp_path, weight_name="pytorch_lora_weights.safetensors")
+    fresh.load_lora_weights(tmp_path, weight_name=second, load_into_transformer_2=True)
+    for name in ("transformer", "transformer_2"):
+        ours = [p for n, p in getattr(trained, name).named_parameters() if ".lora_" in n]
+        theirs = [p for n, p in getattr(fresh, name).named_parameters() if ".lora_" in n]
+        assert len(ours) == len(theirs) > 0
+        for mine, loaded in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(loaded.float(), mine)

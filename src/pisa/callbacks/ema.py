@@ -14,9 +14,10 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
+from pisa.io.weights import check_same_network
 from pisa.tasks.base import denoiser_of
 from pisa.tasks.sharding import laid_out_like, reshard_blocks, whole_tensor
-from pisa.tasks.weights import EMA_KEY, check_same_network
+from pisa.tasks.weights import EMA_KEY
 
 
 class EMA(pl.Callback):

@@ -13,7 +13,7 @@ from huggingface_hub import constants, try_to_load_from_cache
 from omegaconf import DictConfig
 from torchvision.models.optical_flow import Raft_Large_Weights
 
-from pisa.models.opensora.checkpoint import CANDIDATES
+from pisa.io.weights import CANDIDATES
 from pisa.perception.depth_anything import VITS
 from pisa.perception.sam2 import HUB_FILE, HUB_REPOSITORY
 

@@ -24,12 +24,12 @@ from pisa.io.checkpoint_io import AtomicCheckpointIO
 from pisa.io.files import write_atomic
 from pisa.io.lock import hold
 from pisa.io.provenance import SETTINGS, machine_facts, provenance
+from pisa.io.weights import write_tensors
 from pisa.launch.compose import StageRun, TrainRun, build_data, build_model, compose_train
 from pisa.launch.evaluation import Evaluation
 from pisa.launch.targets import Part
 from pisa.models.lora import add_lora
 from pisa.ops.devices import precision_of
-from pisa.tasks.weights import write_tensors
 from pisa.types import PisaError, reason
 
 

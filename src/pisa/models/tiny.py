@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from pisa.io.weights import check_values
 from pisa.models.fingerprint import module_sha256
 from pisa.models.tiny_codec import STRIDE, TinyCodec
 from pisa.models.tiny_denoiser import TinyDenoiser
@@ -128,9 +129,10 @@ def load_part(module: nn.Module, name: str, path: Path) -> None:
     except (OSError, SafetensorError) as error:
         raise PisaError(f"cannot read weights {path}: {error}") from error
     prefix = f"{name}."
-    own = {k.removeprefix(prefix): v.float() for k, v in tensors.items() if k.startswith(prefix)}
+    own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    check_values(module.state_dict(), own, str(path))
     try:
-        module.load_state_dict(own, strict=True)
+        module.load_state_dict({k: v.float() for k, v in own.items()}, strict=True)
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip()
         raise PisaError(f"{path} does not fit this model's {name}: {reason}") from error

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from pisa.io.weights import check_values
 from pisa.types import PisaError
 
 ALL_OBJECTS = slice(None)
@@ -103,8 +104,9 @@ def load_packaged(module: _Module, name: str, path: str | Path | None) -> _Modul
             f"`python train.py experiment={EXPERIMENTS[name]}` or pass a file as `path`."
         )
     try:
-        state = {key: value.float() for key, value in load_file(source).items()}
-        module.load_state_dict(state)
+        state = load_file(source)
+        check_values(module.state_dict(), state, str(source))
+        module.load_state_dict({key: value.float() for key, value in state.items()})
     except (SafetensorError, RuntimeError) as error:
         raise PisaError(
             f"{source} does not hold weights of {type(module).__name__}: {error}"
@@ -127,6 +129,8 @@ def load_pickled(module: nn.Module, path: str | Path, name: str) -> None:
         raise PisaError(f"{name} weights not found: {source}")
     try:
         state = torch.load(source, map_location="cpu", weights_only=True)
-        module.load_state_dict(state.get("model", state))
+        state = state.get("model", state)
+        check_values(module.state_dict(), state, str(source))
+        module.load_state_dict(state)
     except (RuntimeError, pickle.UnpicklingError, AttributeError, EOFError) as error:
         raise PisaError(f"{source} does not hold {name} weights: {error}") from error

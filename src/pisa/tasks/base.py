@@ -10,10 +10,11 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
+from pisa.io.weights import check_same_network
 from pisa.models.base import VideoModel
 from pisa.tasks.optim import GradientGuard, adamw, warmup_cosine
 from pisa.tasks.rectified_flow import BatchSlice
-from pisa.tasks.weights import check_same_network, leave_out_base, restore_base
+from pisa.tasks.weights import leave_out_base, restore_base
 
 _Part = TypeVar("_Part")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
+from pisa.io.weights import write_tensors
 from pisa.tasks.rectified_flow import BatchSlice
-from pisa.tasks.weights import write_tensors
 from pisa.types import PisaError
 
 SCHEMA = 2

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
-from pisa.models.lora import adapter_config, adapter_state, frozen_names
-from pisa.models.opensora.checkpoint import find_shards, read_state_dict
+from pisa.io.weights import (
+    check_same_network,
+    find_shards,
+    gathered,
+    read_state_dict,
+    write_tensors,
+)
+from pisa.models.lora import adapter_config, adapter_state, diffusers_adapters, frozen_names
 from pisa.types import PisaError
 
 PREFIX = "denoiser."
@@ -36,43 +40,22 @@ def save_denoiser(
 
 
 def save_adapter(folder: Path, denoiser: nn.Module, *, write: bool = True) -> None:
-    """The LoRA adapter alone, as peft reads it; nothing where there is none. On every rank."""
+    """The LoRA adapter alone; nothing where there is none. On every rank.
+
+    ``adapter_model.safetensors`` with ``adapter_config.json`` is for peft (and for resuming),
+    ``pytorch_lora_weights.safetensors`` for ``load_lora_weights`` of diffusers pipelines.
+    """
     config = adapter_config(denoiser)
     if config is None:
         return
     tensors = gathered(adapter_state(denoiser), write)
+    for file, state in diffusers_adapters(denoiser).items():
+        exported = gathered(state, write)
+        if write:
+            write_tensors(folder / file, exported, {"format": "pt"})
     if write:
         write_tensors(folder / "adapter_model.safetensors", tensors, {"format": "pt"})
         (folder / "adapter_config.json").write_text(json.dumps(config, indent=1))
-
-
-def gathered(state: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:
-    """Whole tensors on the CPU, gathered one by one; without ``keep`` they are dropped again."""
-    whole = {}
-    for name, tensor in state.items():
-        full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-        if keep:
-            whole[name] = full.detach().cpu().contiguous().clone()
-    return whole
-
-
-def write_tensors(
-    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
-) -> Path:
-    """A safetensors file that appears whole or not at all.
-
-    Raises:
-        PisaError: it cannot be written (disk full, read-only).
-    """
-    partial = path.with_suffix(".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(dict(tensors), partial, dict(metadata or {}))
-        return partial.replace(path)
-    except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            partial.unlink()
-        raise PisaError(f"cannot write {path}: {error}") from error
 
 
 def load_denoiser(denoiser: nn.Module, path: str | Path) -> dict[str, str]:
@@ -112,23 +95,6 @@ def restore_base(checkpoint: dict[str, Any], denoiser: nn.Module) -> None:
     frozen = frozen_names(denoiser)
     base = {f"{PREFIX}{n}": v for n, v in denoiser.state_dict().items() if n in frozen}
     checkpoint["state_dict"] = {**base, **checkpoint["state_dict"]}
-
-
-def check_same_network(
-    expected: Mapping[str, Tensor], found: Mapping[str, Tensor], source: str
-) -> None:
-    """Compare names and shapes of tensors.
-
-    Raises:
-        PisaError: one sentence with the number and the first of the differences.
-    """
-    missing = [k for k in expected if k not in found]
-    unknown = [k for k in found if k not in expected]
-    reshaped = [k for k in expected if k in found and expected[k].shape != found[k].shape]
-    kinds = {"missing": missing, "unknown": unknown, "of another shape": reshaped}
-    differences = [f"{len(v)} {kind} (first: {v[0]})" for kind, v in kinds.items() if v]
-    if differences:
-        raise PisaError(f"{source} is of another model: tensors {', '.join(differences)}")
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

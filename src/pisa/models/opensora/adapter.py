@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from pisa.io.weights import fill, find_shards
 from pisa.models.fingerprint import module_sha256
-from pisa.models.opensora.checkpoint import fill, find_shards
 from pisa.models.opensora.stdit3 import STDiT3
 from pisa.models.opensora.text import T5TextEncoder, TextEncoder
 from pisa.models.opensora.vae import SPATIAL_FACTOR, OpenSoraVAE

@@ -1,4 +1,4 @@
-"""Loading released weights: from a file, a folder, or a Hugging Face repository.
+"""Weights: found in a file, a folder or a Hugging Face repository, read, checked and written.
 
 Sharded checkpoints (an ``*.index.json`` beside its shards) are understood. Pickled files are read
 with ``weights_only=True``, which admits tensors and nothing that runs code.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import pickle
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,8 +18,9 @@ import torch
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from pisa.types import PisaError
 
@@ -37,22 +39,6 @@ _SHARD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
-def load_checkpoint(module: _Module, source: str | Path, file: str | None = None) -> _Module:
-    """Load ``source`` into ``module``, strictly, and return it.
-
-    Args:
-        source: a weights file, a folder (or its ``model`` sub-folder) that holds one, or a
-            Hugging Face repository id such as ``hpcai-tech/OpenSora-STDiT-v3``.
-        file: name of the weights or index file; None tries ``CANDIDATES`` in order. Checkpoints of
-            the paper's release hold ``model/`` (shards) and ``ema.pt``: like its inference this
-            takes the former; name the latter to have the average.
-
-    Raises:
-        PisaError: nothing found, no network, unreadable, or tensors that do not fit.
-    """
-    return fill(module, find_shards(source, file))
-
-
 def fill(module: _Module, paths: list[Path]) -> _Module:
     """Load the files' tensors into ``module``, strictly; parameters on "meta" come alive.
 
@@ -61,7 +47,9 @@ def fill(module: _Module, paths: list[Path]) -> _Module:
     """
     hollow = any(tensor.is_meta for tensor in module.state_dict().values())
     try:
-        module.load_state_dict(read_state_dict(paths), strict=True, assign=hollow)
+        state = read_state_dict(paths)
+        check_values(module.state_dict(), state, str(paths[0]))
+        module.load_state_dict(state, strict=True, assign=hollow)
     except RuntimeError as error:
         name = type(module).__name__
         raise PisaError(f"the weights in {paths[0]} do not fit {name}: {_brief(error)}") from error
@@ -97,6 +85,71 @@ def read_state_dict(paths: list[Path]) -> dict[str, Tensor]:
     for path in paths:
         state.update(_read_file(path))
     return state
+
+
+def check_same_network(
+    expected: Mapping[str, Tensor], found: Mapping[str, Tensor], source: str
+) -> None:
+    """Compare names, shapes and kinds of tensors, and refuse NaN and infinity.
+
+    Raises:
+        PisaError: one sentence with the number and the first of the differences.
+    """
+    missing = [k for k in expected if k not in found]
+    unknown = [k for k in found if k not in expected]
+    reshaped = [k for k in expected if k in found and expected[k].shape != found[k].shape]
+    kinds = {"missing": missing, "unknown": unknown, "of another shape": reshaped}
+    differences = [f"{len(v)} {kind} (first: {v[0]})" for kind, v in kinds.items() if v]
+    if differences:
+        raise PisaError(f"{source} is of another model: tensors {', '.join(differences)}")
+    check_values(expected, found, source)
+
+
+def check_values(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], source: str) -> None:
+    """Refuse numbers that no training or export of this project writes.
+
+    Raises:
+        PisaError: integers where the network has floating point (a quantised file without its
+            scales), or NaN or infinity.
+    """
+    for name, tensor in found.items():
+        wanted = expected.get(name)
+        if wanted is None or not wanted.is_floating_point():
+            continue
+        if not tensor.is_floating_point():
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise PisaError(f"{source} holds {kind} tensors; floating point is needed ({name})")
+        if not tensor.is_meta and not torch.isfinite(tensor).all():
+            raise PisaError(f"{source} holds NaN or infinity: {name}")
+
+
+def gathered(state: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:
+    """Whole tensors on the CPU, gathered one by one; without ``keep`` they are dropped again."""
+    whole = {}
+    for name, tensor in state.items():
+        full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        if keep:
+            whole[name] = full.detach().cpu().contiguous().clone()
+    return whole
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> Path:
+    """A safetensors file that appears whole or not at all.
+
+    Raises:
+        PisaError: it cannot be written (disk full, read-only).
+    """
+    partial = path.with_suffix(".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(dict(tensors), partial, dict(metadata or {}))
+        return partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise PisaError(f"cannot write {path}: {error}") from error
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:

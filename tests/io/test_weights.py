@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from pisa.models.opensora import checkpoint
-from pisa.models.opensora.checkpoint import load_checkpoint
+from pisa.io import weights as checkpoint
+from pisa.io.weights import fill, find_shards
 from pisa.types import PisaError
 
 
@@ -18,7 +18,7 @@ def source_layer() -> nn.Linear:
 
 
 def assert_loaded(source, file=None) -> None:
-    loaded = load_checkpoint(nn.Linear(3, 2), source, file)
+    loaded = fill(nn.Linear(3, 2), find_shards(source, file))
     for name, value in source_layer().state_dict().items():
         assert torch.equal(loaded.get_parameter(name), value)
 
@@ -52,30 +52,30 @@ def test_pickled_tensors(tmp_path):
 def test_pickled_objects_are_refused(tmp_path):
     torch.save({"weight": source_layer()}, tmp_path / "ema.pt")
     with pytest.raises(PisaError, match=r"ema\.pt"):
-        load_checkpoint(nn.Linear(3, 2), tmp_path)
+        fill(nn.Linear(3, 2), find_shards(tmp_path))
 
 
 def test_missing_shard_is_named(tmp_path):
     write_sharded(tmp_path)
     (tmp_path / "model-2.safetensors").unlink()
     with pytest.raises(PisaError, match=r"model-2\.safetensors"):
-        load_checkpoint(nn.Linear(3, 2), tmp_path)
+        fill(nn.Linear(3, 2), find_shards(tmp_path))
 
 
 def test_wrong_shapes_and_damaged_files(tmp_path):
     save_file(source_layer().state_dict(), tmp_path / "model.safetensors")
     with pytest.raises(PisaError, match="do not fit Linear"):
-        load_checkpoint(nn.Linear(4, 2), tmp_path)
+        fill(nn.Linear(4, 2), find_shards(tmp_path))
     (tmp_path / "model.safetensors").write_bytes(b"\x00" * 40)
     with pytest.raises(PisaError, match="cannot read"):
-        load_checkpoint(nn.Linear(3, 2), tmp_path)
+        fill(nn.Linear(3, 2), find_shards(tmp_path))
 
 
 def test_empty_folder_and_absent_path(tmp_path):
     with pytest.raises(PisaError, match="holds none of"):
-        load_checkpoint(nn.Linear(3, 2), tmp_path)
+        fill(nn.Linear(3, 2), find_shards(tmp_path))
     with pytest.raises(PisaError, match="no weights at"):
-        load_checkpoint(nn.Linear(3, 2), tmp_path / "absent" / "deeper")
+        fill(nn.Linear(3, 2), find_shards(tmp_path / "absent" / "deeper"))
 
 
 def test_offline_says_what_to_fetch_and_where_to_put_it(monkeypatch):
@@ -85,7 +85,7 @@ def test_offline_says_what_to_fetch_and_where_to_put_it(monkeypatch):
     monkeypatch.setattr(checkpoint, "try_to_load_from_cache", lambda repository, name: None)
     monkeypatch.setattr(checkpoint, "hf_hub_download", unreachable)
     with pytest.raises(PisaError, match=r"(?s)model\.safetensors.*owner/weights.*folder"):
-        load_checkpoint(nn.Linear(3, 2), "owner/weights")
+        fill(nn.Linear(3, 2), find_shards("owner/weights"))
 
 
 def test_repository_files_are_tried_in_order(monkeypatch, tmp_path):
@@ -104,3 +104,29 @@ def test_repository_files_are_tried_in_order(monkeypatch, tmp_path):
     monkeypatch.setattr(checkpoint, "hf_hub_download", download)
     assert_loaded("owner/weights")
     assert asked[0] == "model.safetensors" and asked[-1] == "pytorch_model.bin"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda w: (w * 127).to(torch.int8), "holds int8 tensors; floating point is needed"),
+        (lambda w: w.to(torch.int64), "holds int64 tensors"),
+        (lambda w: w.where(w != w[0, 0], torch.nan), "holds NaN or infinity: weight"),
+        (lambda w: w.where(w != w[0, 0], torch.inf).half(), "holds NaN or infinity: weight"),
+    ],
+)
+def test_numbers_that_cannot_be_weights_are_refused(tmp_path, change, says):
+    """Integers would be cast without their scale, and NaN would train to the end."""
+    path = tmp_path / "model.safetensors"
+    state = {"weight": change(torch.randn(2, 3)), "bias": torch.zeros(2)}
+    save_file(state, path)
+    with pytest.raises(PisaError, match=says):
+        fill(nn.Linear(3, 2), find_shards(path))
+
+
+def test_counters_may_be_integers(tmp_path):
+    path = tmp_path / "model.safetensors"
+    trained = nn.BatchNorm1d(3)
+    trained(torch.randn(4, 3))
+    save_file(trained.state_dict(), path)
+    assert fill(nn.BatchNorm1d(3), find_shards(path)).num_batches_tracked == 1
