@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pisa.metrics import PairMasks, Protocol, evaluate_many, evaluate_pair
+from pisa.metrics import PROTOCOLS, PairMasks, evaluate_many, evaluate_pair
 
 SIZE, NUM_REAL, NUM_SIMULATED = 256, 361, 60
 
@@ -96,13 +96,13 @@ def timed(run: Callable[[], list]) -> tuple[list, float, float]:
 
 def cpu_of_parts(paths: list[Path]) -> dict[str, float]:
     """CPU seconds of this process for reading all clips, and for scoring them per protocol."""
-    spent = dict.fromkeys(["reading", *Protocol], 0.0)
+    spent = dict.fromkeys(["reading", *PROTOCOLS], 0.0)
     for path in paths:
         start = time.process_time()
         pair = load(path)
         spent["reading"] += time.process_time() - start
         masks, rates_hz = (pair.gt_masks, pair.gen_masks), (pair.gt_fps_hz, pair.gen_fps_hz)
-        for protocol in Protocol:
+        for protocol in PROTOCOLS:
             start = time.process_time()
             evaluate_pair(*masks, *rates_hz, protocol=protocol)
             spent[protocol] += time.process_time() - start
@@ -123,7 +123,7 @@ def main() -> None:
             for i, path in enumerate(paths)
         ]
         print(f"{len(paths)} clips, {sum(frames)} true frames, {options.workers} workers")
-        for protocol in Protocol:
+        for protocol in PROTOCOLS:
             for _ in range(options.repeats):
                 results, wall_s, cpu_s = timed(
                     lambda protocol=protocol: list(

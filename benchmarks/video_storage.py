@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 
-from pisa.bench.sample_score import SampleScorer
-from pisa.bench.score import ModelSource
+from pisa.bench.references import ModelSource
+from pisa.bench.score import Scored, Scorer
 from pisa.data.clip_io import read_clip
 from pisa.data.video_files import read_footage
 from pisa.launch.compose import build_model, part
-from pisa.ops.video import to_frames, write_lossless, write_mp4
+from pisa.ops.video import from_frames, to_frames, write_lossless, write_mp4
 from pisa.perception.embedded_segmentation import EmbeddedTracker
-from pisa.types import collate
+from pisa.types import Batch, collate
 
 WAYS = {"FFV1 (kept by the job)": (write_lossless, "a.mkv"), "H.264, crf 16": (write_mp4, "a.mp4")}
 
@@ -41,20 +41,21 @@ def main() -> None:
         source = ModelSource(
             build_model(part(compose("eval"), "model"), None), num_steps=4, guidance=1.0
         )
-    scorer = SampleScorer(EmbeddedTracker(), "official", "sim_seen")
+    scorer = Scorer(EmbeddedTracker())
     folders = sorted(p for p in given.clips.iterdir() if p.is_dir())[: given.num_clips]
     changes: dict[str, list[tuple[float, ...]]] = {way: [] for way in WAYS}
     for folder in folders:
         clip = read_clip(folder, num_frames=given.num_frames)
-        frames = to_frames(source(collate([clip]), 0)[0])
-        raw = scorer.score(clip, "raw", 0, frames, clip.fps_hz).row
+        truth = collate([clip])
+        frames = to_frames(source(truth, 0)[0])
+        raw = score(scorer, truth, frames, clip.fps_hz)
         for way, (write, name) in WAYS.items():
             with tempfile.TemporaryDirectory() as temporary:
                 path = Path(temporary) / name
                 write(path, frames, clip.fps_hz)
                 size = float(path.stat().st_size)
                 stored = read_footage(path, frames.shape[1:3], expected_fps_hz=clip.fps_hz)
-            row = scorer.score(clip, "stored", 0, stored.frames, stored.fps_hz).row
+            row = score(scorer, truth, stored.frames, stored.fps_hz)
             pixel = float(np.abs(stored.frames.astype(int) - frames).max())
             moved = (abs(row[m] - raw[m]) for m in ("l2", "iou"))
             changes[way].append((size, pixel, *moved))
@@ -65,6 +66,14 @@ def main() -> None:
             f"{way:24} {sizes.mean() / 1000:8.1f} kB  pixel {pixels.max():5.0f}  "
             f"L2 {l2.max():.6f}  IoU {iou.max():.6f}"
         )
+
+
+def score(scorer: Scorer, truth: Batch, frames: np.ndarray, fps_hz: float) -> dict[str, float]:
+    (result,) = scorer.score(
+        truth, from_frames(frames)[None], model="base", split="sim_seen", fps_hz=fps_hz
+    )
+    assert isinstance(result, Scored)
+    return result.row.as_dict()
 
 
 if __name__ == "__main__":

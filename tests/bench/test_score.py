@@ -1,41 +1,78 @@
-"""Scores of generated clips: truth is perfect, the frozen clip isn't, seeds belong to clips."""
+"""The scorer: truth is perfect, the frozen clip isn't, rows are the same under every protocol."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
 
+import numpy as np
+import pytest
 import torch
 
-from pisa.bench.score import (
-    METRICS,
-    ModelSource,
-    evaluate_model,
-    frozen_video,
-    score_videos,
-    summarise,
-    true_video,
-)
+from pisa.bench.collect import Collection
+from pisa.bench.references import ModelSource, frozen_video, true_video
+from pisa.bench.row import ScoreRow, comparable
+from pisa.bench.score import Failure, Scored, Scorer
+from pisa.metrics import PROTOCOLS
+from pisa.types import PisaError
 from tests.tasks.toy import BrightTracker, falling_batch, toy_model
 
-TRACKER = BrightTracker()
+SCORER = Scorer(BrightTracker())
+
+
+def rows_of(batch, videos, scorer=SCORER, **options) -> list[ScoreRow]:
+    results = scorer.score(batch, videos, model="m", split="sim_seen", **options)
+    return [result.row for result in results]
 
 
 def test_truth_scores_perfectly_and_frozen_does_not():
     batch = falling_batch(2)
-    truth = score_videos(true_video(batch, 0), batch, TRACKER)
-    frozen = score_videos(frozen_video(batch, 0), batch, TRACKER)
-    assert [set(row) for row in truth] == [set(METRICS)] * 2
+    truth, frozen = rows_of(batch, true_video(batch, 0)), rows_of(batch, frozen_video(batch, 0))
     for good, bad in zip(truth, frozen, strict=True):
-        assert good["iou"] == 1 and good["l2"] == 0 and good["chamfer"] == 0
-        assert bad["iou"] < 0.6 and bad["l2"] > 0.05 and bad["chamfer"] > 0.05
+        assert good.iou == 1 and good.l2 == 0 and good.chamfer == 0
+        assert good.coverage == 1 and good.area_ratio == 1 and good.first_frame_difference == 0
+        assert bad.iou < 0.6 and bad.l2 > 0.05 and bad.chamfer > 0.05
 
 
-def test_time_error_is_nan_without_a_height():
+def test_columns_are_the_same_under_every_protocol():
+    batch = falling_batch(1)
+    columns = {
+        name: list(rows_of(batch, batch.video, Scorer(BrightTracker(), name))[0].as_dict())
+        for name in PROTOCOLS
+    }
+    assert columns["official"] == columns["paper"] == columns["strict"]
+    assert {"l2", "miss_rate", "spurious_rate", "coverage", "time_error"} <= set(columns["strict"])
+
+
+def test_the_protocol_decides_the_numbers():
+    batch = falling_batch(1)
+    videos = frozen_video(batch, 0)
+    l2 = [rows_of(batch, videos, Scorer(BrightTracker(), name))[0].l2 for name in PROTOCOLS]
+    assert len(set(l2)) == 3 - (l2[1] == l2[2])  # paper and strict agree on rigid motion
+    with pytest.raises(PisaError, match="no protocol 'lenient'"):
+        Scorer(BrightTracker(), "lenient")
+
+
+def test_time_error_is_absent_without_a_height():
     batch = falling_batch(2)
     heights = torch.tensor([0.5, math.nan])
-    rows = score_videos(batch.video, replace(batch, drop_height_m=heights), TRACKER)
-    assert [math.isnan(row["time_error"]) for row in rows] == [False, True]
+    rows = rows_of(replace(batch, drop_height_m=heights), batch.video)
+    assert ["time_error" in row.as_dict() for row in rows] == [True, False]
+
+
+def test_a_video_of_another_length_and_rate_is_aligned():
+    batch = falling_batch(1)
+    (half,) = rows_of(batch, batch.video[:, :, ::2], fps_hz=8.0)
+    assert (half.num_frames_gt, half.num_frames_compared, half.coverage) == (6, 3, 1.0)
+    assert half.l2 == 0 and not half.partial
+
+
+def test_a_short_video_is_partial_unless_strict_counts_what_it_lacks():
+    batch = falling_batch(1)
+    (short,) = rows_of(batch, batch.video[:, :, :2])
+    assert short.l2 == 0 and short.coverage == pytest.approx(2 / 6) and short.partial
+    (strict,) = rows_of(batch, batch.video[:, :, :2], Scorer(BrightTracker(), "strict"))
+    assert strict.partial is None and strict.l2 > 0.5
 
 
 def test_only_the_dropping_object_is_tracked():
@@ -48,8 +85,22 @@ def test_only_the_dropping_object_is_tracked():
             prompts.append(first_masks[:, tracked])
             return super().segment(video, first_masks, tracked)
 
-    score_videos(batch.video, replace(batch, masks=masks), Spy())
+    rows_of(replace(batch, masks=masks), batch.video, Scorer(Spy()))
     assert torch.equal(prompts[0], batch.first_masks)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_video_that_is_not_finite_is_a_failure_and_the_others_are_scored(value):
+    batch = falling_batch(2)
+    videos = batch.video.clone()
+    videos[0, 0, 3, 5, 5] = value
+    failure, scored = SCORER.score(batch, videos, model="m", split="s", seed=3)
+    assert isinstance(failure, Failure) and isinstance(scored, Scored)
+    assert failure.as_dict() == {
+        "model": "m", "split": "s", "clip": "clip_0", "seed": 3,
+        "reason": "the video holds NaN or infinity",
+    }  # fmt: skip
+    assert scored.row.iou == 1
 
 
 def test_a_clip_is_the_same_in_any_batch_and_differs_between_seeds():
@@ -70,20 +121,72 @@ def test_model_source_composes_the_caption():
     assert seen == [["a red square falls aesthetic score: 6.5."] * 2, ["drop"] * 2]
 
 
-def test_evaluate_model_yields_rows_videos_and_masks():
+def test_a_source_is_scored_batch_after_batch():
     batches = [falling_batch(2), falling_batch(1, start=2)]
     results = list(
-        evaluate_model(true_video, batches, TRACKER, model="truth", split="sim_seen", seed=3)
+        SCORER.score_source(true_video, batches, model="truth", split="sim_seen", seed=3)
     )
-    assert [r.row["clip"] for r in results] == ["clip_0", "clip_1", "clip_2"]
-    assert list(results[0].row) == ["model", "split", "clip", "seed", *METRICS, "num_objects"]
-    assert results[0].row["model"] == "truth" and results[0].row["seed"] == 3
+    assert [r.row.clip for r in results] == ["clip_0", "clip_1", "clip_2"]
+    assert results[0].row.model == "truth" and results[0].row.seed == 3
     assert results[0].video.dtype == torch.uint8 and results[0].video.shape == (3, 6, 16, 16)
     assert torch.equal(results[2].mask, batches[1].masks[0, -1])
 
 
-def test_summarise_counts_what_it_averages():
-    rows = [{"l2": 1.0}, {"l2": math.nan}, {"l2": 2.0}]
-    assert summarise(rows, "l2") == (1.5, 2)
-    mean, count = summarise(rows, "iou")
-    assert math.isnan(mean) and count == 0
+def test_rows_come_back_from_json():
+    (row,) = rows_of(falling_batch(1), falling_batch(1).video)
+    row = replace(row, groups={"scene": "kitchen"})
+    assert ScoreRow.from_dict(row.as_dict()) == row
+    assert math.isnan(ScoreRow.from_dict(row.as_dict() | {"l2": None}).l2)
+
+
+def test_a_collection_keeps_rows_failures_and_the_first_clips():
+    batch = falling_batch(3)
+    videos = batch.video.clone()
+    videos[2] = math.nan
+    collection = Collection(shown_clips=1)
+    for result in SCORER.score(batch, videos, model="m", split="s"):
+        collection.add(result, scene="hall")
+    for result in SCORER.score(batch, batch.video[:, :, :2], model="short", split="s"):
+        collection.add(result)
+    assert [row.clip for row in collection.rows][:2] == ["clip_0", "clip_1"]
+    assert collection.rows[0].as_dict()["scene"] == "hall"
+    assert [f.clip for f in collection.failures] == ["clip_2", "clip_0", "clip_1", "clip_2"]
+    assert "only 33% of the true clip" in collection.failures[1].reason
+    (shown,) = collection.videos
+    assert shown["clip"] == "clip_0" and set(shown["models"]) == {"m", "short"}
+    assert shown["models"]["m"]["frames"].shape == (6, 16, 16, 3)
+    (note,) = collection.notes()
+    assert note.startswith("3 cover less time than their clips: clip_0 33%")
+
+
+def document(frames=6, tracker="t", protocol="official", **edit):
+    batch = falling_batch(2)
+    batch = replace(batch, video=batch.video[:, :, :frames], masks=batch.masks[:, :, :frames])
+    rows = [{**row.as_dict(), **edit} for row in rows_of(batch, batch.video)]
+    return {"protocol": protocol, "per_clip": rows, "provenance": {"tracker": tracker}}
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        ({}, None),
+        ({"protocol": "strict"}, "different protocols: official and strict"),
+        ({"tracker": "u"}, "different trackers"),
+        ({"tracker": None}, None),  # written before trackers were recorded
+        ({"frames": 4}, "different frames: 6 and 4 of clip clip_0"),
+        ({"truth_sha256": "0"}, "not the same data set"),
+        ({"split": "real"}, None),  # nothing is shared
+    ],
+)
+def test_runs_are_compared_only_on_the_same_terms(other, why):
+    found = comparable(document(), document(**other))
+    assert found is None if why is None else why in found
+
+
+def test_the_truth_is_identified_by_frames_rate_and_pixels():
+    masks = np.zeros((4, 8, 8), dtype=bool)
+    from pisa.bench.row import truth_sha256
+
+    names = {truth_sha256(masks, 16), truth_sha256(masks[:2], 16), truth_sha256(masks, 8),
+             truth_sha256(~masks, 16)}  # fmt: skip
+    assert len(names) == 4

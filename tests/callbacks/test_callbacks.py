@@ -43,15 +43,15 @@ def test_pisabench_logs_means_with_counts(tmp_path):
         assert values[f"pisabench/{split}/n"] == 2
         assert values[f"pisabench/{split}/iou_n"] == 2
         assert 0 <= values[f"pisabench/{split}/iou"] <= 1
-    assert [row["clip"] for row in bench.rows] == ["clip_0", "clip_1", "clip_1", "clip_2"]
-    assert {row["model"] for row in bench.rows} == {"psft"}
+    assert [row.clip for row in bench.collection.rows] == ["clip_0", "clip_1", "clip_1", "clip_2"]
+    assert {row.model for row in bench.collection.rows} == {"psft"}
 
 
 def test_pisabench_keeps_its_interval_and_repeats_itself(tmp_path):
     every, third = [PisaBench(BrightTracker(), num_steps=2, max_clips=1) for _ in range(2)]
     third._interval = StepInterval(15)
     counts = []
-    third.on_validation_end = lambda *_: counts.append(len(third.rows))
+    third.on_validation_end = lambda *_: counts.append(len(third.collection.rows))
     fit(tmp_path, 20, third)
     assert [count > 0 for count in counts] == [True, False, True, False]
     trainer = make_trainer(tmp_path, 1, every)
@@ -59,7 +59,7 @@ def test_pisabench_keeps_its_interval_and_repeats_itself(tmp_path):
     rows = []
     for _ in range(2):
         trainer.validate(task, ToyData(loaders=2), verbose=False)
-        rows.append(str(every.rows))
+        rows.append(str(every.collection.rows))
     assert rows[0] == rows[1]
 
 

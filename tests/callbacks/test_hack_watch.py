@@ -11,8 +11,7 @@ from torch import nn
 
 from pisa.callbacks.checkpoints import ExportWeights
 from pisa.callbacks.ema import EMA
-from pisa.callbacks.hack_watch import HackDetector, HackWatch, Verdict
-from pisa.callbacks.judges import MetricJudge
+from pisa.callbacks.hack_watch import HackDetector, HackWatch, MetricJudge, Verdict
 from pisa.rewards.mix import WeightedReward
 from pisa.tasks.oro import ORO
 from pisa.tasks.psft import PSFT

@@ -17,7 +17,7 @@ from hydra.utils import instantiate
 from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import OmegaConf
 
-from pisa.bench.score import ModelSource
+from pisa.bench.references import ModelSource
 from pisa.callbacks.checkpoints import ExportWeights
 from pisa.callbacks.ema import EMA
 from pisa.io.checkpoint_io import AtomicCheckpointIO

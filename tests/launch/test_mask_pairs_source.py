@@ -69,6 +69,7 @@ def test_the_reference_cases(manifest: Path, tmp_path: Path, capsys) -> None:
     rows = {row["clip"]: row for row in metrics["per_clip"]}
     failed = {failure["clip"] for failure in metrics["failures"]}
     raised = {case["name"] for case in CASES if case["exception"]}
+    partial = {"fps_gt16_pd24_64", "gt_longer", "gt_zero_frames"}  # under half of the truth
     undefined = set()
     for case in CASES:
         if case["exception"]:
@@ -82,11 +83,12 @@ def test_the_reference_cases(manifest: Path, tmp_path: Path, capsys) -> None:
             else:
                 assert row[ours] == pytest.approx(expected, rel=RELATIVE[ours], abs=1e-12)
     assert raised and undefined  # the file has both
-    assert not any("num_frames_uncovered" in row for row in rows.values())  # strict's
+    assert partial == {clip for clip, row in rows.items() if row.get("partial")}
     assert rows.keys() == {case["name"] for case in CASES} - raised
-    assert failed == raised | undefined
+    assert failed == raised | undefined | partial
     summary = metrics["summary"]["mask_pairs"]["pairs"]["l2"]
-    finite = [row["l2"] for row in rows.values() if row["l2"] is not None]
+    whole = [row for row in rows.values() if not row.get("partial")]
+    finite = [row["l2"] for row in whole if row["l2"] is not None]
     assert summary["n"] == len(finite)
     assert summary["mean"] == pytest.approx(np.mean(finite))
     assert "n = " in capsys.readouterr().out

@@ -147,7 +147,7 @@ def test_real_clips_are_generated_at_full_length_and_cut_to_each_clip(data, tmp_
         made.append((options["num_frames"], args[1]))
         return generate(model, *args, **options)
 
-    monkeypatch.setattr("pisa.bench.score.generate", spy)
+    monkeypatch.setattr("pisa.bench.references.generate", spy)
     suffix = 'evaluation.caption_suffix=" score: 6.5."'
     cfg = settings(data, tmp_path / "out", "benchmark=real", "evaluation.decode_chunk=1", suffix)
     evaluate_main(cfg)

@@ -46,7 +46,7 @@ def test_good_videos_score_like_the_truth(bench: Bench, tmp_path: Path, capsys) 
     assert metrics["status"] == "complete" and not metrics["failures"]
     assert set(metrics["summary"]) == {"truth", "frozen", "kling"}
     kling = metrics["summary"]["kling"]["sim_seen"]
-    assert set(kling) == {"l2", "chamfer", "iou", "time_error"}
+    assert set(kling) == {"l2", "chamfer", "iou", "time_error", "miss_rate"}
     assert all(cell["n"] == 3 for cell in kling.values())
     assert kling["iou"]["mean"] > 0.8 and kling["l2"]["mean"] < 0.02
     assert metrics["summary"]["frozen"]["sim_seen"]["l2"]["mean"] > 0.05
@@ -123,7 +123,7 @@ def test_masks_are_made_once(bench: Bench, tmp_path: Path, monkeypatch) -> None:
     again = score(bench, videos, tmp_path / "b", cache)
     assert again["summary"] == first["summary"]
     with pytest.raises(AssertionError, match="tracked again"):
-        write_mp4(videos / f"{CLIPS[0]}.mp4", falling(0)[0][::-1], 16)
+        write_mp4(videos / f"{CLIPS[0]}.mp4", falling(0)[0][[0, *range(2, 12), 11]], 16)
         score(bench, videos, tmp_path / "c", cache)
 
 
@@ -133,9 +133,10 @@ def test_other_rates_and_lengths_align_in_time(bench: Bench, tmp_path: Path) -> 
     write_mp4(videos / f"{CLIPS[0]}.mp4", falling(0)[0][::2], 8)
     longer = falling(1, 30)[0]
     write_mp4(videos / f"{CLIPS[1]}.mp4", longer, 16)
-    write_mp4(videos / f"{CLIPS[2]}.mp4", falling(2)[0][:5], 16)
+    write_mp4(videos / f"{CLIPS[2]}.mp4", falling(2)[0][:7], 16)
     rows = score(bench, videos, tmp_path / "out", "source.references=[]")["per_clip"]
-    assert [row["num_frames_compared"] for row in rows] == [6, 12, 5]
+    assert [row["num_frames_compared"] for row in rows] == [6, 12, 7]
+    assert [row["coverage"] for row in rows] == [1, 1, pytest.approx(7 / 12)]
     assert all(row["iou"] > 0.7 for row in rows)
 
 
@@ -146,7 +147,7 @@ def test_real_clips_at_120_hz(bench: Bench, tmp_path: Path, capsys) -> None:
         write_mp4(videos / f"{clip}.mp4", falling(which, 48)[0][::5], 24)
     metrics = score(bench, videos, tmp_path / "out", "benchmark=real", "source.size=[64,64]")
     cells = metrics["summary"]["videos"]["real"]
-    assert set(cells) == {"l2", "chamfer", "iou"}  # no drop height, so no time error
+    assert set(cells) == {"l2", "chamfer", "iou", "miss_rate"}  # no drop height, so no time error
     assert cells["iou"]["mean"] > 0.7
     rows = [row for row in metrics["per_clip"] if row["model"] == "videos"]
     assert {(r["num_frames_gt"], r["num_frames_compared"]) for r in rows} == {(48, 10)}

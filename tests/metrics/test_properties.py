@@ -16,14 +16,14 @@ from hypothesis.extra import numpy as hnp
 from pisa.metrics import evaluate_pair
 from pisa.metrics.chamfer import chamfer_px
 from pisa.metrics.many import PairMasks, evaluate_many
-from pisa.metrics.pair import Protocol
+from pisa.metrics.pair import PROTOCOLS
 from pisa.ops.masks import iou
 from pisa.types import PisaError
 
 METRICS = ("l2", "chamfer", "iou")
 ANY = hnp.arrays(bool, (4, 9, 9))
 SEEN = ANY.filter(lambda m: m.any(axis=(1, 2)).all())
-PER_PROTOCOL = pytest.mark.parametrize("protocol", Protocol)
+PER_PROTOCOL = pytest.mark.parametrize("protocol", PROTOCOLS)
 
 
 def _scores(gt: np.ndarray, gen: np.ndarray, protocol: str) -> list[float]:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pisa.metrics import evaluate_pair
-from pisa.metrics.strict import num_frames_due, spread_l2_px
+from pisa.metrics.alignment import num_frames_due
+from pisa.metrics.strict import spread_l2_px
 
 
 def _fall(num_frames: int, fps_hz: float, *, seconds_per_second: float = 1.0) -> np.ndarray:

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from pisa.__main__ import main
-from pisa.callbacks.pisabench import METRICS
+from pisa.bench.row import METRICS
 from pisa.ops.video import write_mp4
 from pisa.reports import dashboard, dashboard_offline
 from pisa.reports.dashboard_spec import METRICS as SHOWN

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pisa.bench.video_match import match_videos
+from pisa.bench.match import match_videos
 from pisa.data.clip_io import write_clip
 from pisa.data.manifest import Manifest, list_clips, read_manifest, write_manifest
 from pisa.data.real_download import unpack

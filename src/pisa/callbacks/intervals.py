@@ -1,4 +1,4 @@
-"""When a callback that hangs on validation is due."""
+"""When a callback that acts in validation is due."""
 
 from __future__ import annotations
 

@@ -9,9 +9,11 @@ from typing import Any
 import lightning.pytorch as pl
 import torch.distributed as dist
 from lightning.pytorch.loggers import WandbLogger
-from torch import nn
 
-from pisa.bench.score import METRICS, ModelSource, evaluate_model, summarise
+from pisa.bench.collect import Collection
+from pisa.bench.references import ModelSource
+from pisa.bench.row import METRICS, ScoreRow
+from pisa.bench.score import Scorer
 from pisa.callbacks.intervals import StepInterval
 from pisa.perception.base import Tracker
 from pisa.tasks.base import model_of
@@ -24,8 +26,9 @@ class PisaBench(pl.Callback):
     """Scores clips of the validation loaders; means are logged with the number they are over.
 
     Logs ``pisabench/<split>/<metric>``, ``pisabench/<split>/<metric>_n`` (clips where the metric
-    is defined) and ``pisabench/<split>/n`` (clips scored). It acts in validation, so with the
-    average weights where the EMA callback is on.
+    is defined), ``pisabench/<split>/n`` (clips scored) and ``pisabench/<split>/failed`` (videos
+    that hold NaN or infinity). It acts in validation, so with the average weights where the EMA
+    callback is on. ``collection`` holds the last rows and failures.
 
     Args:
         tracker: follows the dropping object; kept outside checkpoints.
@@ -66,15 +69,13 @@ class PisaBench(pl.Callback):
         self.decode_chunk = decode_chunk
         self.worst = worst
         self.eta = eta
-        self.rows: list[dict[str, Any]] = []
+        self.collection = Collection(shown_clips=0)
         self._interval = StepInterval(every_n_steps)
         self._running = False
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._running = not trainer.sanity_checking and self._interval.due(trainer.global_step)
-        self.rows = []
-        if self._running and isinstance(self.tracker, nn.Module):
-            self.tracker.to(pl_module.device).eval()
+        self.collection = Collection(shown_clips=0)
 
     def on_validation_batch_end(
         self,
@@ -91,28 +92,26 @@ class PisaBench(pl.Callback):
         wanted = self._still_wanted(split, trainer.world_size)
         if wanted == 0:
             return
-        self.rows += [
-            result.row
-            for result in evaluate_model(
-                self._source(pl_module),
-                [batch.clips(slice(wanted))],
-                self.tracker,
-                model=type(pl_module).__name__.lower(),
-                split=split,
-                seed=self.seed,
-                protocol=self.protocol,
-                device=pl_module.device,
-            )
-        ]
+        scorer = Scorer(self.tracker, self.protocol, pl_module.device)
+        for result in scorer.score_source(
+            self._source(pl_module),
+            [batch.clips(slice(wanted))],
+            model=type(pl_module).__name__.lower(),
+            split=split,
+            seed=self.seed,
+        ):
+            self.collection.add(result)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self._running:
             return
-        self.rows = _gathered(self.rows)
+        found = self.collection
+        found.rows, found.failures = _gathered(found.rows), _gathered(found.failures)
         for split in self.splits:
-            rows = [row for row in self.rows if row["split"] == split]
-            if rows:
-                pl_module.log_dict(_means(split, rows))
+            rows = [row for row in found.rows if row.split == split]
+            failed = sum(failure.split == split for failure in found.failures)
+            if rows or failed:
+                pl_module.log_dict(_means(split, rows, failed))
                 self._send_worst(trainer, split, rows)
 
     def state_dict(self) -> dict[str, Any]:
@@ -121,7 +120,7 @@ class PisaBench(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._interval.last_step = state_dict["last_step"]
 
-    def _send_worst(self, trainer: pl.Trainer, split: str, rows: list[dict[str, Any]]) -> None:
+    def _send_worst(self, trainer: pl.Trainer, split: str, rows: Sequence[ScoreRow]) -> None:
         if not trainer.is_global_zero or not self.worst:
             return
         table = worst_clips(rows, self.worst)
@@ -144,34 +143,33 @@ class PisaBench(pl.Callback):
     def _still_wanted(self, split: str, world_size: int) -> int | None:
         if self.max_clips is None:
             return None
-        done = sum(row["split"] == split for row in self.rows)
+        found = self.collection
+        splits = [*(row.split for row in found.rows), *(f.split for f in found.failures)]
+        done = splits.count(split)
         return max(0, -(-self.max_clips // world_size) - done)
 
 
-def worst_clips(rows: Sequence[dict[str, Any]], count: int) -> list[list[Any]]:
+def worst_clips(rows: Sequence[ScoreRow], count: int) -> list[list[Any]]:
     """Rows of ``COLUMNS``, the largest L2 first; a clip without one (nothing tracked) is worst."""
-    ordered = sorted(rows, key=lambda row: -_or_infinity(row["l2"]))
-    return [[row.get(column) for column in COLUMNS] for row in ordered[:count]]
+    ordered = sorted(rows, key=lambda row: -(row.l2 if math.isfinite(row.l2) else math.inf))
+    return [[row.as_dict().get(column) for column in COLUMNS] for row in ordered[:count]]
 
 
-def _or_infinity(value: float) -> float:
-    return value if math.isfinite(value) else math.inf
-
-
-def _means(split: str, rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    values = {f"pisabench/{split}/n": float(len(rows))}
+def _means(split: str, rows: Sequence[ScoreRow], failed: int) -> dict[str, float]:
+    values = {f"pisabench/{split}/n": float(len(rows)), f"pisabench/{split}/failed": float(failed)}
     for metric in METRICS:
-        mean, count = summarise(rows, metric)
-        values[f"pisabench/{split}/{metric}_n"] = float(count)
-        if count:
-            values[f"pisabench/{split}/{metric}"] = mean
+        numbers = [value for row in rows if (value := row.as_dict().get(metric)) is not None]
+        finite = [value for value in numbers if math.isfinite(value)]
+        values[f"pisabench/{split}/{metric}_n"] = float(len(finite))
+        if finite:
+            values[f"pisabench/{split}/{metric}"] = sum(finite) / len(finite)
     return values
 
 
-def _gathered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of all ranks, in rank order."""
+def _gathered(items: list[Any]) -> list[Any]:
+    """The items of all ranks, in rank order."""
     if not (dist.is_available() and dist.is_initialized()):
-        return rows
+        return items
     everyone: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(everyone, rows)
-    return [row for part in everyone for row in part]
+    dist.all_gather_object(everyone, items)
+    return [item for part in everyone for item in part]

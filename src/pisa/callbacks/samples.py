@@ -14,7 +14,8 @@ from lightning.pytorch.loggers import WandbLogger
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pisa.bench.score import ModelSource, track_dropping
+from pisa.bench.references import ModelSource
+from pisa.bench.score import track_dropping
 from pisa.callbacks.intervals import StepInterval
 from pisa.ops.video import to_uint8, write_mp4
 from pisa.perception.base import Tracker

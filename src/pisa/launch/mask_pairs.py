@@ -12,17 +12,18 @@ from jaxtyping import Bool, UInt8
 from omegaconf import DictConfig
 from rich.progress import track
 
-from pisa.bench.row import row_of
+from pisa.bench.collect import SHOWN_FPS_HZ, SHOWN_FRAMES, SHOWN_PX, Collection
+from pisa.bench.row import ScoreRow, check_rates, row_of
+from pisa.bench.score import Failure
 from pisa.data.mask_pairs import BrokenLine, MaskPair, load_pair, pairs_sha256, read_pairs
 from pisa.launch.compose import public_yaml
 from pisa.launch.outcome import provenance_of, publish
 from pisa.metrics import PairMasks, evaluate_many
-from pisa.metrics.pair import parse_protocol
+from pisa.metrics.pair import find_protocol
 from pisa.ops.masks import dropping_object_index, select_object, to_binary
 from pisa.reports.metrics_json import build_metrics
 from pisa.types import PisaError
 
-_SHOWN_PX, _SHOWN_FRAMES = 128, 64
 _GT_COLOUR, _PD_COLOUR = (70, 130, 255), (255, 150, 40)
 
 
@@ -44,41 +45,42 @@ def score_mask_pairs(
     """
     if manifest is None:
         raise PisaError("source.manifest=PAIRS.jsonl is needed")
-    protocol = parse_protocol(cfg.evaluation.protocol).value
+    protocol = find_protocol(cfg.evaluation.protocol).name
     pairs = read_pairs(Path(manifest))
     model, split = str(cfg.name), str(cfg.benchmark or "pairs")
-    rows: list[dict[str, Any]] = []
-    failures: list[dict[str, Any]] = []
-    videos: list[dict[str, Any]] = []
+    collection = Collection()
     shown_lines = frozenset(pair.line for pair in pairs[:shown_pairs])
     results = evaluate_many(
         _load,
         pairs,
         protocol=protocol,
         num_workers=num_workers or min(len(pairs), _num_cores()),
-        finish=partial(_finish, shown_lines),
+        finish=partial(_finish, protocol, model, split, shown_lines),
     )
     progress = track(results, "scoring pairs", total=len(pairs), transient=True)
     for pair, result in zip(pairs, progress, strict=True):
-        key = {"model": model, "split": split, "clip": pair.clip, "seed": 0, "line": pair.line}
         if isinstance(result, PisaError):
-            failures.append({**key, "reason": str(result)})
+            collection.add(Failure(model, split, pair.clip, 0, f"line {pair.line}: {result}"))
             continue
-        scores, video = result
-        rows.append({**key, **scores})
-        if video is not None:
-            videos.append({"clip": pair.clip, "split": split, "models": {model: video}})
-    data = f"pairs:{pairs_sha256(pairs)}"
-    metrics = build_metrics(rows, failures, protocol=protocol, provenance=provenance_of(cfg, data))
+        scored, picture = result
+        collection.add_row(scored)
+        if picture is not None:
+            collection.show(split, pair.clip, model, picture)
+    metrics = build_metrics(
+        [scored.as_dict() for scored in collection.rows],
+        [failure.as_dict() for failure in collection.failures],
+        protocol=protocol,
+        provenance=provenance_of(cfg, f"pairs:{pairs_sha256(pairs)}"),
+    )
     publish(
         metrics,
         folder,
         model=model,
         allow_missing=bool(cfg.allow_missing),
         title=f"PisaBench: {model}",
-        videos=videos,
+        videos=collection.videos,
         config_text=public_yaml(cfg),
-        fps_hz=16.0,
+        fps_hz=SHOWN_FPS_HZ,
     )
 
 
@@ -92,30 +94,38 @@ def _num_cores() -> int:
 def _load(pair: MaskPair | BrokenLine) -> PairMasks:
     if isinstance(pair, BrokenLine):
         raise PisaError(pair.problem)
+    check_rates(pair.gt_fps_hz, pair.pd_fps_hz)
     gt, pd, points = load_pair(pair)
     return PairMasks(gt, pd, pair.gt_fps_hz, pair.pd_fps_hz, points)
 
 
 def _finish(
+    protocol: str,
+    model: str,
+    split: str,
     shown_lines: frozenset[int],
-    pair: MaskPair | BrokenLine,
+    pair: MaskPair,
     masks: PairMasks,
     result: dict[str, Any],
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
+) -> tuple[ScoreRow, dict[str, Any] | None]:
     """The row of a pair, and its pictures where they are to be shown."""
+    which = dropping_object_index(masks.points)
+    truth = to_binary(select_object(masks.gt_masks, which))
+    scored = row_of(
+        result, truth, masks.gt_fps_hz, protocol,
+        model=model, split=split, clip=pair.clip, seed=0, groups={"line": pair.line},
+    )  # fmt: skip
     index = result["per_frame"]["gt_index"]
     if pair.line not in shown_lines or not len(index):
-        return row_of(result), None
-    which = dropping_object_index(masks.points)
-    kept = slice(0, min(len(index), _SHOWN_FRAMES))
-    gt = to_binary(select_object(masks.gt_masks, which)[index[kept]])
+        return scored, None
+    kept = slice(0, min(len(index), SHOWN_FRAMES))
     gen = to_binary(select_object(masks.gen_masks, which)[kept])
-    return row_of(result), _pictures(gt, gen)
+    return scored, _pictures(truth[index[kept]], gen)
 
 
 def _pictures(gt: Bool[np.ndarray, "t h w"], pd: Bool[np.ndarray, "t h w"]) -> dict[str, Any]:
     """Both masks in colour on black, blue below and orange above, and the predicted mask."""
-    step = -(-max(gt.shape[1:]) // _SHOWN_PX)
+    step = -(-max(gt.shape[1:]) // SHOWN_PX)
     small_gt, small_pd = gt[:, ::step, ::step], pd[:, ::step, ::step]
     frames: UInt8[np.ndarray, "t h w 3"] = np.zeros((*small_gt.shape, 3), dtype=np.uint8)
     frames[small_gt] = _GT_COLOUR

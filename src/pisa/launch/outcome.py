@@ -13,6 +13,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from pisa.perception.base import Tracker
+from pisa.perception.mask_cache import tracker_identity
 from pisa.reports.breakdown import with_details, write_csv
 from pisa.reports.html import write_report
 from pisa.reports.metrics_json import provenance, write_metrics
@@ -28,12 +30,15 @@ class IncompleteError(PisaError):
     exit_code = EXIT_INCOMPLETE
 
 
-def provenance_of(cfg: DictConfig, data_sha256: str) -> dict[str, Any]:
-    """The provenance of a run of eval.py."""
+def provenance_of(
+    cfg: DictConfig, data_sha256: str, tracker: Tracker | None = None
+) -> dict[str, Any]:
+    """The provenance of a run of eval.py; ``tracker`` made its masks (None: they were given)."""
     config = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(config, dict)
     plain = {str(key): value for key, value in config.items()}
-    return provenance(plain, data_sha256, int(cfg.evaluation.seed))
+    made_by = "given masks" if tracker is None else tracker_identity(tracker)
+    return provenance(plain, data_sha256, int(cfg.evaluation.seed)) | {"tracker": made_by}
 
 
 def publish(

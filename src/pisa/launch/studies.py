@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from pisa.bench.score import VideoSource, true_video
+from pisa.bench.references import VideoSource, true_video
 from pisa.io.files import write_atomic
 from pisa.io.progress import clip_progress
 from pisa.launch.model_videos import codec_videos, make_tracker, model_videos

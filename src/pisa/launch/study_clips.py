@@ -14,7 +14,8 @@ from jaxtyping import Bool
 from omegaconf import DictConfig
 from torch import nn
 
-from pisa.bench.score import VideoSource, track_dropping, true_video
+from pisa.bench.references import VideoSource, true_video
+from pisa.bench.score import track_dropping
 from pisa.data.clip_info import study_of
 from pisa.data.clip_io import read_clip
 from pisa.data.manifest import data_sha256, list_clips

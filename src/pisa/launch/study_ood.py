@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from einops import rearrange
 from omegaconf import DictConfig
 
-from pisa.bench.score import (
-    ClipResult,
-    VideoSource,
-    evaluate_model,
-    frozen_video,
-    true_video,
-)
+from pisa.bench.collect import Collection
+from pisa.bench.references import REFERENCES, VideoSource
+from pisa.bench.score import Scorer
 from pisa.io.progress import clip_progress
 from pisa.launch.compose import public_yaml
-from pisa.launch.model_videos import FiniteVideos
 from pisa.launch.outcome import provenance_of, publish
 from pisa.launch.study_clips import (
     StudyClip,
@@ -29,9 +22,7 @@ from pisa.launch.study_clips import (
     write_study,
 )
 from pisa.ops.devices import pick_device
-from pisa.perception.base import Tracker
 from pisa.reports.metrics_json import build_metrics
-from pisa.reports.schema import KEYS
 from pisa.section5 import ood
 from pisa.types import collate
 
@@ -52,26 +43,31 @@ def run_ood(
     source, tracker = model_and_tracker(cfg)
     items = study_clips(cfg, data_set, "ood", num_clips)
     model = row_name(cfg)
-    sources: dict[str, VideoSource] = {"truth": true_video, "frozen": frozen_video, model: source}
-    run = OodRun(cfg, items, tracker)
+    sources: dict[str, VideoSource] = {**REFERENCES, model: source}
+    scorer = Scorer(tracker, cfg.evaluation.protocol, pick_device(cfg.evaluation.device))
+    run = Collection()
     with clip_progress() as progress:
         for name, videos in sources.items():
             task = progress.add_task(f"scoring {name}", total=len(items))
-            for _ in run.score(name, videos):
+            for _ in score_ood(
+                scorer, videos, items, run, name, cfg.evaluation.batch_size, cfg.evaluation.seed
+            ):
                 progress.advance(task)
+    rows_of_all = [row.as_dict() for row in run.rows]
+    failures = [failure.as_dict() for failure in run.failures]
     models = {
         name: {"table": ood.table(rows, cfg.evaluation.seed), "grid": ood.grid(rows)}
         for name in sources
-        if (rows := [r for r in run.rows if r["model"] == name])
+        if (rows := [r for r in rows_of_all if r["model"] == name])
     }
-    content = {"models": models, "per_clip": run.rows, "failures": run.failures}
+    content = {"models": models, "per_clip": rows_of_all, "failures": failures}
     path = write_study(cfg, folder, "ood", data_set, content)
     print(f"results: {path}")
     metrics = build_metrics(
-        run.rows,
-        run.failures,
+        rows_of_all,
+        failures,
         protocol=cfg.evaluation.protocol,
-        provenance=provenance_of(cfg, data_hash(cfg, data_set)),
+        provenance=provenance_of(cfg, data_hash(cfg, data_set), tracker),
     )
     publish(
         metrics,
@@ -85,49 +81,26 @@ def run_ood(
     )
 
 
-class OodRun:
-    """Rows, failures and shown videos of the models that are scored one after another."""
+def score_ood(
+    scorer: Scorer,
+    source: VideoSource,
+    items: Sequence[StudyClip],
+    collection: Collection,
+    model: str,
+    batch_size: int,
+    seed: int,
+) -> Iterator[str]:
+    """Score one model; yields the name of each clip when it is done.
 
-    def __init__(self, cfg: DictConfig, items: Sequence[StudyClip], tracker: Tracker) -> None:
-        self.settings, self.tracker = cfg.evaluation, tracker
-        self.studies = {item.clip.name: item.study for item in items}
-        size = self.settings.batch_size
-        groups = [items[i : i + size] for i in range(0, len(items), size)]
-        self.batches = [collate([item.clip for item in group]) for group in groups]
-        self.rows: list[dict[str, Any]] = []
-        self.failures: list[dict[str, Any]] = []
-        self._shown: dict[tuple[str, str], dict[str, Any]] = {}
-
-    def score(self, model: str, videos: VideoSource) -> Iterator[str]:
-        """Score one model; yields the name of each clip that is done."""
-        checked = FiniteVideos(videos)
-        for result in evaluate_model(
-            checked,
-            self.batches,
-            self.tracker,
-            model=model,
-            split="ood",
-            seed=self.settings.seed,
-            protocol=self.settings.protocol,
-            device=pick_device(self.settings.device),
-        ):
-            self._keep(result, result.row["clip"] in checked.broken)
-            yield result.row["clip"]
-
-    @property
-    def videos(self) -> list[dict[str, Any]]:
-        """What the report shows."""
-        return [{"split": s, "clip": c, "models": m} for (s, c), m in self._shown.items()]
-
-    def _keep(self, result: ClipResult, broken: bool) -> None:
-        study = self.studies[result.row["clip"]]
-        place = {"depth_m": study["depth_m"], "height_m": study["height_m"]}
-        row = {**result.row, "split": ood.label_of(study), **place}
-        if broken:
-            key = {name: row[name] for name in KEYS}
-            self.failures.append({**key, "reason": "the generated video holds NaN or infinity"})
-            return
-        self.rows.append(row)
-        frames = rearrange(result.video, "c t h w -> t h w c").numpy()
-        shown = {"frames": frames, "mask": result.mask.numpy()}
-        self._shown.setdefault((row["split"], row["clip"]), {})[row["model"]] = shown
+    A row's split is ``id`` or ``ood``; it carries the clip's depth and height.
+    """
+    for label in ood.LABELS:
+        chosen = [item for item in items if ood.label_of(item.study) == label]
+        studies = {item.clip.name: item.study for item in chosen}
+        groups = [chosen[i : i + batch_size] for i in range(0, len(chosen), batch_size)]
+        batches = [collate([item.clip for item in group]) for group in groups]
+        for result in scorer.score_source(source, batches, model=model, split=label, seed=seed):
+            clip = result.clip
+            study = studies[clip]
+            collection.add(result, depth_m=study["depth_m"], height_m=study["height_m"])
+            yield clip

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -11,9 +13,13 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from pisa.bench.sample_score import REFERENCES, SHOWN_FPS_HZ, SampleScorer
-from pisa.bench.video_match import Matches, Sample, match_videos
-from pisa.bench.video_run import VideoRun
+from pisa.bench import first_frame
+from pisa.bench.collect import SHOWN_FPS_HZ, Collection
+from pisa.bench.match import Matches, Sample, match_videos
+from pisa.bench.references import REFERENCES
+from pisa.bench.score import Failure, Scored, Scorer
+from pisa.data.clip_info import read_info, scene_of
+from pisa.data.clip_io import read_clip
 from pisa.data.manifest import clip_sha256
 from pisa.data.video_files import Footage, Limits, parse_fit, read_footage
 from pisa.io.progress import clip_progress
@@ -21,14 +27,15 @@ from pisa.launch.benchmark import benchmark_clips, benchmark_size
 from pisa.launch.compose import public_yaml
 from pisa.launch.outcome import provenance_of, publish
 from pisa.launch.targets import instantiate
-from pisa.metrics.pair import parse_protocol
+from pisa.metrics.pair import find_protocol
 from pisa.ops.devices import pick_device
+from pisa.ops.video import from_frames
 from pisa.perception.base import Tracker
 from pisa.perception.embedded_segmentation import EmbeddedTracker
 from pisa.perception.mask_cache import CachedTracker, tracker_identity
 from pisa.reports.metrics_json import build_metrics
 from pisa.reports.published import published_table_1
-from pisa.types import Clip, PisaError
+from pisa.types import Batch, Clip, PisaError, collate
 
 _LISTED = 10  # names of missing or extra videos that are printed
 
@@ -46,6 +53,7 @@ def score_videos(
     device: str,
     shown_clips: int,
     limits: Limits,
+    allow_other_first_frames: bool = False,
     row: str = "videos",
 ) -> None:
     """Score the videos of ``path``; configs/source/videos.yaml explains the settings.
@@ -56,7 +64,7 @@ def score_videos(
     if path is None:
         raise PisaError("source.path=DIR is needed: the folder of the videos")
     model, split = str(cfg.name), cfg.benchmark
-    protocol = parse_protocol(cfg.evaluation.protocol).value
+    find_protocol(cfg.evaluation.protocol)
     parse_fit(fit)
     _check_names(model, references)
     every = benchmark_clips(cfg, split)
@@ -74,19 +82,27 @@ def score_videos(
     tracker = cached_tracker(cfg, mask_cache, place)
     if split == "real" and isinstance(tracker.tracker, EmbeddedTracker):
         print("note: perception=embedded knows simulated clips only; the paper's is pretrained")
-    scorer = SampleScorer(tracker, protocol, split, place)
+    scorer = Scorer(tracker, cfg.evaluation.protocol, place)
     clip_size = benchmark_size(split, size)
-    run = VideoRun(scorer, model, read, clip_size, references, shown_clips)
+    collection = Collection(shown_clips)
+    videos = VideoScorer(
+        scorer, collection, model, split, read, clip_size, references, allow_other_first_frames
+    )
     with clip_progress() as progress:
         task = progress.add_task(f"scoring {model}", total=len(clips))
         for name, samples in groupby(matches.samples, key=lambda sample: sample.clip):
-            run.score_clip(clips[name], list(samples))
+            videos.score_clip(clips[name], list(samples))
             progress.advance(task)
     print(f"masks: {tracker.hits} out of the cache {tracker.folder}, {tracker.misses} made now")
     data = f"{split}:{_clips_sha256(list(clips.values()))} videos:{_videos_sha256(matches.samples)}"
     metrics = build_metrics(
-        run.rows, run.failures, protocol=protocol, provenance=provenance_of(cfg, data)
+        [scored.as_dict() for scored in collection.rows],
+        [failure.as_dict() for failure in collection.failures],
+        protocol=scorer.protocol,
+        provenance=provenance_of(cfg, data, tracker.tracker),
     )
+    for note in collection.notes():
+        print(f"note: {note}", file=sys.stderr)
     metrics["extra_videos"] = [entry.name for entry in matches.extra]
     publish(
         metrics,
@@ -94,11 +110,83 @@ def score_videos(
         model=model,
         allow_missing=bool(cfg.allow_missing),
         title=f"PisaBench: {model}",
-        videos=run.videos,
+        videos=collection.videos,
         config_text=public_yaml(cfg),
         published=published_table_1() if cfg.evaluation.show_published else (),
         fps_hz=SHOWN_FPS_HZ,
     )
+
+
+class VideoScorer:
+    """Scores the videos of one clip after another; one broken video never stops the others.
+
+    Args:
+        read: reads a video at the size of a clip.
+        size: (height, width) the clips are read at; None keeps theirs.
+        references: rows beside the videos', of ``REFERENCES``.
+        allow_other_first_frames: score a video although its first frame is not the clip's.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        collection: Collection,
+        model: str,
+        split: str,
+        read: Callable[[Path, Clip], Footage],
+        size: tuple[int, int] | None,
+        references: Sequence[str],
+        allow_other_first_frames: bool,
+    ) -> None:
+        self.scorer, self.collection, self.model, self.split = scorer, collection, model, split
+        self.read, self.size, self.references = read, size, references
+        self.allow_other_first_frames = allow_other_first_frames
+
+    def score_clip(self, folder: Path, samples: Sequence[Sample]) -> None:
+        """Score the samples of one clip and the references."""
+        try:
+            clip = read_clip(folder, size=self.size)
+            scene = scene_of(read_info(folder), folder)
+        except PisaError as error:
+            for sample in samples:
+                self._fail(sample, f"the benchmark's clip cannot be read: {error}")
+            return
+        groups = {} if scene is None else {"scene": scene}
+        truth = collate([clip])
+        for name in self.references:
+            (result,) = self.scorer.score(
+                truth, REFERENCES[name](truth, 0), model=name, split=self.split
+            )
+            self.collection.add(result, thin_from_hz=clip.fps_hz, **groups)
+        for sample in samples:
+            try:
+                self._score(sample, clip, truth, groups)
+            except PisaError as error:
+                self._fail(sample, str(error))
+
+    def _score(self, sample: Sample, clip: Clip, truth: Batch, groups: dict[str, str]) -> None:
+        if sample.path is None:
+            raise PisaError(sample.problem)
+        footage = self.read(sample.path, clip)
+        video = from_frames(footage.frames)
+        apart = first_frame.difference(clip.video[:, 0], video[:, 0], clip.masks[:, 0])
+        if apart > first_frame.LIMIT and not self.allow_other_first_frames:
+            raise PisaError(
+                f"its first frame is not the clip's (difference {apart:.0f} of 255, at most "
+                f"{first_frame.LIMIT:g}): another clip, mirrored, faded in or of another data set? "
+                "source.allow_other_first_frames=true scores it all the same"
+            )
+        (result,) = self.scorer.score(
+            truth, video[None], model=self.model, split=self.split, seed=sample.seed,
+            fps_hz=footage.fps_hz,
+        )  # fmt: skip
+        if isinstance(result, Scored):
+            shift = first_frame.shift(clip.video, clip.fps_hz, video, footage.fps_hz)
+            result = replace(result, row=replace(result.row, frame_shift=shift))
+        self.collection.add(result, thin_from_hz=footage.fps_hz, **groups)
+
+    def _fail(self, sample: Sample, reason: str) -> None:
+        self.collection.add(Failure(self.model, self.split, sample.clip, sample.seed, reason))
 
 
 def cached_tracker(cfg: DictConfig, folder: str, device: torch.device) -> CachedTracker:

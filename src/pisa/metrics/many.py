@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from pisa.metrics.pair import evaluate_pair, parse_protocol
+from pisa.metrics.pair import evaluate_pair, find_protocol
 from pisa.ops.masks import AnnotatedPoints, Masks
 from pisa.types import PisaError
 
@@ -47,7 +47,7 @@ def evaluate_many(
     than one worker the functions and the sources must be picklable; the processes start with this
     call, and a ``PisaError`` is raised if one of them is killed.
     """
-    score = partial(_score, load, finish, parse_protocol(protocol).value)
+    score = partial(_score, load, finish, find_protocol(protocol).name)
     if num_workers == 1:
         return map(score, sources)
     pool = ProcessPoolExecutor(num_workers, multiprocessing.get_context(_START_METHOD))

@@ -21,28 +21,19 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from pisa.metrics.alignment import align, floor_frame, mean_of_defined, summarise
+from pisa.metrics.alignment import (
+    AlignedPair,
+    Protocol,
+    floor_frame,
+    mean_of_defined,
+    summarise,
+)
 from pisa.metrics.chamfer import chamfer_px
-from pisa.ops.masks import AnnotatedPoints, Masks, equal_to_one, iou
+from pisa.ops.masks import equal_to_one, iou
 
 
-def score(
-    gt_masks: Masks,
-    gen_masks: Masks,
-    gt_fps: float,
-    gen_fps: float,
-    points: AnnotatedPoints | None = None,
-) -> dict[str, Any]:
+def score(pair: AlignedPair) -> dict[str, Any]:
     """Keys as in ``evaluate_pair``."""
-    pair = align(
-        gt_masks,
-        gen_masks,
-        gt_fps,
-        gen_fps,
-        points,
-        frame_index=floor_frame,
-        binarise=equal_to_one,
-    )
     per_frame = {
         "l2": official_l2(pair.gt_centroid_px, pair.gen_centroid_px, pair.gt.shape[1]),
         "chamfer": official_chamfer(pair.gt, pair.gen),
@@ -64,3 +55,6 @@ def official_chamfer(
     """Both directed mean distances, added, ``/ (sqrt(2) * height)``; NaN where one is empty."""
     distance_px = np.array([chamfer_px(a, b) for a, b in zip(gt, gen, strict=True)])
     return distance_px / (np.sqrt(2.0) * gt.shape[1])
+
+
+OFFICIAL = Protocol("official", floor_frame, equal_to_one, score)

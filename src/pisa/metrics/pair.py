@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from importlib import import_module
 from typing import Any
 
+from pisa.metrics.alignment import Protocol, align
+from pisa.metrics.official import OFFICIAL
+from pisa.metrics.paper import PAPER
+from pisa.metrics.strict import STRICT
 from pisa.ops.masks import AnnotatedPoints, Masks
 from pisa.types import PisaError
 
-
-class Protocol(StrEnum):
-    """How masks are scored; each member is the name of a module in this package."""
-
-    OFFICIAL = "official"
-    PAPER = "paper"
-    STRICT = "strict"
+PROTOCOLS = {protocol.name: protocol for protocol in (OFFICIAL, PAPER, STRICT)}
 
 
-def parse_protocol(name: str) -> Protocol:
-    """The protocol of that name. Raises ``PisaError`` that lists the names there are."""
-    try:
-        return Protocol(name)
-    except ValueError as error:
-        names = ", ".join(Protocol)
-        raise PisaError(f"there is no protocol '{name}'; choose one of: {names}") from error
+def find_protocol(name: str) -> Protocol:
+    """The protocol of that name. Raises ``PisaError`` that lists the valid names."""
+    if name not in PROTOCOLS:
+        raise PisaError(f"there is no protocol {name!r}; choose one of: {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
 
 
 def evaluate_pair(
@@ -42,13 +36,21 @@ def evaluate_pair(
     the list of that name in a real clip's ``clip_info.json``. The dropping object is the annotated
     one with the smallest positive-point y, or the last.
 
-    Returns ``l2`` and ``chamfer`` (lower is better, in image diagonals), ``iou`` (higher is
-    better), ``num_frames_gt``, ``num_frames_gen``, ``num_frames_compared`` and ``per_frame``:
-    ``l2``, ``chamfer``, ``iou``, ``gt_index`` of shape ``[K]`` and ``gt_centroid_px``,
-    ``gen_centroid_px`` (x, y) of shape ``[K, 2]``. ``strict`` adds ``miss_rate``,
-    ``spurious_rate``, ``split_rate`` and ``num_frames_uncovered``; its means hold the uncovered
-    frames, ``per_frame`` doesn't. Raises ``MaskError`` (a ``PisaError`` and a ``ValueError``) for
-    what can't be scored.
+    Returns, under every protocol:
+
+    * ``l2`` and ``chamfer`` (lower is better, in image diagonals), ``iou`` (higher is better);
+    * ``miss_rate``: share of the frames with the object in the ground truth in which it is missing;
+      uncovered frames count as such. ``spurious_rate``: share of the compared frames without it in
+      which it appears (0 if there are none). ``split_rate``: share of the compared frames with more
+      pieces than the ground truth;
+    * ``coverage``: fraction of the true clip's time that is compared; ``area_ratio``: largest
+      generated area over the largest true area in the compared frames;
+    * ``num_frames_gt``, ``num_frames_gen``, ``num_frames_compared`` and ``num_frames_uncovered``
+      (frames that the clip owes for the truth's duration, up to 2 s, and lacks);
+    * ``per_frame``: ``l2``, ``chamfer``, ``iou``, ``gt_index`` of shape ``[K]`` and
+      ``gt_centroid_px``, ``gen_centroid_px`` (x, y) of shape ``[K, 2]``.
+
+    Raises ``MaskError`` (a ``PisaError`` and a ``ValueError``) for what can't be scored.
     """
-    module = import_module(f"pisa.metrics.{parse_protocol(protocol).value}")
-    return module.score(gt_masks, gen_masks, gt_fps, gen_fps, points)
+    chosen = find_protocol(protocol)
+    return chosen.score(align(gt_masks, gen_masks, gt_fps, gen_fps, points, chosen))

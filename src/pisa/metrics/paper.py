@@ -19,28 +19,19 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from pisa.metrics.alignment import align, mean_of_defined, nearest_frame, summarise
+from pisa.metrics.alignment import (
+    AlignedPair,
+    Protocol,
+    mean_of_defined,
+    nearest_frame,
+    summarise,
+)
 from pisa.metrics.chamfer import chamfer_px
-from pisa.ops.masks import AnnotatedPoints, MaskError, Masks, iou, to_binary
+from pisa.ops.masks import MaskError, iou, to_binary
 
 
-def score(
-    gt_masks: Masks,
-    gen_masks: Masks,
-    gt_fps: float,
-    gen_fps: float,
-    points: AnnotatedPoints | None = None,
-) -> dict[str, Any]:
+def score(pair: AlignedPair) -> dict[str, Any]:
     """Keys as in ``evaluate_pair``. Raises ``MaskError`` if there are no frames to compare."""
-    pair = align(
-        gt_masks,
-        gen_masks,
-        gt_fps,
-        gen_fps,
-        points,
-        frame_index=nearest_frame,
-        binarise=to_binary,
-    )
     if len(pair.gt_index) == 0:
         raise MaskError("there are no frames to compare")
     frames = list(zip(pair.gt, pair.gen, strict=True))
@@ -62,3 +53,6 @@ def euclidean_l2(
 ) -> Float[np.ndarray, " k"]:
     """Distance of the centroids per frame in px (paper Eq. 6); NaN where a mask is empty."""
     return np.linalg.norm(gen_px - gt_px, axis=1)
+
+
+PAPER = Protocol("paper", nearest_frame, to_binary, score)

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pisa.bench.row import METRICS
 from pisa.data.clip_info import NOT_RECORDED
 from pisa.io.files import write_atomic
 from pisa.reports.metrics_json import paired_summary, summarise
-from pisa.reports.names import METRICS, TRUTH, order_models
+from pisa.reports.names import TRUTH, order_models
 
 GROUPS = ("scene", "num_objects")  # keys a row may carry
 _REFERENCES = ("psft", "base")  # what the other models are compared with

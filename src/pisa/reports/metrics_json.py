@@ -15,10 +15,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pisa.bench.row import METRICS
 from pisa.io.files import write_atomic
 from pisa.io.provenance import provenance
 from pisa.metrics.statistics import bootstrap_ci
-from pisa.reports.names import METRICS, direction, order_metrics, order_models, order_splits
+from pisa.reports.names import direction, order_metrics, order_models, order_splits
 from pisa.reports.schema import KEYS, validate_metrics
 from pisa.types import PisaError
 
@@ -67,7 +68,11 @@ def build_metrics(
 def summarise(
     per_clip: Sequence[Row], metrics: Sequence[str], *, seed: int
 ) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
-    """``{model: {split: {metric: {"mean", "ci95", "n"}}}}`` with bootstrap intervals over clips."""
+    """``{model: {split: {metric: {"mean", "ci95", "n", "coverage"}}}}``.
+
+    Intervals are bootstrapped over clips. ``coverage`` is the mean fraction of the true clips' time
+    that the scores are over, where the rows record it; partial rows count in no mean.
+    """
     groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in per_clip:
         groups[row["model"], row["split"]].append(row)
@@ -140,7 +145,11 @@ def _not_finite(per_clip: Iterable[Row], metrics: Sequence[str]) -> list[dict[st
 
 def _summarise_rows(rows: Sequence[Row], metrics: Sequence[str], seed: int) -> dict[str, Any]:
     present = [metric for metric in metrics if any(metric in row for row in rows)]
-    return {metric: _cell(_clip_means(rows, metric), seed) for metric in present}
+    whole = [row for row in rows if not row.get("partial")]
+    cells = {metric: _cell(_clip_means(whole, metric), seed) for metric in present}
+    covered = _clip_means(whole, "coverage")
+    coverage = {"coverage": math.fsum(covered) / len(covered)} if covered else {}
+    return {metric: cell | coverage for metric, cell in cells.items()}
 
 
 def _clip_means(rows: Sequence[Row], metric: str) -> list[float]:
@@ -167,7 +176,7 @@ def _rows_of(metrics: Mapping[str, Any], model: str) -> dict[tuple[str, str, Any
     rows = {
         (row["split"], row["clip"], row["seed"]): row
         for row in metrics["per_clip"]
-        if row["model"] == model
+        if row["model"] == model and not row.get("partial")
     }
     if not rows:
         raise PisaError(f"no clip was scored for model {model!r}, so it cannot be compared")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-METRICS = ("l2", "chamfer", "iou", "time_error", "miss_rate")
+from pisa.bench.row import METRICS
+
 SPLITS = ("real", "sim_seen", "sim_unseen")  # the column order of the paper's Table 1
 HIGHER_IS_BETTER = frozenset({"iou"})
 LOWER_IS_BETTER = frozenset(

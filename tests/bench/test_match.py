@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pisa.bench.video_match import match_videos, split_name
+from pisa.bench.match import match_videos, split_name
 from pisa.types import PisaError
 
 CLIPS = ["0000", "0001", "0002"]
