@@ -7,7 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 SPLITS = {"sim_seen": "seen objects", "sim_unseen": "unseen objects"}
-METRICS = {"l2": "L2", "chamfer": "Chamfer distance", "iou": "IoU", "time_error": "time error (s)"}
+METRICS = {
+    "l2": "L2",
+    "chamfer": "Chamfer distance",
+    "iou": "IoU",
+    "time_error": "time error (s)",
+    "miss_rate": "missed frames",
+}
 X_AXIS = "trainer/global_step"
 
 
