@@ -8,7 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pisa.data.mask_files import MaskValues, check_axes, mask_values, read_mask_array, to_bool
+from pisa.data.mask_files import (
+    MaskValues,
+    check_axes,
+    describe,
+    mask_values,
+    read_mask_array,
+    to_bool,
+)
 from pisa.types import PisaError
 
 PATH = Path("m.npy")
@@ -74,6 +81,8 @@ def test_a_true_mask_holds_no_probabilities() -> None:
         (lambda m: m[:, 0, ..., None], "64 objects in 24 frame"),
         (lambda m: m.repeat(4, 0)[:, 0, ..., None], "frames of 1x64 px"),
         (lambda m: m.transpose(2, 3, 0, 1)[..., 0][..., None], "frames of 1x24 px"),
+        (lambda m: m.repeat(4, 0)[:, 0, ..., None].repeat(3, 3), "frames of 3x64 px"),
+        (lambda m: m[:, 0].transpose(1, 2, 0), "64 frames of 24x64 px, or 24 frames of 64x64 px"),
     ],
 )
 def test_swapped_axes_are_refused(store: Callable, says: str) -> None:
@@ -81,9 +90,20 @@ def test_swapped_axes_are_refused(store: Callable, says: str) -> None:
         check_axes(store(masks(objects=2)), PATH)
 
 
-@pytest.mark.parametrize("shape", [(24, 64, 64), (24, 1, 64, 64), (24, 5, 48, 64), (1, 1, 8, 8)])
+@pytest.mark.parametrize(
+    "shape",
+    [(24, 64, 64), (64, 1, 64, 48), (64, 64, 64), (24, 1, 64, 64), (24, 5, 48, 64), (1, 1, 8, 8)],
+)
 def test_usual_axes_pass(shape: tuple[int, ...]) -> None:
     assert check_axes(np.zeros(shape, dtype=bool), PATH) is None
+
+
+def test_a_note_says_what_each_protocol_counts() -> None:
+    assert describe(MaskValues.ONES, PATH) == describe(MaskValues.BOOLEAN, PATH) == ""
+    assert "m.npy holds 0 and 255; paper and strict count 255, official counts only 1" in (
+        describe(MaskValues.BYTES, PATH)
+    )
+    assert "count values above 0.5" in describe(MaskValues.PROBABILITIES, PATH)
 
 
 def test_fortran_order_reads_as_it_is_indexed(tmp_path: Path) -> None:

@@ -39,6 +39,20 @@ def test_names_are_what_differs(tmp_path: Path) -> None:
     assert names(tmp_path, "x.npy", "x.npy", "y.npy") == ["x#1", "x#2", "y"]
 
 
+def test_a_note_names_the_values_that_protocols_count_differently(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pisa.data.mask_pairs._NOTED", set())
+    np.save(tmp_path / "gt.npy", np.ones((3, 1, 8, 8), dtype=np.uint8))
+    np.save(tmp_path / "pd.npy", np.ones((3, 1, 8, 8), dtype=np.uint8) * 255)
+    (pair,) = read_pairs(write(tmp_path, LINE | {"gt_mask": "gt.npy", "pd_mask": "pd.npy"}))
+    assert isinstance(pair, MaskPair)
+    load_pair(pair)
+    load_pair(pair)
+    said = capsys.readouterr().err
+    assert said.count("note:") == 1 and "pd.npy holds 0 and 255" in said
+
+
 def test_paths_and_points(tmp_path: Path) -> None:
     points = [{"positive": [[1, 2]], "negative": []}]
     (tmp_path / "info.json").write_text(json.dumps({"points": points}))

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pisa.ops.masks import MaskError, dropping_object_index
 from pisa.perception.base import ObjectPoints
 from pisa.types import Camera, Clip, PisaError, reason
 
@@ -107,8 +108,8 @@ def scene_of(info: dict, folder: Path) -> str | None:
 def dropping_index_of(info: dict, num_objects: int, folder: Path) -> int:
     """Which mask drops, in ``[0, num_objects)``.
 
-    Ours: as recorded. The release: with points, the object with the smallest positive-point y
-    (ties: the first); without points (simulated), the last.
+    Ours: as recorded. The release: ``pisa.ops.masks.dropping_object_index``; without points
+    (simulated), the last.
 
     Raises ``PisaError`` where points or index do not go with the masks.
     """
@@ -120,13 +121,16 @@ def dropping_index_of(info: dict, num_objects: int, folder: Path) -> int:
         return index % num_objects
     if "points" not in info:
         return num_objects - 1
+    points = info["points"]
+    if not isinstance(points, list) or not all(isinstance(entry, dict) for entry in points):
+        raise PisaError(f"{path}: points must be [{{'positive': [[x, y], ...]}}, ...]")
     try:
-        heights = [min(float(y) for _, y in entry["positive"]) for entry in info["points"]]
-    except (TypeError, ValueError, KeyError, OverflowError) as error:
-        raise PisaError(f"{path}: points must be [{{'positive': [[x, y], ...]}}, ...]") from error
-    if len(heights) != num_objects:
-        raise PisaError(f"{path}: points of {len(heights)} objects, but {num_objects} masks")
-    return heights.index(min(heights))
+        index = dropping_object_index(points)
+    except MaskError as error:
+        raise PisaError(f"{path}: {error}") from error
+    if (count := len(points)) != num_objects:
+        raise PisaError(f"{path}: points of {count} objects, but {num_objects} masks")
+    return index
 
 
 def camera_of(info: dict, height: int, width: int, folder: Path) -> Camera | None:

@@ -15,7 +15,8 @@ from PIL import Image, ImageOps
 from pisa.data.clip_info import number, read_info
 from pisa.types import PisaError, reason
 
-_FRAME_NAME = re.compile(r"(rgba_)?(\d{5})\.(jpg|jpeg|png)")
+_NUMBERED = re.compile(r"(.*?)(\d+)\.(png|jpe?g)", re.IGNORECASE)
+_PREFERRED = ("rgba_", "")  # prefixes of the release's frames, before depth_, flow_ ...
 IMAGE_ERRORS = (
     OSError,
     SyntaxError,
@@ -77,32 +78,33 @@ def _to_8_bit(values: np.ndarray) -> UInt8[np.ndarray, "h w"]:
     return ((values.astype(np.int64) + 128) // 257).astype(np.uint8)
 
 
-_NUMBERED = re.compile(r"(.*?)(\d+)(\.(?:png|jpe?g))", re.IGNORECASE)
-_PREFERRED = ("rgba_", "")  # prefixes of the release's frames, before depth_, flow_ ...
+_Series = tuple[str, bool]  # prefix of the names, and whether they are png
+
+
+def frame_paths(folder: Path) -> list[Path]:
+    """Frames 0 ... T-1 of a clip: ``rgba_00000.jpg``, else ``00000.jpg``; png only without jpg.
+
+    Raises ``PisaError`` for a folder without frames, with a gap in their numbers, or that cannot be
+    read.
+    """
+    series = _numbered(folder)
+    found = [key for key in series if key[0] in _PREFERRED]
+    if not found:
+        raise PisaError(f"{folder}: holds no frames (rgba_00000.jpg or 00000.jpg ...)")
+    return _in_order(folder, series[min(found, key=lambda key: (key[1], key[0] == ""))], first=0)
 
 
 def folder_frames(folder: Path) -> list[Path]:
-    """Frames in order of their number, which may start anywhere but has no gaps.
+    """Frames of a video in order of their number, which may start anywhere but has no gaps.
 
     A folder may hold several series (``rgba_``, ``depth_`` ...): ``rgba_`` is taken, else the one
     without a prefix, else the only one. Raises ``PisaError`` for none, for gaps and for ambiguity.
     """
-    series: dict[tuple[str, str], dict[int, Path]] = {}
-    for path in _entries(folder):
-        match = _NUMBERED.fullmatch(path.name)
-        if match is not None:
-            frames = series.setdefault((match[1], match[3].lower()), {})
-            if int(match[2]) in frames:
-                raise PisaError(f"{folder}: frame {int(match[2])} is there twice ({path.name})")
-            frames[int(match[2])] = path
+    series = _numbered(folder)
     if not series:
         raise PisaError(f"{folder}: holds no numbered frames (png or jpg)")
-    numbered = series[_choose(folder, list(series))]
-    first = min(numbered)
-    gap = next((i for i in range(first, first + len(numbered)) if i not in numbered), None)
-    if gap is not None:
-        raise PisaError(f"{folder}: frame {gap} is missing")
-    return [numbered[i] for i in sorted(numbered)]
+    frames = series[_choose(folder, list(series))]
+    return _in_order(folder, frames, first=min(frames))
 
 
 def folder_rate_hz(folder: Path) -> float:
@@ -122,13 +124,34 @@ def holds_frames(folder: Path) -> bool:
     return any(_NUMBERED.fullmatch(path.name) for path in _entries(folder))
 
 
-def _choose(folder: Path, names: list[tuple[str, str]]) -> tuple[str, str]:
+def _numbered(folder: Path) -> dict[_Series, dict[int, Path]]:
+    """All series of numbered images in a folder, each by number."""
+    series: dict[_Series, dict[int, Path]] = {}
+    for path in _entries(folder):
+        match = _NUMBERED.fullmatch(path.name)
+        if match is not None:
+            frames = series.setdefault((match[1], match[3].lower() == "png"), {})
+            if int(match[2]) in frames:
+                raise PisaError(f"{folder}: frame {int(match[2])} is there twice ({path.name})")
+            frames[int(match[2])] = path
+    return series
+
+
+def _in_order(folder: Path, frames: dict[int, Path], first: int) -> list[Path]:
+    numbers = range(first, first + len(frames))
+    gap = next((i for i in numbers if i not in frames), None)
+    if gap is not None:
+        raise PisaError(f"{folder}: frame {gap} is missing")
+    return [frames[i] for i in numbers]
+
+
+def _choose(folder: Path, names: list[_Series]) -> _Series:
     for prefix in _PREFERRED:
         found = [name for name in names if name[0] == prefix]
         if len(found) == 1:
             return found[0]
     if len(names) > 1:
-        listed = ", ".join(sorted(f"{prefix}0{suffix}" for prefix, suffix in names))
+        listed = ", ".join(sorted(f"{p}0.{'png' if png else 'jpg'}" for p, png in names))
         raise PisaError(f"{folder}: holds several series of frames ({listed}); keep one")
     return names[0]
 
@@ -138,30 +161,6 @@ def _entries(folder: Path) -> list[Path]:
         return sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
     except OSError as error:
         raise PisaError(f"{folder}: cannot read folder: {reason(error)}") from error
-
-
-def frame_paths(folder: Path) -> list[Path]:
-    """Frames 0 ... T-1: ``rgba_00000.jpg``, else ``00000.jpg``; ``.png`` only without ``.jpg``.
-
-    Raises ``PisaError`` for a folder without frames, with a gap in their numbers, or that cannot be
-    read.
-    """
-    families: dict[tuple[bool, bool], dict[int, str]] = {}
-    try:
-        names = sorted(entry.name for entry in folder.iterdir())
-    except OSError as error:
-        raise PisaError(f"{folder}: cannot read clip folder: {error.strerror}") from error
-    for name in names:
-        if match := _FRAME_NAME.fullmatch(name):
-            family = (match[3] == "png", match[1] is None)
-            families.setdefault(family, {})[int(match[2])] = name
-    if not families:
-        raise PisaError(f"{folder}: holds no frames (rgba_00000.jpg or 00000.jpg ...)")
-    frames = families[min(families)]
-    missing = next((i for i in range(len(frames)) if i not in frames), None)
-    if missing is not None:
-        raise PisaError(f"{folder}: frame {missing:05d} is missing")
-    return [folder / frames[i] for i in range(len(frames))]
 
 
 def read_frames(

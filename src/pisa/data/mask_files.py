@@ -161,7 +161,7 @@ class MaskValues(StrEnum):
     BOOLEAN = "booleans"
     ONES = "0 and 1"
     BYTES = "0 and 255"
-    PROBABILITIES = "probabilities, foreground above 0.5"
+    PROBABILITIES = "probabilities"
 
 
 def mask_values(masks: NDArray, path: Path) -> MaskValues:
@@ -205,8 +205,24 @@ def check_axes(masks: NDArray, path: Path) -> None:
     expected = "axes swapped? They must be [T, H, W] or [T, N, H, W] (N objects)"
     if masks.size and objects > frames:
         raise PisaError(f"{path}: holds {objects} objects in {frames} frame(s): {expected}")
-    if masks.size and min(height, width) == 1:
+    if masks.size and (min(height, width) == 1 or (masks.ndim == 4 and width <= 4 < objects)):
         raise PisaError(f"{path}: holds frames of {width}x{height} px: {expected}")
+    if masks.ndim == 3 and frames == height != width:  # what [H, W, T] of square frames looks like
+        raise PisaError(
+            f"{path}: holds {frames} frames of {width}x{height} px, or {width} frames of "
+            f"{height}x{frames} px: {expected}; store [T, 1, H, W] to say so"
+        )
+
+
+def describe(values: MaskValues, path: Path) -> str:
+    """A note on what the protocols count in a file whose values are not 0 and 1; else empty."""
+    if values in (MaskValues.BOOLEAN, MaskValues.ONES):
+        return ""
+    counted = "255" if values is MaskValues.BYTES else "values above 0.5"
+    return (
+        f"note: {path} holds {values.value}; paper and strict count {counted}, official counts "
+        "only 1 (as the release does)"
+    )
 
 
 def _unclear(path: Path, what: str) -> PisaError:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,9 +20,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from pisa.data.mask_files import check_axes, mask_values, read_mask_array
+from pisa.data.mask_files import MaskValues, check_axes, describe, mask_values, read_mask_array
 from pisa.types import PisaError, reason
 
+_NOTED: set[MaskValues] = set()  # one note per kind of values and process
 KEYS = ("gt_mask", "gt_fps", "pd_mask", "pd_fps")
 
 
@@ -74,7 +76,10 @@ def load_pair(pair: MaskPair) -> tuple[NDArray, NDArray, Sequence[Any] | None]:
 def _checked_masks(path: Path) -> NDArray:
     masks = read_mask_array(path)
     check_axes(masks, path)
-    mask_values(masks, path)
+    values = mask_values(masks, path)
+    if values not in _NOTED and (note := describe(values, path)):
+        _NOTED.add(values)
+        print(note, file=sys.stderr)
     return masks
 
 

@@ -121,7 +121,10 @@ def iou(first: Bool[np.ndarray, "h w"], second: Bool[np.ndarray, "h w"]) -> floa
 
 def _highest_point_px(entry: Any, index: int) -> float:
     """Smallest y of an object's positive points."""
-    positive = entry.get("positive") if isinstance(entry, Mapping) else None
-    if not positive:
-        raise MaskError(f"annotated object {index} has no positive points")
-    return min(float(point[1]) for point in positive)
+    try:
+        return min(float(y) for _, y in entry["positive"])
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
+        raise MaskError(
+            f"annotated object {index} has no positive points; points must be "
+            "[{'positive': [[x, y], ...]}, ...]"
+        ) from error
