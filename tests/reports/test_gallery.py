@@ -8,7 +8,7 @@ from PIL import Image
 from pisa.__main__ import main
 from pisa.data.clip_io import write_clip
 from pisa.data.manifest import Manifest, write_manifest
-from pisa.reports.overlays import all_in_one, paint_depth, paint_flow, paint_masks
+from pisa.reports.contact_sheet import all_in_one, paint_depth, paint_flow, paint_masks
 from pisa.simulation.fast import FastSimulator
 from pisa.simulation.scene import Prior
 

@@ -11,7 +11,7 @@ from pisa.__main__ import main
 from pisa.reports.html import write_report
 from pisa.reports.leaderboard import against_best, merge, merge_clips, read_runs
 from pisa.reports.metrics_json import build_metrics, write_metrics
-from pisa.reports.report_clips import read_report_clips
+from pisa.reports.panels import read_report_clips
 from pisa.types import PisaError
 
 CLIPS = [f"00000{i}" for i in range(4)]

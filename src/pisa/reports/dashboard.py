@@ -1,15 +1,15 @@
-"""The W&B workspace as code, also drawn from offline files."""
+"""The W&B workspace as code: save it in a project, or write it as JSON without an account."""
 
 from __future__ import annotations
 
 import argparse
 import fnmatch
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pisa.io.files import write_atomic
-from pisa.reports.dashboard_spec import SECTIONS, X_AXIS, Panel, Section
 from pisa.types import PisaError
 
 NAME = "PISA"
@@ -19,21 +19,12 @@ GROUP_BY = ("experiment", "seed")  # keys of the configuration
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("project", nargs="?", help="ENTITY/PROJECT to save the workspace in")
     parser.add_argument("--spec", type=Path, help="write the workspace as JSON; needs no account")
-    parser.add_argument("--draw", nargs="+", metavar="RUN", help="run folders to draw offline")
-    parser.add_argument("--out", type=Path, default=Path("figures/dashboard"))
 
 
 def main(given: argparse.Namespace) -> None:
-    """Save, write or draw, as the options say.
-
-    Raises ``PisaError`` where they say nothing.
-    """
-    if not (given.project or given.spec or given.draw):
-        raise PisaError("give ENTITY/PROJECT, --spec FILE, or --draw RUN ...")
-    if given.draw:
-        from pisa.reports.dashboard_offline import draw
-
-        print(f"drawn: {draw([Path(place) for place in given.draw], given.out)}")
+    """Save or write the workspace; raises ``PisaError`` where neither is asked for."""
+    if not (given.project or given.spec):
+        raise PisaError("give ENTITY/PROJECT to save the workspace there, or --spec FILE")
     if given.spec:
         write_atomic(given.spec, json.dumps(spec_of(build(given.project or "you/pisa"))).encode())
         print(f"written: {given.spec}")
@@ -49,7 +40,7 @@ def build(project: str) -> Any:
     ws, _ = _library()
     entity, _, name = project.partition("/")
     if not entity or not name or "/" in name:
-        raise PisaError(f"{project!r} is no ENTITY/PROJECT")
+        raise PisaError(f"{project!r} is not ENTITY/PROJECT")
     return ws.Workspace(
         entity=entity,
         project=name,
@@ -111,3 +102,80 @@ def _library() -> tuple[Any, Any]:
     except ImportError as error:
         raise PisaError("the dashboard needs the package wandb-workspaces") from error
     return ws, wr
+
+
+SPLITS = {"sim_seen": "seen objects", "sim_unseen": "unseen objects"}
+METRICS = {
+    "l2": "L2",
+    "chamfer": "Chamfer distance",
+    "iou": "IoU",
+    "time_error": "time error (s)",
+    "miss_rate": "missed frames",
+}
+X_AXIS = "trainer/global_step"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Curves in one plot; ``keys`` may end in ``*``. ``smooth`` from 0 (none) to 1."""
+
+    title: str
+    keys: tuple[str, ...]
+    smooth: float = 0.0
+    log_y: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """Plots, sample videos (``media``) and tables of one subject."""
+
+    title: str
+    panels: tuple[Panel, ...] = ()
+    media: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+
+
+SECTIONS = (
+    Section(
+        "PisaBench",
+        tuple(
+            Panel(f"{label}, {objects}", (f"pisabench/{split}/{metric}",))
+            for split, objects in SPLITS.items()
+            for metric, label in METRICS.items()
+        ),
+    ),
+    Section(
+        "Loss and reward",
+        (
+            Panel("training loss", ("train/loss",), smooth=0.8),
+            Panel("validation loss", ("val/loss",)),
+            Panel("reward, training", ("train/reward*",), smooth=0.8),
+            Panel("reward, validation", ("val/reward*",)),
+        ),
+    ),
+    Section(
+        "Gradient microscope",
+        (
+            Panel("length of the gradient by denoising step", ("microscope/step_*_norm",)),
+            Panel("direction by step (cosine)", ("microscope/step_*_cosine",)),
+            Panel("share by step", ("microscope/step_*_share",)),
+            Panel("used against full gradient", ("microscope/used_*",)),
+        ),
+    ),
+    Section(
+        "Samples: truth | generated",
+        media=tuple(f"samples/{split}/{i}" for split in SPLITS for i in range(2)),
+    ),
+    Section("Worst clips", tables=tuple(f"worst_clips/{split}" for split in SPLITS)),
+    Section(
+        "Optimiser and machine",
+        (
+            Panel("gradient norm", ("train/gradient_norm",), log_y=True),
+            Panel("learning rate", ("lr-*",)),
+            Panel("steps skipped (not finite)", ("train/nonfinite_steps",)),
+            Panel("fraction of steps clipped", ("train/clipped_fraction",)),
+            Panel("seconds per step", ("throughput/step_s",)),
+            Panel("peak memory (GiB)", ("memory/*",)),
+        ),
+    ),
+)

@@ -11,9 +11,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pisa.bench.row import METRICS
 from pisa.io.files import write_atomic
-from pisa.reports.breakdown import breakdown, paired_list
+from pisa.reports.breakdown import KindTable, breakdown, paired_list
 from pisa.reports.curves import Curve, draw_charts
-from pisa.reports.failure_kinds import KindTable
 from pisa.reports.metrics_json import validate_metrics
 from pisa.reports.names import (
     TRUTH,

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pisa.reports.failure_kinds import count_kinds
+from pisa.reports.breakdown import count_kinds
 from pisa.reports.html import write_report
 from pisa.reports.metrics_json import build_metrics, paired_summary, read_metrics
 from pisa.reports.names import TRUTH, direction, model_label, split_label
+from pisa.reports.panels import read_report_clips
 from pisa.reports.published import published_table_1
-from pisa.reports.report_clips import read_report_clips
 from pisa.reports.table import print_table
 from pisa.types import PisaError
 

@@ -10,7 +10,7 @@ import pytest
 
 from pisa.__main__ import main
 from pisa.io.provenance import SETTINGS
-from pisa.reports.figures import ablation, style, wandb_log
+from pisa.reports.figures import ablation, run_log, style
 from pisa.reports.figures.run_log import read_run
 from pisa.types import PisaError
 from tests.reports import saved_results as saved
@@ -151,4 +151,4 @@ def test_a_run_on_the_server_is_read(monkeypatch):
     run = read_run("wandb:me/pisa/abc")
     assert run.curves == {("real", "l2"): [(10, 0.5)]} and run.max_steps == 10
     with pytest.raises(PisaError, match="wandb:me/pisa/x: cannot read: could not find that run"):
-        wandb_log.read_online("me/pisa/x")
+        run_log.read_online("me/pisa/x")

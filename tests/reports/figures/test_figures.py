@@ -14,11 +14,11 @@ from pisa.ops.drop_ray import DropRay
 from pisa.reports.figures import (
     ambiguous,
     drop_times,
-    heat_map,
     lifting,
     qualitative,
     strobe,
     style,
+    table2,
 )
 from pisa.reports.figures.origin import Origin
 from pisa.section5.drop_time import DropTimes
@@ -157,7 +157,7 @@ def test_figure_4_has_a_row_per_model(results, tmp_path):
 def test_the_heat_map_shows_cells_and_counts(results):
     document = json.loads((results / "ood.json").read_text())
     with style.paper_style():
-        figure = heat_map.draw_grid({"psft": document["models"]["psft"]["grid"]})
+        figure = table2.draw_grid({"psft": document["models"]["psft"]["grid"]})
     texts = [text.get_text() for text in figure.axes[0].texts]
     means = np.array(document["models"]["psft"]["grid"]["mean"]["l2"], dtype=float)
     assert texts[::2] == [f"{value:.2f}" for value in means.ravel() if np.isfinite(value)]

@@ -13,8 +13,7 @@ from matplotlib.figure import Figure
 
 from pisa.ops.drop_ray import DropRay
 from pisa.reports.figures import style
-from pisa.reports.figures.origin import origin_of
-from pisa.reports.figures.results import model_of, read_analysis
+from pisa.reports.figures.origin import model_of, origin_of, read_analysis
 from pisa.reports.names import model_label
 from pisa.reports.published import published_drop_times
 from pisa.section5.drop_time import DropTimes

@@ -14,8 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from pisa.ops.drop_ray import DropRay, fallen_m
 from pisa.reports.figures import style
-from pisa.reports.figures.origin import origin_of
-from pisa.reports.figures.results import model_of, read_analysis
+from pisa.reports.figures.origin import model_of, origin_of, read_analysis
 from pisa.reports.names import model_label
 from pisa.types import PisaError
 

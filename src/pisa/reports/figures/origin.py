@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 import pisa
 from pisa.data.manifest import data_sha256, is_complete, read_manifest
 from pisa.io.provenance import git_commit
+from pisa.reports.names import TRUTH, order_models
 from pisa.types import PisaError
 
 _SHOWN = 3  # different values that are listed; of more, their number and one hash over all
@@ -78,3 +80,43 @@ def _list(values: tuple[str, ...]) -> str:
 
 def _cut(text: str) -> str:
     return _HASH.sub(lambda found: found[0][:_SHORT], text)
+
+
+_KEYS = ("schema", "analysis", "data_set", "models", "provenance")
+
+
+def read_analysis(path: Path, analysis: str) -> dict[str, Any]:
+    """The document of one analysis: its JSON file, or the folder that ``eval.py`` wrote.
+
+    Raises ``PisaError`` where it is missing, of another analysis, or not such a file.
+    """
+    path = path / f"{analysis}.json" if path.is_dir() else path
+    if not path.is_file():
+        raise PisaError(
+            f"{path}: no such file; `python eval.py experiment={analysis} ckpt=...` makes it"
+        )
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PisaError(f"{path}: cannot read: {error}") from error
+    missing = [key for key in _KEYS if not isinstance(document, dict) or key not in document]
+    if missing:
+        raise PisaError(f"{path}: is no saved analysis (it lacks {', '.join(missing)})")
+    if document["analysis"] != analysis:
+        raise PisaError(f"{path}: holds the analysis {document['analysis']!r}, not {analysis!r}")
+    if document["schema"] != 1:
+        raise PisaError(f"{path}: has schema {document['schema']!r}; this version reads 1")
+    return document
+
+
+def model_of(document: Mapping[str, Any], name: str | None) -> str:
+    """The model to draw: the given one, else the last that is not the ground truth.
+
+    Raises ``PisaError`` for a name that the document lacks.
+    """
+    models = order_models(document["models"])
+    if name is None:
+        return next((m for m in reversed(models) if m not in (TRUTH, "frozen")), models[-1])
+    if name not in models:
+        raise PisaError(f"no model {name!r} in this result; it has {', '.join(models)}")
+    return name
