@@ -32,6 +32,7 @@ from torch import Tensor
 
 from pisa.data.dataset import ClipDataset
 from pisa.diffusion.replay import OtherSteps, Replay
+from pisa.diffusion.samplers import Euler
 from pisa.launch.compose import build_model, data_sets
 from pisa.launch.compose import part as declared
 from pisa.launch.targets import instantiate
@@ -102,9 +103,7 @@ class Problem:
             num_steps=self.num_steps,
             guidance=self.guidance,
             noise=self.noise,
-            checkpoint_steps=checkpointed,
-            grad_steps=steps,
-            replay=replay,
+            sampler=Euler(checkpointed, steps, replay),
         )
         return -self.reward(video, self.batch).mean()
 

@@ -33,9 +33,9 @@ from torch.utils.checkpoint import checkpoint
 
 from pisa.data.dataset import ClipDataset
 from pisa.diffusion.noise_levels import inference_noise_levels
-from pisa.diffusion.samplers import sample_euler
+from pisa.diffusion.path import CleanFrames
+from pisa.diffusion.samplers import Euler
 from pisa.launch.compose import build_model, data_sets, part
-from pisa.models.base import given_frames
 from pisa.models.generate import model_velocity
 from pisa.ops.seeding import clip_noise
 from pisa.perception.embedded_flow import EmbeddedFlow
@@ -67,18 +67,15 @@ class Step:
         """The gradient is cut at the latents, to time both sides; the product is the same."""
         self.model.zero_grad(set_to_none=True)
         frames, height, width = self.batch.video.shape[2:]
-        clean = given_frames(self.model, self.noise)
+        clean = self.model.given_frames(self.noise)
         with self._timed("sample"):
             fps_hz = self.batch.fps_hz
             velocity = model_velocity(self.model, prompt(), clean, fps_hz, self.guidance)
             shift = self.model.noise_schedule_shift(frames, height, width)
-            latents = sample_euler(
-                velocity,
-                self.noise,
-                inference_noise_levels(self.num_steps, shift),
-                clean=self.model.encode_first_frame(self.batch.first_frame),
-                clean_frames=clean,
-                checkpoint_steps=checkpoint_steps,
+            first = self.model.encode_first_frame(self.batch.first_frame)
+            levels = inference_noise_levels(self.num_steps, shift)
+            latents = Euler(checkpoint=checkpoint_steps).sample(
+                velocity, self.noise, levels, clean=CleanFrames(first, clean)
             )
         cut = latents.detach().requires_grad_()
         with self._timed("decode"):

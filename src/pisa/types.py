@@ -151,7 +151,7 @@ class Condition:
     ``null`` marks rows whose embedding the network replaces by a null prompt that it learns.
 
     ``image`` is what some models take of the first frame beside the latents: tensors by name, one
-    row per clip (``pisa.models.base.TakesFirstFrame``).
+    row per clip (``VideoModel.with_first_frame``).
     """
 
     embedding: Float[Tensor, "b l d"]

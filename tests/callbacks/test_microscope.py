@@ -59,8 +59,9 @@ def test_terms_are_the_derivative_by_each_step_s_own_weights(tmp_path):
         copy.denoiser.load_state_dict(model.denoiser.state_dict())
     calls = iter(copies)
     model.velocity = lambda *args, **options: next(calls).velocity(*args, **options)
-    _, start, *_ = task._start(batch, 0)
-    (-task._rewards(task._generate(batch, start, range(3)), batch).mean()).backward()
+    _, start, *_ = task.start(batch, 0)
+    generated = task.generate(batch, start, task.sampler(range(3)))
+    (-task.rewards(generated, batch).mean()).backward()
     norms = [norm([p.grad for p in copy.denoiser.parameters()]) for copy in copies]
     assert found.norms == pytest.approx(norms, rel=1e-4)
 

@@ -11,8 +11,10 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pisa.diffusion.noise_levels import inference_noise_levels
+from pisa.diffusion.path import CleanFrames
 from pisa.diffusion.replay import Replay
-from pisa.diffusion.samplers import sample_euler
+from pisa.diffusion.samplers import Euler
+from pisa.errors import PisaError
 
 SHAPE = (2, 3, 4, 2, 2)
 STEPS = 5
@@ -44,7 +46,7 @@ def sample(field, steps=STEPS, x=None, **options):
     clean_frames = torch.tensor([[True, False, False, False]] * 2)
     clean = x.detach()[:, :, :1].clone().fill_(0.3)
     levels = inference_noise_levels(steps, 1.5)
-    return sample_euler(field, x, levels, clean=clean, clean_frames=clean_frames, **options)
+    return Euler(**options).sample(field, x, levels, clean=CleanFrames(clean, clean_frames))
 
 
 def gradients(field, loss):
@@ -100,12 +102,11 @@ def test_frozen_other_steps_give_the_terms_of_the_full_gradient():
         return copies[levels.index(s[0].item())](x, s)
 
     clean_frames = torch.tensor([[True, False, False, False]] * 2)
-    end = sample_euler(
+    end = Euler().sample(
         velocity,
         noise(),
         inference_noise_levels(STEPS, 1.5),
-        clean=noise()[:, :, :1].fill_(0.3),
-        clean_frames=clean_frames,
+        clean=CleanFrames(noise()[:, :, :1].fill_(0.3), clean_frames),
     )
     end.square().mean().backward()
     terms = [{n: p.grad for n, p in copy.named_parameters()} for copy in copies]
@@ -185,13 +186,8 @@ def test_autocast_is_that_of_the_forward_pass(replayed):
     options = {"replay": replay_of(field)} if replayed else {}
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = (
-            sample_euler(
-                Watched(),
-                noise(torch.float32),
-                inference_noise_levels(3),
-                grad_steps={1, 2},
-                **options,
-            )
+            Euler(grad_steps={1, 2}, **options)
+            .sample(Watched(), noise(torch.float32), inference_noise_levels(3))
             .square()
             .mean()
         )
@@ -199,7 +195,8 @@ def test_autocast_is_that_of_the_forward_pass(replayed):
     assert {dtype for dtype, _ in seen} == {torch.bfloat16}
     exact = gradients(
         field,
-        sample_euler(field, noise(torch.float32), inference_noise_levels(3), grad_steps={1, 2})
+        Euler(grad_steps={1, 2})
+        .sample(field, noise(torch.float32), inference_noise_levels(3))
         .square()
         .mean(),
     )
@@ -236,7 +233,7 @@ def test_inside_distributed_data_parallel(tmp_path):
 
 def test_refuses_an_unknown_choice_and_a_change_of_weights_before_backward():
     field = Field()
-    with pytest.raises((ValueError, TypeError), match="other_steps"):  # the latter: typed tests
+    with pytest.raises((PisaError, TypeError), match="other_steps"):  # the latter: typed tests
         replay_of(field, other_steps="identity")
     loss = sample(field, replay=replay_of(field)).sum()
     with torch.no_grad():

@@ -6,11 +6,8 @@ import pytest
 import torch
 
 from pisa.diffusion.noise_levels import inference_noise_levels
-from pisa.diffusion.samplers import (
-    guided_velocity,
-    sample_ancestral,
-    sample_euler,
-)
+from pisa.diffusion.path import CleanFrames
+from pisa.diffusion.samplers import Ancestral, Euler, guided_velocity
 
 SHAPE = (2, 3, 4, 2, 2)
 
@@ -22,17 +19,18 @@ def draw(seed: int) -> torch.Tensor:
 @pytest.mark.parametrize("steps", [1, 5])
 def test_a_straight_path_is_followed_exactly(steps):
     x0, noise = draw(0), draw(1)
-    final = sample_euler(lambda x, s: noise - x0, noise, inference_noise_levels(steps, 2.0))
+    final = Euler().sample(lambda x, s: noise - x0, noise, inference_noise_levels(steps, 2.0))
     torch.testing.assert_close(final, x0)
 
 
 def test_without_fresh_noise_the_ancestral_sampler_takes_euler_steps():
     levels = inference_noise_levels(6, 3.0)
     noise, clean = draw(1), draw(2)
-    given = {"clean": clean, "clean_frames": torch.tensor([[True, False, False, True]] * 2)}
+    given = CleanFrames(clean, torch.tensor([[True, False, False, True]] * 2))
     curved = lambda x, s: x.sin() + s[:, None, None, None, None]  # noqa: E731
-    plain = sample_euler(curved, noise, levels, **given)
-    torch.testing.assert_close(sample_ancestral(curved, noise, levels, 0.0, draw, **given), plain)
+    plain = Euler().sample(curved, noise, levels, clean=given)
+    found = Ancestral(0.0, draw).sample(curved, noise, levels, clean=given)
+    torch.testing.assert_close(found, plain)
 
 
 @pytest.mark.parametrize("eta", [0.5, 1.0])
@@ -50,11 +48,11 @@ def test_the_ancestral_sampler_keeps_a_normal_distribution(eta):
     def fresh(step):
         return torch.randn(size, 1, 1, 1, 1, generator=generator)
 
-    final = sample_ancestral(velocity, fresh(0), inference_noise_levels(400), eta, fresh)
+    final = Ancestral(eta, fresh).sample(velocity, fresh(0), inference_noise_levels(400))
     assert final.mean() == pytest.approx(mean, abs=0.01)
     assert final.std() == pytest.approx(sd, abs=0.01)
     with pytest.raises(ValueError, match="eta"):
-        sample_ancestral(velocity, fresh(0), inference_noise_levels(2), 1.5, fresh)
+        Ancestral(1.5, fresh)
 
 
 def test_linear_decay_and_its_gradient():
@@ -62,7 +60,7 @@ def test_linear_decay_and_its_gradient():
     levels = inference_noise_levels(6, 1.5)
     noise = draw(1)
     rate = torch.tensor(0.7, requires_grad=True)
-    final = sample_euler(lambda x, s: rate * x, noise, levels)
+    final = Euler().sample(lambda x, s: rate * x, noise, levels)
     (gradient,) = torch.autograd.grad(final.sum(), rate)
     free = torch.tensor(0.7, requires_grad=True)
     factor = (1 + free * levels.diff()).prod()
@@ -71,7 +69,8 @@ def test_linear_decay_and_its_gradient():
     torch.testing.assert_close(gradient, expected)
 
 
-def test_velocity_sees_descending_levels():
+@pytest.mark.parametrize("sampler", [Euler(), Ancestral(1.0, draw)])
+def test_velocity_sees_descending_levels(sampler):
     seen, done = [], []
 
     def velocity(x, s):
@@ -79,12 +78,12 @@ def test_velocity_sees_descending_levels():
         return torch.zeros_like(x)
 
     levels = inference_noise_levels(3)
-    sample_euler(velocity, draw(0), levels, on_step=lambda step, x: done.append(step))
+    sampler.sample(velocity, draw(0), levels, on_step=lambda step, x: done.append(step))
     assert done == [0, 1, 2]
     torch.testing.assert_close(torch.stack(seen), levels[:-1, None].expand(3, 2))
 
 
-def test_clean_frames_are_put_back_every_step():
+def test_clean_frames_are_restored_every_step():
     clean = draw(5)[:, :, :1]
     clean_frames = torch.tensor([[True, False, False, False]] * 2)
 
@@ -94,7 +93,7 @@ def test_clean_frames_are_put_back_every_step():
 
     noise = draw(1)
     levels = inference_noise_levels(4)
-    final = sample_euler(velocity, noise, levels, clean=clean, clean_frames=clean_frames)
+    final = Euler().sample(velocity, noise, levels, clean=CleanFrames(clean, clean_frames))
     assert torch.equal(final[:, :, 0], clean[:, :, 0])
     torch.testing.assert_close(final[:, :, 1:], noise[:, :, 1:] - 1)
 
@@ -102,14 +101,14 @@ def test_clean_frames_are_put_back_every_step():
 def chain_gradient(**options) -> torch.Tensor:
     torch.manual_seed(0)
     layer = torch.nn.Linear(2, 2)
-    final = sample_euler(
-        lambda x, s: torch.tanh(layer(x)), draw(1), inference_noise_levels(5), **options
+    final = Euler(**options).sample(
+        lambda x, s: torch.tanh(layer(x)), draw(1), inference_noise_levels(5)
     )
     return torch.autograd.grad(final.square().sum(), layer.weight)[0]
 
 
 def test_checkpointing_gives_the_same_gradient():
-    torch.testing.assert_close(chain_gradient(checkpoint_steps=True), chain_gradient())
+    torch.testing.assert_close(chain_gradient(checkpoint=True), chain_gradient())
 
 
 def test_grad_steps_all_is_the_full_gradient_and_fewer_differ():
@@ -133,18 +132,16 @@ def test_gradient_of_chosen_steps_only(grad_steps):
 def test_no_grad_of_the_caller_is_respected():
     layer = torch.nn.Linear(2, 2)
     with torch.no_grad():
-        final = sample_euler(
-            lambda x, s: layer(x), draw(1), inference_noise_levels(2), checkpoint_steps=True
+        final = Euler(checkpoint=True).sample(
+            lambda x, s: layer(x), draw(1), inference_noise_levels(2)
         )
     assert not final.requires_grad
 
 
-def test_refuses_half_a_condition_and_steps_out_of_range():
+def test_refuses_steps_out_of_range():
     levels = inference_noise_levels(2)
-    with pytest.raises(ValueError, match="together"):
-        sample_euler(lambda x, s: x, draw(0), levels, clean=draw(1))
     with pytest.raises(ValueError, match="out of range"):
-        sample_euler(lambda x, s: x, draw(0), levels, grad_steps={2})
+        Euler(grad_steps={2}).sample(lambda x, s: x, draw(0), levels)
 
 
 @pytest.mark.parametrize(("scale", "rows"), [(1.0, 2), (4.0, 4)])

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from benchmarks.peak_memory import peak_bytes
+from pisa.diffusion.samplers import Euler
 from pisa.doctor import oro_planner
 from pisa.doctor.live_bytes import LiveBytes, Unstored
 from pisa.doctor.oro_memory import Job, Setting, StepBytes, WatchedModel, count_step
@@ -81,7 +82,7 @@ def real_step(job: Job, setting: Setting):
                 num_steps=job.num_steps,
                 guidance=job.guidance,
                 noise=noise,
-                checkpoint_steps=setting.checkpoint_steps,
+                sampler=Euler(checkpoint=setting.checkpoint_steps),
             )
             loss = -rewards_of(Square(), made, batch).mean()
         del made

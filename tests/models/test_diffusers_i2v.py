@@ -23,9 +23,8 @@ from pisa.models.diffusers_i2v.conditions import to_images
 from pisa.models.diffusers_i2v.ltx2_streams import Streams, join
 from pisa.models.generate import generate
 from pisa.ops.video import from_uint8
-from pisa.tasks.oro import ORO
+from pisa.tasks.oro import ORO, ChainStart
 from pisa.tasks.psft import PSFT
-from pisa.tasks.rollout import ChainStart
 from pisa.types import PisaError, collate
 from tests.models import tiny_hunyuan_cosmos
 from tests.models import tiny_pipelines as tiny
@@ -211,10 +210,11 @@ def loss_of(task, batch):
     """The loss of the task's training step, without a trainer around it."""
     generator = torch.Generator().manual_seed(0)
     if isinstance(task, PSFT):
-        return task._mean_loss(task._loss, batch, (0, "train"))
+        return task.mean_loss(task.loss, batch, (0, "train"))
     shape = task.model.latent_shape(*batch.video.shape[2:])
     noise = torch.randn(len(batch), *shape, generator=generator)
-    return -task._rewards(task._generate(batch, ChainStart(noise), [0, 1]), batch).mean()
+    generated = task.generate(batch, ChainStart(noise), task.sampler([0, 1]))
+    return -task.rewards(generated, batch).mean()
 
 
 def test_frame_counts_and_sizes_are_refused_in_one_sentence():

@@ -5,13 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pisa.diffusion.samplers import Ancestral, Euler
+from pisa.models.base import VideoModel
 from pisa.models.generate import generate
 from pisa.types import Condition, PisaError
 
 OPTIONS = {"num_frames": 4, "fps_hz": 16.0, "num_steps": 3}
 
 
-class PixelModel(torch.nn.Module):
+class PixelModel(VideoModel):
     """Velocity ``weight * (x - caption length)``, null prompts counting as length 0."""
 
     def __init__(self):
@@ -20,6 +22,9 @@ class PixelModel(torch.nn.Module):
         torch.nn.init.ones_(self.denoiser.weight)
         self.rows: list[int] = []
         self.decoded: list[int] = []
+
+    def encode(self, video):
+        return video
 
     def encode_first_frame(self, frame):
         return frame[:, :, None]
@@ -54,7 +59,7 @@ def frames() -> torch.Tensor:
 
 def run(model, guidance=1.0, **options):
     generator = torch.Generator().manual_seed(1)
-    arguments = OPTIONS | {"guidance": guidance, "generator": generator} | options
+    arguments = OPTIONS | {"guidance": guidance, "noise": generator} | options
     return generate(model, frames(), ["a", "bbb"], **arguments)
 
 
@@ -77,10 +82,10 @@ def test_closed_form_and_the_number_of_forwards():
         assert model.rows == rows
 
 
-@pytest.mark.parametrize("options", [{}, {"checkpoint_steps": True}, {"grad_steps": {2}}])
+@pytest.mark.parametrize("options", [{}, {"checkpoint": True}, {"grad_steps": {2}}])
 def test_carries_gradient(options):
     model = PixelModel()
-    run(model, 4.0, **options).sum().backward()
+    run(model, 4.0, sampler=Euler(**options)).sum().backward()
     assert model.denoiser.weight.grad is not None and model.denoiser.weight.grad.abs() > 0
 
 
@@ -106,22 +111,19 @@ def test_fresh_noise_of_each_step_is_used_and_the_first_frame_stays():
         used.append(step)
         return draws[step]
 
-    stochastic = run(PixelModel(), eta=1.0, step_noise=step_noise)
+    stochastic = run(PixelModel(), sampler=Ancestral(1.0, step_noise))
     assert used == [0, 1]  # the last step ends at the clip
     assert torch.equal(stochastic[:, :, 0], frames())
     assert not torch.allclose(stochastic, run(PixelModel()))
-    torch.testing.assert_close(run(PixelModel(), eta=0.0, step_noise=step_noise), run(PixelModel()))
+    plain = run(PixelModel(), sampler=Ancestral(0.0, step_noise))
+    torch.testing.assert_close(plain, run(PixelModel()))
 
 
-def test_eta_needs_noise_and_the_straight_path():
-    with pytest.raises(ValueError, match="fresh noise"):
-        run(PixelModel(), eta=0.5)
-
+def test_fresh_noise_needs_the_straight_path():
     class Scheduled(PixelModel):
-        def sampling_levels(self, num_steps, num_frames, height, width): ...
-        def initial_latents(self, noise, level, condition): ...
-        def final_latents(self, x, level): ...
-        def guidance_weight(self, guidance, num_frames): ...
+        straight_path = False
 
+    draws = Ancestral(0.5, lambda step: torch.zeros(2, 3, 4, 4, 4))
+    assert run(PixelModel(), sampler=draws).isfinite().all()
     with pytest.raises(PisaError, match="rectified-flow"):
-        run(Scheduled(), eta=0.5, step_noise=lambda step: torch.zeros(2, 3, 4, 4, 4))
+        run(Scheduled(), sampler=draws)

@@ -69,7 +69,7 @@ def test_training_leaves_the_sound_be_and_reaches_everything_else():
     model = tiny("2.3")
     clips = collate([falling_clip(i, frames=FRAMES, size=SIZE) for i in range(2)])
     task = PSFT(model, caption="a red ball falls")
-    task._mean_loss(task._loss, clips, (0, "train")).backward()
+    task.mean_loss(task.loss, clips, (0, "train")).backward()
     trained = {n: p for n, p in model.denoiser.named_parameters() if p.requires_grad}
     assert 0 < len(trained) < len(list(model.denoiser.parameters()))
     assert not [name for name in trained if "audio" in name]

@@ -74,7 +74,7 @@ def test_generation_keeps_the_size_and_the_first_latent(size):
     first = video_of(*size)[:, :, 0]
     options = {"num_frames": frames, "fps_hz": 16.0, "num_steps": 2, "guidance": 4.0}
     generator = torch.Generator().manual_seed(0)
-    made = generate(model, first, ["a ball"] * clips, **options, generator=generator)
+    made = generate(model, first, ["a ball"] * clips, **options, noise=generator)
     assert made.shape == (clips, 3, frames, height, width) and made.isfinite().all()
     if frames == 1:  # all is given
         expected = model.decode(model.encode_first_frame(first), 1)

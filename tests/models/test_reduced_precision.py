@@ -28,7 +28,7 @@ def test_sampling_and_its_gradient_in_bfloat16(name):
     assert model.dtype == torch.bfloat16
     made = generate(
         model, first_frame(), ["a red ball falls"], num_frames=frames, fps_hz=16.0, num_steps=2,
-        guidance=guidance, generator=torch.Generator().manual_seed(0),
+        guidance=guidance, noise=torch.Generator().manual_seed(0),
     )  # fmt: skip
     assert made.isfinite().all() and made.shape == (1, 3, frames, SIZE, SIZE)
     made.mean().backward()

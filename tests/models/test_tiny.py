@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from pisa.diffusion.samplers import Euler
 from pisa.models.generate import generate
 from pisa.models.pack import pack
 from pisa.models.tiny import TinyVideoModel
@@ -152,8 +153,8 @@ def test_generation_keeps_the_first_frame_and_carries_gradient():
         fps_hz=16.0,
         num_steps=3,
         guidance=2.0,
-        generator=torch.Generator().manual_seed(0),
-        checkpoint_steps=True,
+        noise=torch.Generator().manual_seed(0),
+        sampler=Euler(checkpoint=True),
     )
     first = model.decode(model.encode_first_frame(frame), 1)
     assert torch.allclose(video[:, :, 0], first[:, :, 0], atol=1e-5)

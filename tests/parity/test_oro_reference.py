@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from pisa.diffusion.noise_levels import inference_noise_levels
-from pisa.diffusion.samplers import guided_velocity, sample_euler
+from pisa.diffusion.path import CleanFrames
+from pisa.diffusion.samplers import Euler, guided_velocity
 from pisa.models.opensora import STDiT3
 from tests.parity.official_sampler import official_timesteps, sample_rflow_official
 from tests.parity.opensora_reference import (
@@ -55,13 +56,11 @@ def our_chain(model: STDiT3, num_steps: int, checkpoint_steps: bool) -> torch.Te
     clean_frames = torch.zeros(1, 9, dtype=torch.bool)
     clean_frames[:, 0] = True
     x_mask = ~clean_frames.repeat(2, 1)
-    return sample_euler(
+    return Euler(checkpoint=checkpoint_steps).sample(
         guided_velocity(lambda x, s: -denoise(model, x, s * 1000, x_mask), 4.0),
         recorded["z_noise"],
         inference_noise_levels(num_steps, SHIFT),
-        clean=recorded["ref"][None],
-        clean_frames=clean_frames,
-        checkpoint_steps=checkpoint_steps,
+        clean=CleanFrames(recorded["ref"][None], clean_frames),
     )
 
 

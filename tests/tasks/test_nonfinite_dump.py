@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from pisa.diffusion.samplers import Euler
 from pisa.ops.seeding import generator_of
-from pisa.tasks.oro import ORO
-from pisa.tasks.rollout import ChainStart
+from pisa.tasks.oro import ORO, ChainStart
 from pisa.types import PisaError, collate
 from tests.tasks.toy import ToyData, make_trainer, toy_model
 
@@ -80,7 +80,7 @@ def test_the_step_can_be_generated_again_from_the_record(tmp_path, micro_batches
     clips = {clip.name: clip for clip in ToyData().clips}
     batch = collate([clips[clip["name"]] for clip in text["clips"]])
     with torch.no_grad():  # the step was skipped, so the weights are still those
-        again = task._generate(batch, ChainStart(noise), [])
+        again = task.generate(batch, ChainStart(noise), Euler())
     torch.testing.assert_close(again, kept["video"])
 
 

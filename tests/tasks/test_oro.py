@@ -19,8 +19,7 @@ from pisa.tasks.gradient_steps import (
     RandomSteps,
     SpreadSteps,
 )
-from pisa.tasks.oro import ORO
-from pisa.tasks.rollout import ChainStart
+from pisa.tasks.oro import ORO, ChainStart
 from pisa.types import PisaError
 from tests.tasks.toy import ToyData, falling_batch, make_trainer, toy_model
 
@@ -76,7 +75,8 @@ def test_gradient_reaches_every_step(checkpoint_steps):
 
     model.velocity = velocity
     noise = torch.randn(2, 3, 6, 4, 4, generator=generator_of(0))
-    task._rewards(task._generate(batch, ChainStart(noise), list(range(4))), batch).sum().backward()
+    generated = task.generate(batch, ChainStart(noise), task.sampler(range(4)))
+    task.rewards(generated, batch).sum().backward()
     assert len(gains) == 4
     assert all(gain.grad is not None and gain.grad.abs() > 0 for gain in gains.values())
 
@@ -93,7 +93,7 @@ def test_gradient_windows():
     drawn = [tuple(RandomSteps(2)(4, generator)) for _ in range(50)]
     assert {len(set(steps)) for steps in drawn} == {2}
     assert {step for steps in drawn for step in steps} == {0, 1, 2, 3}
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(PisaError, match="at least 1"):
         LastSteps(0)
 
 
@@ -231,8 +231,8 @@ def test_the_parts_of_a_mix_are_logged_without_weight(tmp_path):
 def test_validation_is_one_mean_over_all_loaders(tmp_path):
     task = ORO(toy_model(), Similarity(), num_steps=2)
     rewards = []
-    add = task._validation.add
-    task._validation.add = lambda values, clips: (
+    add = task.validation_means.add
+    task.validation_means.add = lambda values, clips: (
         rewards.extend([values["val/reward"]] * clips),
         add(values, clips),
     )

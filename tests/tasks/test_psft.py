@@ -94,10 +94,10 @@ def test_the_region_below_depends_on_the_first_frame_and_holds_every_fall():
     latents = model.encode(batch.video)
     covered = object_coverage(batch.masks, tuple(latents.shape[2:]))
     terms = RectifiedFlowLoss(model, uniform_noise_level, 0.0, 3.0, "below")
-    weight = terms._weight(batch, latents)
+    weight = terms.weight(batch, latents)
     other = replace(batch, masks=batch.masks.clone())
     other.masks[:, :, 1:] = False  # another outcome of the same first frame
-    assert torch.equal(terms._weight(other, latents), weight)
+    assert torch.equal(terms.weight(other, latents), weight)
     assert (weight[covered] == 3).all()
     assert (weight == 1).any()
     with pytest.raises(PisaError, match="covered, below, not"):

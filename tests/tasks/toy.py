@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from pisa.data.loaders import eval_loader, train_loader
+from pisa.models.base import VideoModel
 from pisa.types import Batch, Clip, Condition, collate
 
 CHANNELS, STRIDE, EMBEDDING = 3, 4, 8
@@ -37,8 +38,8 @@ class ToyDenoiser(nn.Module):
         return self.leave(F.silu(hidden + rearrange(shift, "b c -> b c 1 1 1")))
 
 
-class ToyVideoModel(nn.Module):
-    """Implements ``pisa.models.base.VideoModel``: every frame is a latent frame, pooled in space.
+class ToyVideoModel(VideoModel):
+    """Every frame is a latent frame, pooled in space.
 
     The frozen codec has a parameter of its own (``colour``), so that a checkpoint can leak it.
     """

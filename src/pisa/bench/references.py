@@ -9,6 +9,7 @@ from einops import repeat
 from jaxtyping import Float
 from torch import Tensor
 
+from pisa.diffusion.samplers import Ancestral, Euler
 from pisa.models.base import VideoModel
 from pisa.models.generate import generate
 from pisa.ops.seeding import clip_noise
@@ -58,7 +59,7 @@ class ModelSource:
         caption_suffix: appended to every caption (release: " aesthetic score: 6.5.").
         num_frames: generated where a clip has fewer, as real ones may, and cut to the clip's
             length; None generates as many as the clip has.
-        eta: above 0 adds fresh noise in each step (``sample_ancestral``), which also belongs to
+        eta: above 0 adds fresh noise in each step (``Ancestral``), which also belongs to
             the clip.
     """
 
@@ -90,6 +91,11 @@ class ModelSource:
         frames = max(length, self.num_frames or 0)
         shape = self.model.latent_shape(frames, height, width)
         captions = batch.captions if self.caption is None else [self.caption] * len(batch)
+
+        def fresh(step: int) -> Tensor:
+            names = [f"{name}.step{step}" for name in batch.names]
+            return clip_noise(names, seed, shape).to(batch.video)
+
         video = generate(
             self.model,
             batch.first_frame,
@@ -100,10 +106,7 @@ class ModelSource:
             guidance=self.guidance,
             noise=clip_noise(batch.names, seed, shape).to(batch.video),
             decode_chunk=self.decode_chunk,
-            eta=self.eta,
-            step_noise=lambda k: clip_noise(
-                [f"{name}.step{k}" for name in batch.names], seed, shape
-            ).to(batch.video),
+            sampler=Ancestral(self.eta, fresh) if self.eta else Euler(),
         )[:, :, :length]
         # NaN and infinity are kept, so that the scorer reports the clip as a failure
         return torch.where(video.isfinite(), video.clamp(-1.0, 1.0), video)

@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -73,3 +75,17 @@ def blend_clean(
 ) -> Float[Tensor, "b c f h w"]:
     """``x`` with ``clean_frames`` taken from ``clean``; g is F, or 1 for one frame."""
     return torch.where(clean_frames[:, None, :, None, None], clean.to(x.dtype), x)
+
+
+class CleanFrames(NamedTuple):
+    """Latent frames that are given clean, and which they are; g is F, or 1 for one frame."""
+
+    latents: Float[Tensor, "b c g h w"]
+    frames: Bool[Tensor, "b f"]
+
+
+def restore_clean(
+    x: Float[Tensor, "b c f h w"], clean: CleanFrames | None
+) -> Float[Tensor, "b c f h w"]:
+    """``x`` with the clean frames in their places again."""
+    return x if clean is None else blend_clean(x, clean.latents, clean.frames)

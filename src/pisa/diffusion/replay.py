@@ -35,6 +35,8 @@ from torch.autograd.function import once_differentiable
 from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import get_device_states, set_device_states
 
+from pisa.errors import check_choice
+
 Step = Callable[[Tensor], Tensor]
 OtherSteps = Literal["constant", "frozen"]
 
@@ -49,17 +51,17 @@ class Replay:
         other_steps: see the module.
         on_gradient: called in backward with (step, its gradient of each parameter), for active
             steps from the last to the first.
+        equal_norm: sum the active steps' contributions g_k after scaling them to one norm, the
+            mean of theirs: ``mean_k |g_k| * sum_k g_k / |g_k|``. Without it late steps dominate.
     """
 
     parameters: Sequence[Tensor]
     other_steps: OtherSteps = "constant"
     on_gradient: Callable[[int, Sequence[Tensor | None]], None] | None = None
+    equal_norm: bool = False
 
     def __post_init__(self) -> None:
-        if self.other_steps not in get_args(OtherSteps):
-            raise ValueError(
-                f"other_steps must be one of {get_args(OtherSteps)}, got {self.other_steps!r}"
-            )
+        check_choice("other_steps", self.other_steps, get_args(OtherSteps))
         if any(isinstance(parameter, DTensor) for parameter in self.parameters):
             raise ValueError(
                 "replay cannot be used with sharded parameters; checkpoint the steps instead"
@@ -120,6 +122,7 @@ class _Chain(torch.autograd.Function):
         inputs = ctx.saved_tensors[: len(ctx.replayed)]
         parameters = ctx.saved_tensors[len(ctx.replayed) :]
         totals: list[Tensor | None] = [None] * len(parameters)
+        norms: list[Tensor] = []
         plan: _Plan = ctx.plan
         for index, x, randomness in reversed(
             list(zip(ctx.replayed, inputs, ctx.randomness, strict=True))
@@ -131,9 +134,14 @@ class _Chain(torch.autograd.Function):
             through, *own = torch.autograd.grad(y, (x, *wanted), adjoint, allow_unused=True)
             adjoint = torch.zeros_like(x) if through is None else through
             if index in plan.active:
-                totals = [_sum(total, new) for total, new in zip(totals, own, strict=True)]
                 if plan.replay.on_gradient is not None:
                     plan.replay.on_gradient(index, own)
+                if plan.replay.equal_norm:
+                    norms.append(_norm(own, adjoint))
+                    own = _scaled(own, 1 / norms[-1].where(norms[-1] != 0, 1.0))  # type: ignore[assignment]
+                totals = [_sum(total, new) for total, new in zip(totals, own, strict=True)]
+        if norms:
+            totals = _scaled(totals, torch.stack(norms).mean())
         return None, adjoint, *totals
 
 
@@ -142,6 +150,16 @@ def _sum(total: Tensor | None, new: Tensor | None) -> Tensor | None:
     if total is None or new is None:
         return new if total is None else total
     return total + new
+
+
+def _norm(gradients: Sequence[Tensor | None], like: Tensor) -> Tensor:
+    """Euclidean norm over all tensors together; 0 where there are none."""
+    squares = [g.float().square().sum() for g in gradients if g is not None]
+    return torch.stack(squares).sum().sqrt() if squares else like.new_zeros(())
+
+
+def _scaled(gradients: Sequence[Tensor | None], factor: Tensor) -> list[Tensor | None]:
+    return [None if g is None else g * factor.to(g.dtype) for g in gradients]
 
 
 class _RandomState:

@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from pisa.diffusion.samplers import Euler
 from pisa.doctor.live_bytes import LiveBytes, Unstored
 from pisa.doctor.psft_memory import FLOAT32, count
-from pisa.models.base import VideoModel
 from pisa.models.generate import generate
 from pisa.models.opensora.adapter import OpenSoraModel
 from pisa.rewards.base import rewards_of
@@ -124,7 +123,7 @@ def count_step(
         model.watch(live)
         with torch.autocast("cpu", torch.bfloat16, enabled=job.autocast):
             video = generate(
-                cast(VideoModel, model),  # its denoiser is narrower than the protocol's
+                model,
                 batch.first_frame,
                 prompt,
                 num_frames=job.num_frames,
@@ -132,7 +131,7 @@ def count_step(
                 num_steps=counted,
                 guidance=job.guidance,
                 noise=noise,
-                checkpoint_steps=setting.checkpoint_steps,
+                sampler=Euler(checkpoint=setting.checkpoint_steps),
             )
             loss = -rewards_of(reward, video, batch).mean()
         del video

@@ -11,7 +11,6 @@ import datetime
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -27,7 +26,6 @@ from pisa.launch.generator import ClipGenerator, out_of_memory_hint
 from pisa.launch.outcome import IncompleteError
 from pisa.launch.targets import instantiate
 from pisa.launch.video_source import pick_device
-from pisa.models.base import VideoModel
 from pisa.types import PisaError
 
 VIDEOS = "videos"  # folder inside the output folder
@@ -97,7 +95,8 @@ def _generate(
     device = _device(cfg, place)
     done, failed = 0, []
     try:
-        _put(model, device)
+        model.eval()
+        model.place(device)
         bar = clip_progress()
         bar.disable = place.rank != 0
         with bar as progress:
@@ -128,15 +127,6 @@ def _named(cfg: DictConfig, name: str) -> DictConfig:
     if copy.name == copy.source.row:
         copy.name = name
     return copy
-
-
-def _put(model: VideoModel, device: torch.device) -> None:
-    module: Any = model
-    module.eval()
-    if hasattr(module, "place"):
-        module.place(device)
-    else:
-        module.to(device)
 
 
 def _device(cfg: DictConfig, place: Place) -> torch.device:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -52,6 +53,19 @@ def add_lora(
 
 def has_lora(denoiser: nn.Module) -> bool:
     return any(True for _ in _layers(denoiser))
+
+
+@contextmanager
+def adapters_off(denoiser: nn.Module) -> Iterator[None]:
+    """The base model within the block: the adapters add nothing."""
+    layers = [layer for _, layer in _layers(denoiser)]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
 
 
 def linear_layers_of_blocks(denoiser: nn.Module) -> list[str]:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pisa.io.weights import check_values
+from pisa.models.base import VideoModel
 from pisa.models.fingerprint import module_sha256
 from pisa.models.tiny_codec import STRIDE, TinyCodec
 from pisa.models.tiny_denoiser import TinyDenoiser
@@ -26,13 +27,15 @@ from pisa.types import Condition, PisaError
 MIN_LEVEL = 0.1  # the velocity (x - x_0) / s is bounded below this noise level
 
 
-class TinyVideoModel(nn.Module):
+class TinyVideoModel(VideoModel):
     """``VideoModel`` at tiny scale; ``denoiser`` is trainable, ``codec`` frozen.
 
     ``weights`` names a safetensors file with ``denoiser.*`` and ``codec.*`` tensors: a path, or
     the bare name of a file shipped in ``pisa/weights``. ``parts`` says which of the two to load.
     ``shift`` is ``r`` of the timestep transform.
     """
+
+    denoiser: TinyDenoiser
 
     def __init__(
         self,

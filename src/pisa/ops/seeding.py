@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 def generator_of(*parts: int | str) -> torch.Generator:
-    """A CPU generator seeded by ``parts``, e.g. ``(seed, "train", step, micro_batch, rank)``."""
+    """A CPU generator seeded by ``parts``, e.g. ``(seed, "train", step)``."""
     return torch.Generator().manual_seed(_seed_of(parts))
 
 

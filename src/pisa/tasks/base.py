@@ -1,8 +1,9 @@
-"""What PSFT and ORO share as functions: random streams, optimiser, and the gradient guard."""
+"""The base class of every post-training method that trains a video model's denoiser."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
 import lightning.pytorch as pl
@@ -12,15 +13,17 @@ from torch import Tensor, nn
 
 from pisa.io.weights import check_same_network
 from pisa.models.base import VideoModel
+from pisa.models.lora import has_lora
+from pisa.tasks.latents import CaptionEncoder
 from pisa.tasks.optim import GradientGuard, adamw, warmup_cosine
 from pisa.tasks.rectified_flow import BatchSlice
 from pisa.tasks.weights import leave_out_base, restore_base
 
-_Part = TypeVar("_Part")
+_Part = TypeVar("_Part", bound=nn.Module)
 
 
 class Detached(Generic[_Part]):
-    """Holds a part outside the owner's module tree and puts it in eval mode.
+    """Holds a module outside the owner's module tree and puts it in eval mode.
 
     Lightning then neither saves, optimises, reduces nor switches it to train mode. It doesn't
     move it either: call ``to`` once the device is known.
@@ -28,68 +31,169 @@ class Detached(Generic[_Part]):
 
     def __init__(self, part: _Part) -> None:
         self.part = part
-        if isinstance(part, nn.Module):
-            part.eval()
+        part.eval()
 
     def to(self, device: torch.device) -> None:
-        if isinstance(self.part, nn.Module):
-            self.part.to(device)
+        self.part.to(device)
 
 
-def step_stream(task: pl.LightningModule) -> tuple[int | str, ...]:
-    """The random stream of one optimiser step, the same on all ranks and in all micro-batches.
+@dataclass(frozen=True)
+class Optimisation:
+    """Settings of AdamW and its schedule; counts are optimiser steps.
 
-    It depends on nothing drawn before, so a resumed run continues exactly. What is drawn for a
-    clip must be drawn for the whole global batch and cut, see ``BatchSlice``.
+    Args:
+        lr: learning rate.
+        weight_decay: release: 0.
+        eps: release: 1e-15.
+        warmup_steps: linear warm-up (release: 0).
+        decay_steps: cosine decay to zero; None keeps the rate constant.
     """
-    return task.hparams["seed"], "train", task.global_step, 0, 0
+
+    lr: float
+    weight_decay: float = 0.0
+    eps: float = 1e-15
+    warmup_steps: int = 0
+    decay_steps: int | None = None
 
 
-def slice_of(task: pl.LightningModule, size: int, batch_idx: int) -> BatchSlice:
-    """The rows of this micro-batch in the optimiser step's global batch (see ``StepSampler``)."""
-    ranks, micro_batches = task.trainer.world_size, task.trainer.accumulate_grad_batches
-    place = batch_idx % micro_batches * ranks + task.global_rank
-    return BatchSlice(place * size, size, size * ranks * micro_batches)
+class DenoiserTask(pl.LightningModule):
+    """Trains ``model.denoiser``; subclasses write ``training_step`` and ``validation_step``.
+
+    Only the denoiser is registered with Lightning: codec and text encoder stay outside checkpoints,
+    optimiser and gradient reduction, and always in eval mode. Steps with a gradient that is not
+    finite are skipped and counted.
+
+    Args:
+        model: the denoiser is trained where its parameters require gradients.
+        optimisation: see ``Optimisation``.
+        caption: one prompt for every clip, encoded once; None takes each clip's own.
+        seed: of every random draw in training.
+        max_nonfinite: steps with a non-finite loss or gradient that are skipped before the run
+            ends.
+    """
+
+    def __init__(
+        self,
+        model: VideoModel,
+        optimisation: Optimisation,
+        *,
+        caption: str | None,
+        seed: int,
+        max_nonfinite: int,
+    ) -> None:
+        super().__init__()
+        self.denoiser = model.denoiser
+        self.optimisation = optimisation
+        self.seed = seed
+        self.conditions = CaptionEncoder(model, caption)
+        self.guard = GradientGuard(max_nonfinite, self.describe_nonfinite_step)
+        self.validation_means = ValidationMeans()
+        self.strict_loading = not has_lora(self.denoiser)  # their checkpoints hold no base model
+        self._model = Detached(model)
+
+    @property
+    def model(self) -> VideoModel:
+        return self._model.part
+
+    @property
+    def clipped_fraction(self) -> float:
+        """Part of the steps so far whose gradient was clipped."""
+        return self.guard.clipped_fraction
+
+    def describe_nonfinite_step(self) -> str:
+        """Called in a step that is skipped; a sentence for the error that may end the run."""
+        return ""
+
+    def step_stream(self) -> tuple[int | str, ...]:
+        """The random stream of one optimiser step, the same on all ranks and in all micro-batches.
+
+        It depends on nothing drawn before, so a resumed run continues exactly. Draws for a clip
+        must be made for the whole global batch and cut, see ``BatchSlice``.
+        """
+        return self.seed, "train", self.global_step, 0, 0  # the zeros keep old runs' streams
+
+    def batch_slice(self, size: int, batch_idx: int) -> BatchSlice:
+        """The rows of this micro-batch in the step's global batch (see ``StepSampler``)."""
+        ranks, micro_batches = self.trainer.world_size, self.trainer.accumulate_grad_batches
+        place = batch_idx % micro_batches * ranks + self.global_rank
+        return BatchSlice(place * size, size, size * ranks * micro_batches)
+
+    def to_device(self) -> None:
+        """Move what Lightning does not know of to the task's device."""
+        self._model.to(self.device)
+
+    def prepare_data(self) -> None:
+        """On one process per node: embed the caption where the model keeps embeddings on disk."""
+        self.conditions.prepare()
+
+    def on_fit_start(self) -> None:
+        self.to_device()
+        self.denoiser.train()
+
+    def on_validation_start(self) -> None:
+        self.to_device()
+
+    def on_validation_epoch_end(self) -> None:
+        self.validation_means.log(self)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        settings = self.optimisation
+        optimizer = adamw(
+            self.denoiser, settings.lr, weight_decay=settings.weight_decay, eps=settings.eps
+        )
+        schedule = warmup_cosine(optimizer, settings.warmup_steps, settings.decay_steps)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Log the gradient norm, drop a non-finite gradient, clip the rest as the trainer says.
+
+        Called by Lightning once per optimiser step, after gradients are reduced over ranks.
+
+        Raises:
+            PisaError: too many non-finite gradients, see ``GradientGuard``.
+        """
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        by_norm = gradient_clip_algorithm in (None, "norm")
+        norm = self.guard.check(parameters, gradient_clip_val if by_norm else None)
+        if torch.isfinite(norm):
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        # Logged for a skipped step too; its row would otherwise show the norm of the step before.
+        self.log("train/gradient_norm", norm)
+        self.log("train/clipped_fraction", self.guard.clipped_fraction)
+        self.log("train/nonfinite_steps", float(self.guard.nonfinite))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the guard's counts, and drop the frozen base of a LoRA run."""
+        checkpoint["gradient_guard"] = self.guard.state_dict()
+        leave_out_base(checkpoint, self.denoiser)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Undo ``on_save_checkpoint`` before Lightning loads the weights.
+
+        Raises:
+            PisaError: the checkpoint is of another network.
+        """
+        restore_base(checkpoint, self.denoiser)
+        check_same_network(self.state_dict(), checkpoint["state_dict"], "the checkpoint")
+        self.guard.load_state_dict(checkpoint["gradient_guard"])
 
 
 def denoiser_of(task: pl.LightningModule) -> nn.Module:
-    """What a task trains; every task with a ``denoiser`` will do."""
+    """The network a task trains; any task with a ``denoiser`` will do."""
     return cast(nn.Module, task.denoiser)
 
 
 def model_of(task: pl.LightningModule) -> VideoModel:
-    """The video model of a task, with the denoiser as it stands now."""
+    """The video model of a task, with the denoiser as it is now."""
     return cast(VideoModel, task.model)
-
-
-def configure_adamw(task: pl.LightningModule) -> OptimizerLRSchedulerConfig:
-    """AdamW over ``task.denoiser`` with the schedule, from the task's hyper-parameters."""
-    values = task.hparams
-    optimizer = adamw(
-        denoiser_of(task), values["lr"], weight_decay=values["weight_decay"], eps=values["eps"]
-    )
-    scheduler = warmup_cosine(optimizer, values["warmup_steps"], values["decay_steps"])
-    return {
-        "optimizer": optimizer,
-        "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-    }
-
-
-def to_checkpoint(task: pl.LightningModule, guard: GradientGuard, state: dict[str, Any]) -> None:
-    """Add the guard's counts, and drop the frozen base of a LoRA run."""
-    state["gradient_guard"] = guard.state_dict()
-    leave_out_base(state, denoiser_of(task))
-
-
-def from_checkpoint(task: pl.LightningModule, guard: GradientGuard, state: dict[str, Any]) -> None:
-    """Undo ``to_checkpoint`` before Lightning loads ``state``.
-
-    Raises:
-        PisaError: the checkpoint is of another network.
-    """
-    restore_base(state, denoiser_of(task))
-    check_same_network(task.state_dict(), state["state_dict"], "the checkpoint")
-    guard.load_state_dict(state["gradient_guard"])
 
 
 class ValidationMeans:
@@ -113,27 +217,3 @@ class ValidationMeans:
         means = {name: total / self._clips for name, total in self._totals.items()}
         task.log_dict(means, sync_dist=True, prog_bar=True)
         self._totals, self._clips = {}, 0
-
-
-def guard_gradients(
-    task: pl.LightningModule,
-    guard: GradientGuard,
-    optimizer: torch.optim.Optimizer,
-    clip_value: float | None,
-    algorithm: str | None,
-) -> None:
-    """Log the gradient norm, drop a non-finite gradient, clip the rest as the trainer says.
-
-    Called by Lightning once per optimiser step, after gradients are reduced over ranks.
-
-    Raises:
-        PisaError: too many non-finite gradients, see ``GradientGuard``.
-    """
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = guard.check(parameters, clip_value if algorithm in (None, "norm") else None)
-    if torch.isfinite(norm):
-        task.clip_gradients(optimizer, clip_value, algorithm)
-    # also of a skipped step, in whose row the norm of the one before would stand otherwise
-    task.log("train/gradient_norm", norm)
-    task.log("train/clipped_fraction", guard.clipped_fraction)
-    task.log("train/nonfinite_steps", float(guard.nonfinite))

@@ -6,32 +6,52 @@ are differentiated. All but ``FullGradient`` are deviations that save memory and
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from pisa.diffusion.replay import Replay
+from pisa.errors import PisaError
 
 
-class GradientWindow(Protocol):
+class GradientWindow(ABC):
     """Chooses the denoising steps that carry gradient."""
 
+    equal_norm: bool = False  # scale the chosen steps' contributions to one norm
+
+    @abstractmethod
     def __call__(self, num_steps: int, generator: torch.Generator) -> list[int]:
         """Ascending step indices in ``[0, num_steps)``."""
-        ...
 
 
-class FullGradient:
+class FullGradient(GradientWindow):
     """Every step (paper Appendix C, Eq. 9)."""
 
     def __call__(self, num_steps: int, generator: torch.Generator) -> list[int]:
         return list(range(num_steps))
 
 
-class LastSteps:
+class EqualSteps(GradientWindow):
+    """The steps of another window (default: all), each contributing with the same norm (deviation).
+
+    In the full gradient the last step outweighs the first ones, which decide the motion, by far.
+    Each contribution is scaled to the mean of their norms, per process and micro-batch. Needs
+    ``replay``, with ``other_steps`` "frozen" for a window that leaves steps out.
+    """
+
+    equal_norm = True
+
+    def __init__(self, window: GradientWindow | None = None) -> None:
+        self.window = window or FullGradient()
+
+    def __call__(self, num_steps: int, generator: torch.Generator) -> list[int]:
+        return self.window(num_steps, generator)
+
+
+class LastSteps(GradientWindow):
     """The last ``k`` steps (deviation: truncated back-propagation, DRaFT-K, arXiv:2309.17400)."""
 
     def __init__(self, k: int) -> None:
@@ -41,7 +61,7 @@ class LastSteps:
         return list(range(max(0, num_steps - self.k), num_steps))
 
 
-class FirstSteps:
+class FirstSteps(GradientWindow):
     """The first ``k`` steps, those at high noise that decide the motion (deviation)."""
 
     def __init__(self, k: int) -> None:
@@ -51,7 +71,7 @@ class FirstSteps:
         return list(range(min(self.k, num_steps)))
 
 
-class SpreadSteps:
+class SpreadSteps(GradientWindow):
     """``k`` steps evenly over the chain, both ends among them; one is the first (deviation)."""
 
     def __init__(self, k: int) -> None:
@@ -62,7 +82,7 @@ class SpreadSteps:
         return [i * (num_steps - 1) // max(1, k - 1) for i in range(k)]
 
 
-class RandomSteps:
+class RandomSteps(GradientWindow):
     """``k`` steps drawn for every batch, none twice (deviation: DRTune, arXiv:2405.00760)."""
 
     def __init__(self, k: int) -> None:
@@ -74,7 +94,7 @@ class RandomSteps:
 
 def _positive(k: int) -> int:
     if k < 1:
-        raise ValueError(f"the number of steps with gradient must be at least 1, got {k}")
+        raise PisaError(f"the number of steps with gradient must be at least 1, not {k}")
     return k
 
 

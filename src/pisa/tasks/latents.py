@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -36,9 +36,9 @@ class LatentEncoder:
     ``cache`` keeps latents in memory (on the CPU) by clip name and first frame, so a mirrored clip
     of the same name has its own. ``folder`` keeps them on disk, see ``LatentStore``.
 
-    A codec that samples its posterior (``model.sample_posterior``) draws anew for every use, from
+    A codec that samples its posterior (``model.sample_posterior``) draws again for every use, from
     the stream given to the call. With a cache it draws once per clip (a deviation: the release
-    draws anew each time). Cached clips are encoded one by one, so that a latent never depends on
+    draws each time). Cached clips are encoded one by one, so that a latent never depends on
     the batch it was met in and a resumed run finds the same bits.
     """
 
@@ -52,7 +52,7 @@ class LatentEncoder:
         check_choice("first_frame", first_frame, get_args(FirstFrame))
         self._model = model
         self._alone = first_frame == "alone"
-        self._sampled = bool(getattr(model, "sample_posterior", False))
+        self._sampled = model.sample_posterior
         self._cache: dict[str, Tensor] | None = {} if cache else None
         self._folder = folder
         self._store: LatentStore | None = None
@@ -105,7 +105,7 @@ class LatentEncoder:
         assert self._folder is not None
         if self._store is None:
             first = "alone" if self._alone else "clip"
-            self._store = latent_store(self._folder, self._model, first)
+            self._store = LatentStore(self._folder, f"{self._model.codec_fingerprint()} {first}")
         if key not in self._content_keys:  # the hash of a whole clip takes milliseconds
             self._content_keys[key] = self._store.key(video)
         content = self._content_keys[key]
@@ -146,9 +146,8 @@ class CaptionEncoder:
         Its text encoder is then loaded by one process and dropped again; the others, and later
         runs, read the file.
         """
-        encode = getattr(self._model, "prepare_captions", None)
-        if self._caption is not None and encode is not None:
-            encode([self._caption])
+        if self._caption is not None:
+            self._model.prepare_captions([self._caption])
 
     @torch.no_grad()
     def __call__(self, captions: Sequence[str], device: torch.device) -> Condition:
@@ -177,15 +176,6 @@ def object_coverage(
 def _key(name: str, video: Float[Tensor, "3 t h w"]) -> str:
     pixels = video[:, 0].contiguous().float().cpu().numpy().tobytes()
     return f"{name} {hashlib.blake2b(pixels, digest_size=16).hexdigest()}"
-
-
-@runtime_checkable
-class HasCodecFingerprint(Protocol):
-    """A video model that can say which latents its codec makes."""
-
-    def codec_fingerprint(self) -> str:
-        """A digest that changes with the codec's weights and settings, and with nothing else."""
-        ...
 
 
 class LatentStore:
@@ -238,18 +228,6 @@ class LatentStore:
             with suppress(OSError):
                 partial.unlink()
             raise PisaError(f"cannot write the latent cache {path}: {error.strerror}") from error
-
-
-def latent_store(folder: Path | str, model: object, *settings: str) -> LatentStore:
-    """The store of a model's latents; ``settings`` are what else decides them.
-
-    Raises:
-        PisaError: the model does not say which codec it has.
-    """
-    if not isinstance(model, HasCodecFingerprint):
-        name = type(model).__name__
-        raise PisaError(f"latent_cache_dir needs a model with codec_fingerprint(); {name} has none")
-    return LatentStore(folder, " ".join([model.codec_fingerprint(), *settings]))
 
 
 def _checksum(latent: Tensor) -> str:

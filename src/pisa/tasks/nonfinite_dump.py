@@ -32,7 +32,7 @@ class GeneratedClips:
     step: int  # with the seed it fixes the noise of the global batch
     micro_batch: int
     rank: int
-    share: BatchSlice  # rows of these clips in the global batch
+    rows: BatchSlice  # rows of these clips in the global batch
 
 
 def dump_nonfinite(folder: Path, clips: Sequence[GeneratedClips]) -> list[Path]:
@@ -65,8 +65,8 @@ def _save(folder: Path, clips: GeneratedClips) -> Path:
         "step": clips.step,
         "micro_batch": clips.micro_batch,
         "rank": clips.rank,
-        "first_row": clips.share.first,  # of these clips in the global batch
-        "global_batch": clips.share.total,
+        "first_row": clips.rows.first,  # of these clips in the global batch
+        "global_batch": clips.rows.total,
     }
     try:
         (place / "clips.json").write_text(json.dumps(text, indent=1, allow_nan=False))

@@ -102,12 +102,12 @@ class GradientGuard:
 
     def _count_nonfinite(self) -> None:
         self.nonfinite += 1
-        note = "" if self._on_nonfinite is None else f". {self._on_nonfinite()}"
+        note = "" if self._on_nonfinite is None else self._on_nonfinite()
         if self.nonfinite > self.max_nonfinite:
             raise PisaError(
                 f"{self.nonfinite} of {self.steps} steps had a non-finite loss or gradient "
                 f"(allowed: {self.max_nonfinite}); lower the learning rate or look at the reward"
-                + note
+                + (f". {note}" if note else "")
             )
 
 

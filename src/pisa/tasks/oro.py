@@ -8,46 +8,49 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import lightning.pytorch as pl
 import torch
 from jaxtyping import Float
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from pisa.diffusion.noise_levels import logit_normal_noise_level
 from pisa.diffusion.replay import OtherSteps, Replay
+from pisa.diffusion.samplers import Euler, Sampler
+from pisa.errors import PisaError
 from pisa.models.base import VideoModel
-from pisa.models.lora import has_lora
-from pisa.ops.seeding import generator_of
+from pisa.models.generate import decode_in_chunks, generate_latents
+from pisa.ops.seeding import clip_noise, generator_of
 from pisa.rewards.base import Reward, reward_name, rewards_of
 from pisa.rewards.mix import RewardTerms
-from pisa.tasks.base import (
-    Detached,
-    ValidationMeans,
-    configure_adamw,
-    from_checkpoint,
-    guard_gradients,
-    slice_of,
-    step_stream,
-    to_checkpoint,
+from pisa.tasks.base import DenoiserTask, Detached, Optimisation
+from pisa.tasks.gradient_steps import (
+    FullGradient,
+    GradientWindow,
+    StepGradients,
+    step_gradients,
 )
-from pisa.tasks.gradient_steps import FullGradient, GradientWindow, StepGradients, step_gradients
-from pisa.tasks.latents import CaptionEncoder, LatentEncoder
+from pisa.tasks.latents import LatentEncoder
 from pisa.tasks.nonfinite_dump import GeneratedClips, dump_nonfinite
-from pisa.tasks.optim import GradientGuard
 from pisa.tasks.rectified_flow import BatchSlice, RectifiedFlowLoss
-from pisa.tasks.rollout import ChainStart, Rollout
-from pisa.types import Batch, PisaError
+from pisa.tasks.reference import RecordedChain, Reference
+from pisa.types import Batch
 
 
-class ORO(pl.LightningModule):
+class ChainStart(NamedTuple):
+    """The start of a sampler's chain."""
+
+    noise: Float[Tensor, "b c f i j"]
+    first_latent: Float[Tensor, "b c 1 i j"] | None = None  # None: encoded when it is needed
+
+
+class ORO(DenoiserTask):
     """Generates a clip from the first frame and ascends the reward through the sampler.
 
-    Loss = -mean(reward). As in ``PSFT`` only the denoiser is registered with Lightning; the reward
-    and its teachers stay outside checkpoints. Gradient accumulation is the trainer's
-    (``accumulate_grad_batches``), gradient clipping too.
+    Loss = -mean(reward). The reward and its teachers stay outside checkpoints, as the codec does.
+    Gradient accumulation is the trainer's (``accumulate_grad_batches``), gradient clipping too.
+    Clips of a step with a non-finite reward or gradient are kept in the folder ``nonfinite`` of the
+    trainer's root directory.
 
     Args:
         model: see ``VideoModel``, with the weights of stage 1.
@@ -56,7 +59,6 @@ class ORO(pl.LightningModule):
         num_steps: Euler steps of the sampler (release: 10).
         guidance: classifier-free guidance scale (release: 4.0).
         num_frames: frames to generate; None takes the clips' number.
-        caption: one prompt for every clip; None takes each clip's own.
         gradient_window: steps that carry gradient (paper: all).
         checkpoint_steps: recompute every denoising step in the backward pass to save memory.
         replay: sample without gradient and recompute the steps of the window in the backward pass
@@ -64,10 +66,12 @@ class ORO(pl.LightningModule):
         other_steps: with ``replay``, what the other steps do to the gradient of earlier ones.
         decode_chunk: clips decoded at a time; None is all.
         psft_weight: weight of the stage 1 loss added as a regulariser (deviation; paper: 0).
-        max_nonfinite: steps with a non-finite reward or gradient that are skipped before the
-            run ends; what they generated is kept in the folder ``nonfinite`` of the trainer's
-            root directory.
-    The rest: see ``PSFT``.
+        reference_weight: weight of the penalty against drifting from the weights ORO starts from,
+            see ``Reference`` (deviation; paper: 0).
+    The rest: see ``DenoiserTask`` and ``Optimisation``.
+
+    Raises:
+        PisaError: the gradient window needs ``replay``, or a weight is negative.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class ORO(pl.LightningModule):
         other_steps: OtherSteps = "constant",
         decode_chunk: int | None = None,
         psft_weight: float = 0.0,
+        reference_weight: float = 0.0,
         weight_decay: float = 0.0,
         eps: float = 1e-15,
         warmup_steps: int = 0,
@@ -92,61 +97,49 @@ class ORO(pl.LightningModule):
         seed: int = 0,
         max_nonfinite: int = 10,
     ) -> None:
-        super().__init__()
-        self.save_hyperparameters(ignore=["model", "reward", "gradient_window"])
-        self.denoiser = model.denoiser
-        self._model = Detached(model)
-        self._reward = Detached(reward.requires_grad_(False))
-        self._conditions = CaptionEncoder(model, caption)
-        self._latents = LatentEncoder(model, "alone", cache=False)
-        self._generate = Rollout(
+        super().__init__(
             model,
-            self._conditions,
-            self._latents,
-            num_steps,
-            guidance,
-            checkpoint_steps,
-            decode_chunk,
+            Optimisation(lr, weight_decay, eps, warmup_steps, decay_steps),
+            caption=caption,
+            seed=seed,
+            max_nonfinite=max_nonfinite,
         )
-        self._regulariser = RectifiedFlowLoss(model, logit_normal_noise_level)
-        self._window = gradient_window or FullGradient()
-        self._terms = RewardTerms(reward)
-        self._guard = GradientGuard(max_nonfinite, self._dump_nonfinite)
+        self.save_hyperparameters(ignore=["model", "reward", "gradient_window"])
+        self.num_steps, self.guidance, self.num_frames = num_steps, guidance, num_frames
+        self.gradient_window = gradient_window or FullGradient()
+        self.checkpoint_steps, self.replay, self.other_steps = checkpoint_steps, replay, other_steps
+        self.decode_chunk = decode_chunk
+        if self.gradient_window.equal_norm and not replay:
+            name = type(self.gradient_window).__name__
+            raise PisaError(f"gradient_window {name} needs oro.task.replay=true")
+        if not (psft_weight >= 0 and reference_weight >= 0):
+            raise PisaError("psft_weight and reference_weight must be 0 or more")
+        self.psft_weight, self.reference_weight = psft_weight, reference_weight
+        self.latents = LatentEncoder(model, "alone", cache=False)
+        self.psft_loss = RectifiedFlowLoss(model, logit_normal_noise_level)
+        self.reference = Reference(model) if reference_weight else None
+        self.reward_terms = RewardTerms(reward)
+        self._reward = Detached(reward.requires_grad_(False))
         self._recent: list[GeneratedClips] = []  # since the last optimiser step
-        self._validation = ValidationMeans()
-        self.strict_loading = not has_lora(self.denoiser)  # their checkpoints hold no base model
-
-    @property
-    def model(self) -> VideoModel:
-        return self._model.part
 
     @property
     def reward(self) -> Reward:
         return self._reward.part
 
-    @property
-    def reward_terms(self) -> RewardTerms:
-        return self._terms
-
-    @property
-    def clipped_fraction(self) -> float:
-        """Part of the steps so far whose gradient was clipped."""
-        return self._guard.clipped_fraction
-
-    def on_fit_start(self) -> None:
-        self._to_device()
-        self.denoiser.train()
-
-    def on_validation_start(self) -> None:
-        self._to_device()
+    def to_device(self) -> None:
+        super().to_device()
+        self._reward.to(self.device)
+        if self.reference is not None:
+            self.reference.to(self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean over ranks and accumulated micro-batches is that of the global batch."""
-        batch, start, share, generator = self._start(batch, batch_idx)
-        window = self._window(self.hparams["num_steps"], generator)
-        generated = self._generate(batch, start, window, self._replay())
-        reward = self._rewards(generated, batch)
-        self._remember(batch, generated, reward, window, batch_idx)
+        batch, start, part, generator = self.start(batch, batch_idx)
+        chosen = self.gradient_window(self.num_steps, generator)
+        chain = RecordedChain(self.sampler(chosen), record=self.reference is not None)
+        generated = self.generate(batch, start, chain)
+        reward = self.rewards(generated, batch)
+        self._remember(batch, generated, reward, chosen, batch_idx, part)
         reward = without_failed_teacher(reward, generated)
         if not reward.requires_grad:
             raise PisaError(
@@ -154,25 +147,25 @@ class ORO(pl.LightningModule):
             )
         values = self._reward_values("train", reward.detach())
         self.log_dict(values, prog_bar=True, batch_size=len(batch), sync_dist=True)
-        loss = self._regularised(-reward.mean(), batch, share, generator)
+        loss = -reward.mean()
+        loss = self._with_psft_loss(loss, batch, part, generator)
+        loss = self._with_reference(loss, chain, batch, generator)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch), sync_dist=True)
         return loss if torch.isfinite(loss) else loss * float("nan")  # every gradient is then NaN
 
     def step_gradients(self, batch: Batch, batch_idx: int) -> StepGradients:
-        """What every denoising step contributes to the gradient of -mean(reward) for this batch.
+        """Contribution of every denoising step to the gradient of -mean(reward) for this batch.
 
         Of all steps, whatever the window, from the noise that ``training_step`` takes for the same
         arguments; leaves ``.grad`` alone.
         """
-        batch, start, _, _ = self._start(batch, batch_idx)
-        steps = range(self.hparams["num_steps"])
+        batch, start, _, _ = self.start(batch, batch_idx)
 
         def loss(replay: Replay) -> Tensor:
-            generated = self._generate(batch, start, steps, replay)
-            return -without_failed_teacher(self._rewards(generated, batch), generated).mean()
+            generated = self.generate(batch, start, Euler(replay=replay))
+            return -without_failed_teacher(self.rewards(generated, batch), generated).mean()
 
-        trained = [p for p in self.denoiser.parameters() if p.requires_grad]
-        return step_gradients(loss, trained)
+        return step_gradients(loss, [p for p in self.denoiser.parameters() if p.requires_grad])
 
     @torch.no_grad()
     def validation_step(
@@ -182,18 +175,14 @@ class ORO(pl.LightningModule):
 
         Returns the clips and their rewards, for callbacks.
         """
-        batch = batch.frames(slice(self.hparams["num_frames"]))
-        start = self._generate.start_of_clips(batch, self.hparams["seed"])
-        generated = self._generate(batch, start, [])
-        reward = self._rewards(generated, batch)
-        self._validation.add(self._reward_values("val", reward), len(batch))
+        batch = batch.frames(slice(self.num_frames))
+        noise = clip_noise(batch.names, self.seed, self._latent_shape(batch))
+        streams = [(self.seed, "clip", name) for name in batch.names]
+        start = ChainStart(noise, self.latents.first(batch.first_frame, streams))
+        generated = self.generate(batch, start, Euler())
+        reward = self.rewards(generated, batch)
+        self.validation_means.add(self._reward_values("val", reward), len(batch))
         return {"generated": generated, "reward": reward}
-
-    def on_validation_epoch_end(self) -> None:
-        self._validation.log(self)
-
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        return configure_adamw(self)
 
     def configure_gradient_clipping(
         self,
@@ -201,88 +190,120 @@ class ORO(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        guard_gradients(self, self._guard, optimizer, gradient_clip_val, gradient_clip_algorithm)
+        super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
         self._recent.clear()
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        to_checkpoint(self, self._guard, checkpoint)
+    def describe_nonfinite_step(self) -> str:
+        folder = Path(self.trainer.default_root_dir) / "nonfinite"
+        dump_nonfinite(folder, self._recent)
+        return f"What was generated is in {folder}"
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        from_checkpoint(self, self._guard, checkpoint)
-
-    def _start(
+    def start(
         self, batch: Batch, batch_idx: int
     ) -> tuple[Batch, ChainStart, BatchSlice, torch.Generator]:
         """The clips, the start of their chains, and the generator for further draws of the step.
 
-        Further draws are to be made for the global batch, too, see ``BatchSlice``.
+        Further draws must be made for the global batch, too, see ``BatchSlice``.
         """
-        stream, share = step_stream(self), slice_of(self, len(batch), batch_idx)
+        stream, part = self.step_stream(), self.batch_slice(len(batch), batch_idx)
         generator = generator_of(*stream)
-        batch = batch.frames(slice(self.hparams["num_frames"]))
-        start = self._generate.start(batch, share, stream, generator)
-        return batch, start, share, generator
+        batch = batch.frames(slice(self.num_frames))
+        noise = torch.randn(part.total, *self._latent_shape(batch), generator=generator)
+        rows = range(part.first, part.first + part.size)
+        first = self.latents.first(batch.first_frame, [(*stream, row) for row in rows])
+        return batch, ChainStart(part.cut(noise), first), part, generator
 
-    def _replay(self) -> Replay | None:
-        if not self.hparams["replay"]:
-            return None
-        return Replay(tuple(self.denoiser.parameters()), self.hparams["other_steps"])
+    def sampler(self, grad_steps: Sequence[int]) -> Euler:
+        """The sampler of a training step, with gradient in these steps."""
+        if not self.replay:
+            return Euler(self.checkpoint_steps, grad_steps)
+        replay = Replay(
+            tuple(self.denoiser.parameters()),
+            self.other_steps,
+            equal_norm=self.gradient_window.equal_norm,
+        )
+        return Euler(grad_steps=grad_steps, replay=replay)
 
-    def _rewards(self, generated: Tensor, batch: Batch) -> Float[Tensor, " b"]:
+    def generate(
+        self, batch: Batch, start: ChainStart, sampler: Sampler
+    ) -> Float[Tensor, "b 3 t h w"]:
+        """Clips that continue the first frames of ``batch``, as long as its clips."""
+        num_frames = batch.video.shape[2]
+        latents = generate_latents(
+            self.model,
+            batch.first_frame,
+            self.conditions(batch.captions, batch.video.device),
+            num_frames=num_frames,
+            fps_hz=batch.fps_hz,
+            num_steps=self.num_steps,
+            guidance=self.guidance,
+            noise=start.noise.to(batch.video),
+            sampler=sampler,
+            first_latent=start.first_latent,
+        )
+        return decode_in_chunks(self.model, latents, num_frames, self.decode_chunk)
+
+    def rewards(self, generated: Tensor, batch: Batch) -> Float[Tensor, " b"]:
         """One number per clip; NaN, without asking a teacher, for clips that are not finite."""
         if torch.isfinite(generated).all():
             return rewards_of(self.reward, generated, batch)
-        self._terms.clear(generated.device)
+        self.reward_terms.clear(generated.device)
         return torch.full((len(batch),), float("nan"), device=generated.device)
+
+    def _latent_shape(self, batch: Batch) -> tuple[int, int, int, int]:
+        frames, height, width = batch.video.shape[2:]
+        return self.model.latent_shape(frames, height, width)
 
     def _remember(
         self,
         batch: Batch,
         generated: Tensor,
         reward: Tensor,
-        window: Sequence[int],
+        grad_steps: Sequence[int],
         batch_idx: int,
+        part: BatchSlice,
     ) -> None:
         self._recent.append(
             GeneratedClips(
-                batch.names,
-                batch.first_frame,
-                generated.detach(),
-                reward.detach(),
-                reward_name(self.reward),
-                tuple(window),
-                self.hparams["seed"],
-                self.global_step,
-                batch_idx % self.trainer.accumulate_grad_batches,
-                self.global_rank,
-                slice_of(self, len(batch), batch_idx),
+                names=batch.names,
+                first_frame=batch.first_frame,
+                video=generated.detach(),
+                reward=reward.detach(),
+                reward_name=reward_name(self.reward),
+                grad_steps=tuple(grad_steps),
+                seed=self.seed,
+                step=self.global_step,
+                micro_batch=batch_idx % self.trainer.accumulate_grad_batches,
+                rank=self.global_rank,
+                rows=part,
             )
         )
 
-    def _dump_nonfinite(self) -> str:
-        folder = Path(self.trainer.default_root_dir) / "nonfinite"
-        dump_nonfinite(folder, self._recent)
-        return f"What was generated is in {folder}"
-
-    def _regularised(
-        self, loss: Tensor, batch: Batch, share: BatchSlice, generator: torch.Generator
+    def _with_psft_loss(
+        self, loss: Tensor, batch: Batch, part: BatchSlice, generator: torch.Generator
     ) -> Tensor:
-        weight = self.hparams["psft_weight"]
-        if weight == 0.0:
+        if self.psft_weight == 0:
             return loss
-        condition = self._conditions(batch.captions, batch.video.device)
-        latents = self._latents(batch, step_stream(self), share.first)
-        psft = self._regulariser(batch, latents, condition, generator, share).mean()
+        condition = self.conditions(batch.captions, batch.video.device)
+        latents = self.latents(batch, self.step_stream(), part.first)
+        psft = self.psft_loss(batch, latents, condition, generator, part).mean()
         self.log("train/psft_loss", psft.detach(), batch_size=len(batch), sync_dist=True)
-        return loss + weight * psft
+        return loss + self.psft_weight * psft
+
+    def _with_reference(
+        self, loss: Tensor, chain: RecordedChain, batch: Batch, generator: torch.Generator
+    ) -> Tensor:
+        if self.reference is None:
+            return loss
+        step = int(torch.randint(self.num_steps, (), generator=generator))
+        penalty = self.reference.penalty(chain, step).mean()
+        self.log("train/reference", penalty.detach(), batch_size=len(batch), sync_dist=True)
+        return loss + self.reference_weight * penalty
 
     def _reward_values(self, stage: str, reward: Tensor) -> dict[str, Tensor]:
-        parts = {f"{stage}/reward_{name}": mean for name, mean in self._terms.means.items()}
+        means = self.reward_terms.means
+        parts = {f"{stage}/reward_{name}": mean for name, mean in means.items()}
         return parts | {f"{stage}/reward": reward.mean()}
-
-    def _to_device(self) -> None:
-        self._model.to(self.device)
-        self._reward.to(self.device)
 
 
 def without_failed_teacher(

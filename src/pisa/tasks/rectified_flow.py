@@ -13,7 +13,7 @@ from torch import Tensor
 from pisa.diffusion.noise_levels import shift_noise_level
 from pisa.diffusion.path import blend_clean, interpolate, velocity_loss, velocity_target
 from pisa.errors import check_choice
-from pisa.models.base import VideoModel, given_frames, with_first_frame
+from pisa.models.base import VideoModel
 from pisa.tasks.latents import object_coverage
 from pisa.types import Batch, Condition
 
@@ -24,7 +24,7 @@ ObjectRegion = Literal["covered", "below"]
 
 @dataclass(frozen=True)
 class BatchSlice:
-    """Which rows of the global batch of ``total`` clips a micro-batch is.
+    """The rows of the global batch of ``total`` clips that a micro-batch holds.
 
     Random numbers are drawn for the global batch and cut, so that a step is the same for any
     number of ranks and of accumulated micro-batches.
@@ -42,7 +42,7 @@ class RectifiedFlowLoss:
     """Squared velocity error over un-conditioned latent frames, as Open-Sora v1.2 trains.
 
     Latent frame 0 is given clean and carries no loss, unless the model generates it too
-    (``TakesFirstFrame``). ``object_weight`` multiplies the error in the latent positions of
+    (``first_frame_in_latents``). ``object_weight`` multiplies the error in the latent positions of
     ``object_region`` (deviation; 1 is the paper):
 
     - "covered": where objects are now or were in frame 0. The weight depends on the clip's own
@@ -74,11 +74,11 @@ class RectifiedFlowLoss:
         latents: Float[Tensor, "b c f i j"],
         condition: Condition,
         generator: torch.Generator,
-        share: BatchSlice | None = None,
+        part: BatchSlice | None = None,
     ) -> Float[Tensor, " b"]:
         """Loss per clip. All draws come from the CPU ``generator``; see ``BatchSlice``."""
         size = len(batch)
-        part = share or BatchSlice(0, size, size)
+        part = part or BatchSlice(0, size, size)
         frames, height, width = batch.video.shape[2:]
         shift = self.model.noise_schedule_shift(frames, height, width)
         level = part.cut(self.sample_noise_levels(part.total, generator))
@@ -90,14 +90,15 @@ class RectifiedFlowLoss:
         if dropped.any():
             null = self.model.null_condition(size)
             condition = drop_captions(condition, null, part.cut(dropped))
-        condition = with_first_frame(self.model, condition, batch.first_frame, frames)
-        clean = given_frames(self.model, latents)
+        condition = self.model.with_first_frame(condition, batch.first_frame, frames)
+        clean = self.model.given_frames(latents)
         x = blend_clean(interpolate(latents, noise, level), latents, clean)
         predicted = self.model.velocity(x, level, condition, clean, fps_hz=batch.fps_hz)
         target = velocity_target(latents, noise)
-        return velocity_loss(predicted, target, clean, self._weight(batch, latents))
+        return velocity_loss(predicted, target, clean, self.weight(batch, latents))
 
-    def _weight(self, batch: Batch, latents: Tensor) -> Float[Tensor, "b 1 f i j"]:
+    def weight(self, batch: Batch, latents: Tensor) -> Float[Tensor, "b 1 f i j"]:
+        """Weight of the error at every latent position: 1, or ``object_weight`` in the region."""
         frames, height, width = latents.shape[2:]
         if self.object_weight == 1.0:
             return torch.ones(len(batch), 1, frames, height, width, device=latents.device)

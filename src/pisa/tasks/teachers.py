@@ -16,6 +16,7 @@ from pisa.perception.embedded_depth import EmbeddedDepth
 from pisa.perception.embedded_flow import EmbeddedFlow
 from pisa.perception.embedded_segmentation import EmbeddedTracker
 from pisa.rewards.flow import moving
+from pisa.tasks.base import Optimisation
 from pisa.tasks.optim import warmup_cosine
 from pisa.types import Batch, PisaError
 
@@ -34,10 +35,14 @@ class TeacherTask(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["network"])
+        self.optimisation = Optimisation(
+            lr, weight_decay, warmup_steps=warmup_steps, decay_steps=total_steps
+        )
+        self.seed = seed
         self.network = network.to(memory_format=torch.channels_last)  # about twice as fast on CPU
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        generator = torch.Generator().manual_seed(self.hparams["seed"] * 10**6 + self.global_step)
+        generator = torch.Generator().manual_seed(self.seed * 10**6 + self.global_step)
         loss = self.loss(batch, generator)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch))
         return loss
@@ -47,12 +52,11 @@ class TeacherTask(pl.LightningModule):
         """Training loss of a batch, augmented with ``generator``."""
 
     def configure_optimizers(self) -> Any:
+        settings = self.optimisation
         optimizer = torch.optim.AdamW(
-            self.network.parameters(), self.hparams["lr"], weight_decay=self.hparams["weight_decay"]
+            self.network.parameters(), settings.lr, weight_decay=settings.weight_decay
         )
-        schedule = warmup_cosine(
-            optimizer, self.hparams["warmup_steps"], self.hparams["total_steps"]
-        )
+        schedule = warmup_cosine(optimizer, settings.warmup_steps, settings.decay_steps)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},

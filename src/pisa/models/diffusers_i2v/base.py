@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pisa.models.base import VideoModel
 from pisa.models.diffusers_i2v.conditions import every_token, visiting
 from pisa.models.diffusers_i2v.latent_size import latent_size
 from pisa.models.diffusers_i2v.loading import load_pipeline, place_pipeline
@@ -28,7 +29,7 @@ from pisa.types import Condition, PisaError
 TIMESTEPS = 1000.0
 
 
-class DiffusersModel(nn.Module):
+class DiffusersModel(VideoModel):
     """A pipeline's denoiser (trainable) and VAE (frozen); the encoders of text and image visit.
 
     Encoders stay outside the module tree: they are moved to the denoiser's device for the moment
@@ -47,7 +48,8 @@ class DiffusersModel(nn.Module):
     pipeline_class: ClassVar[str]
     denoiser_name: ClassVar[str] = "transformer"
     encoder_names: ClassVar[tuple[str, ...]] = ("text_encoder",)  # that read captions
-    first_frame_in_latents: bool = False
+    first_frame_in_latents = False
+    straight_path = False
 
     def __init__(
         self,
@@ -243,15 +245,6 @@ class DiffusersModel(nn.Module):
         scheduler = self.pipe.scheduler
         scheduler.set_timesteps(num_steps)
         return scheduler.sigmas.float().cpu().clone()
-
-    def initial_latents(self, noise: Tensor, level: float, condition: Condition) -> Tensor:
-        return noise
-
-    def final_latents(self, x: Tensor, level: float) -> Tensor:
-        return x
-
-    def guidance_weight(self, guidance: float, num_frames: int) -> float | Tensor:
-        return guidance
 
     # ------------------------------------------------------------------------- parts
 

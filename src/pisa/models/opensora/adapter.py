@@ -11,9 +11,10 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from pisa.io.weights import fill, find_shards
+from pisa.models.base import VideoModel
 from pisa.models.fingerprint import module_sha256
 from pisa.models.opensora.stdit3 import STDiT3
 from pisa.models.opensora.text import T5TextEncoder, TextEncoder
@@ -23,12 +24,14 @@ from pisa.types import Condition, PisaError
 TIMESTEPS = 1000.0
 
 
-class OpenSoraModel(nn.Module):
+class OpenSoraModel(VideoModel):
     """STDiT3 with its VAE and caption encoder, the latter two frozen.
 
     ``sample_posterior`` draws latents from the VAE's posterior, as the release does in training and
     inference; False takes its mean. Latents and velocities are float32 whatever the parts' dtype.
     """
+
+    denoiser: STDiT3
 
     def __init__(
         self,
