@@ -1,4 +1,4 @@
-"""Draws docs/img/drop_ray.svg for docs/geometry.md: python docs/drawings/drop_ray.py"""
+"""Draws docs/img/drop_ray.svg for docs/reference/geometry.md: python docs/drawings/drop_ray.py"""
 
 from pathlib import Path
 

@@ -1,6 +1,7 @@
 """Faults, for real: `python -m tests.faults FAULT [--times N] [--folder DIR]`, from the repository.
 
-Prints one line of the table in docs/reliability.md; the exit code is 1 if anything was lost. The
+Prints one line of the table in docs/reference/reliability.md; the exit code is 1 if anything was
+lost. The
 commands run in children of this process, which has the libraries imported already: an import of
 ten seconds before every blow would show little. `all` runs every fault.
 """

@@ -1,6 +1,6 @@
 """The red-team page: how the protocols respond to attacks on true clips, in figures and pictures.
 
-``python -m tests.red_team DATA_SET... --page docs/red_team.md --images docs/img`` attacks
+``python -m tests.red_team DATA_SET... --page docs/reference/metrics.md --images docs/img`` attacks
 the true masks of every clip in the data sets with ``tests.red_team.attacks``, writes two tables
 between the marks of the page, and one picture per group of attacks. A clip that an attack doesn't
 apply to (swap: one object only) is left out of its rows, and the count says so.

@@ -5,7 +5,7 @@ Each takes the true masks ``[T, N, H, W]`` of a clip, the dropping object last, 
 attacked video. Strength 0 changes nothing. Stronger means that more frames are wrong in the same
 way, or that a frame's error is larger in the same direction. (Showing an earlier true frame instead
 would not do for slow motion: truth bounces, turns and hides, so that a longer delay can be nearer.)
-``docs/red_team.md`` shows the attacks and how each protocol's metrics respond.
+``docs/reference/metrics.md`` shows the attacks and how each protocol's metrics respond.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from pisa.data.video_decoder import moving_stream
 from pisa.ops.masks import dropping_object_index
 from pisa.types import PisaError, reason
 
-QUALITY = 95  # as docs/data_format.md has it
+QUALITY = 95  # as docs/reference/data_format.md has it
 _EARLIER_S = 0.2  # seek so much before the first frame: times of key frames may be rounded
 _DECODE_ERRORS = (av.FFmpegError, OSError, ValueError, LookupError)
 

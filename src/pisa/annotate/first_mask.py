@@ -4,7 +4,7 @@ From each positive point the region of similar colour grows as the tolerance doe
 whose region has the steepest edge around it wins. Colours nearer to a negative point, or to a point
 on another object, don't count as similar; where both colours are alike, the nearer point decides.
 An object of several colours needs a point on each. SAM 2 does better; this needs no weights
-(docs/annotate.md has its accuracy).
+(docs/guide/annotate.md has its accuracy).
 """
 
 from __future__ import annotations

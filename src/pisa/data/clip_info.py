@@ -1,4 +1,4 @@
-"""``clip_info.json``, checked: the release's files and ours (docs/data_format.md)."""
+"""``clip_info.json``, checked: the release's files and ours (docs/reference/data_format.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading and writing one clip folder (docs/data_format.md, schema 1).
+"""Reading and writing one clip folder (docs/reference/data_format.md, schema 1).
 
 What is written is a superset of the release's layout; the release's own folders are read as they
 are. Only poses, depth and camera are stored; optical flow is derived from them on reading.

@@ -59,7 +59,9 @@ def main(given: argparse.Namespace) -> int:
     show(None, weight_findings([*models, *teachers]))
     show(None, data_findings(experiments, given.data_dir))
     if not given.no_plan:
-        show("Memory of PSFT at scale=paper (computed; docs/scale_out.md)", memory_plan(cards))
+        show(
+            "Memory of PSFT at scale=paper (computed; docs/guide/scale_out.md)", memory_plan(cards)
+        )
     show("Experiments", verdicts(experiments, len(cards), online))
     return int(any(finding.good is False for finding in libraries))
 

@@ -58,7 +58,8 @@ def read_settings(cfg: DictConfig) -> GenerationSettings:
     """The settings in ``cfg.generation``. Raises ``PisaError`` where there are none."""
     if cfg.get("generation") is None:
         raise PisaError(
-            "this model has no generation settings; generation=NAME takes some (docs/models.md)"
+            "this model has no generation settings; generation=NAME takes some "
+            "(docs/guide/models.md)"
         )
     values: dict[str, Any] = {
         str(k): v

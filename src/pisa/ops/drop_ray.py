@@ -6,7 +6,7 @@ row therefore stands for every point ``Y = h + beta Z``. The paper measures ``Z`
 plane, one focal length ``f`` in front of the centre, and writes ``Y = y + beta Z`` with
 ``y = h + beta f``: the height in metres above the floor at which the ray pierces the image plane.
 Both are the same line. Here depths are those of the centre; ``image_height_m`` is the paper's
-``y``. docs/geometry.md has the derivation.
+``y``. docs/reference/geometry.md has the derivation.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def bottom_row_px(mask: Bool[np.ndarray, "h w"]) -> float:
     """The pixel row just below an object (Appendix D); NaN for an empty mask.
 
     The object's true edge lies up to a pixel above. With the fast backend the row is unbiased,
-    because TinyRenderer samples half a pixel above the pixel centres; see docs/geometry.md.
+    because TinyRenderer samples half a pixel above the pixel centres; see
+    docs/reference/geometry.md.
     """
     rows = np.flatnonzero(mask.any(axis=1))
     return float(rows[-1]) + 1.0 if rows.size else float("nan")

@@ -96,7 +96,7 @@ class DiffusersModel(VideoModel):
     ) -> DiffusersModel:
         """The released model from a Hugging Face repository or a folder of it.
 
-        ``options`` go to the constructor. The memory switches are those of docs/models.md.
+        ``options`` go to the constructor. The memory switches are those of docs/guide/models.md.
 
         Raises:
             PisaError: the weights are not there, gated, or no image-to-video model.

@@ -176,8 +176,8 @@ def _notes(runs: Sequence[RunLog]) -> str:
     counts = sorted({cell["n"] for cell in cells})
     scored = f" (n = {' or '.join(map(str, counts))} clips)" if counts else ""
     return (
-        "Thin lines: validation during training (few clips: docs/figures.md). Large markers: final "
-        f"scores with 95 % intervals{scored}. One seed each."
+        "Thin lines: validation during training (few clips: docs/guide/figures.md). "
+        f"Large markers: final scores with 95 % intervals{scored}. One seed each."
     )
 
 

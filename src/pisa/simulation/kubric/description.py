@@ -24,7 +24,8 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class RenderSettings:
-    """How Cycles renders; the defaults take a third of stock Kubric's time (docs/simulation.md).
+    """How Cycles renders; the defaults take a third of stock Kubric's time
+    (docs/guide/simulate.md).
 
     ``stock`` leaves everything at Kubric's and Blender's defaults except ``samples``,
     ``denoise`` and ``threads``.
