@@ -5,7 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export WANDB_SILENT ?= true
 
-.PHONY: demo test check lint types contracts install lock kubric-env kubric-lock clean benchmarks
+.PHONY: demo test check lint types contracts install lock kubric-env kubric-lock clean help
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
 
 demo: $(STAMP)  ## simulate, PSFT, ORO (flow), evaluate, report
 	$(BIN)/python train.py experiment=oro_flow
@@ -13,19 +16,19 @@ demo: $(STAMP)  ## simulate, PSFT, ORO (flow), evaluate, report
 test: $(STAMP)  ## fast tests, offline, CPU
 	$(BIN)/python -m pytest -n 2
 
-lint: $(STAMP)
+lint: $(STAMP)  ## ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(STAMP)
+types: $(STAMP)  ## mypy
 	$(BIN)/mypy
 
-contracts: $(STAMP)
+contracts: $(STAMP)  ## import-linter
 	$(BIN)/lint-imports
 
-check: lint types contracts test
+check: lint types contracts test  ## all of these
 
-install: $(STAMP)
+install: $(STAMP)  ## the environment, with all that tests need
 
 $(STAMP): requirements.lock requirements-uv.lock pyproject.toml
 	command -v $(PYTHON) >/dev/null || { echo "error: Python 3.11 is needed; set PYTHON=..."; exit 1; }
@@ -49,10 +52,10 @@ kubric-lock:  ## renew the renderer's lock file
 	  --custom-compile-command "make kubric-lock"
 
 lock:  ## renew the lock files
-	uv pip compile --generate-hashes --no-emit-index-url --group dev --group ops pyproject.toml -o requirements.lock \
+	uv pip compile --generate-hashes --no-emit-index-url --extra annotate --group dev --group ops pyproject.toml -o requirements.lock \
 	  --custom-compile-command "make lock"
 	echo "uv==0.13.9" | uv pip compile --generate-hashes --no-emit-index-url - -o requirements-uv.lock \
 	  --custom-compile-command "make lock"
 
-clean:
-	rm -rf $(VENV) $(KUBRIC) data runs outputs multirun
+clean:  ## remove the environments; data sets and runs: pisa clean
+	rm -rf $(VENV) $(KUBRIC)

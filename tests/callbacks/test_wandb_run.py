@@ -132,6 +132,34 @@ def test_a_second_start_is_the_same_run(tmp_path):
     assert WandbLogger(tmp_path / "other", offline=True)._wandb_init["id"] != first
 
 
+def test_no_setting_is_passed_that_wandb_warns_of(tmp_path):
+    assert "anonymous" not in WandbLogger(tmp_path, offline=True)._wandb_init
+
+
+@pytest.mark.slow  # imports lightning in two more processes
+def test_a_killed_run_keeps_its_steps_and_the_next_start_is_a_part_of_it(tmp_path):
+    program = (
+        "import os, signal, sys, time\n"
+        "from pisa.callbacks.wandb_logger import WandbLogger\n"
+        f"logger = WandbLogger({str(tmp_path)!r}, offline=True)\n"
+        "first, last, how = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]\n"
+        "for step in range(first, last):\n"
+        "    logger.log_metrics({'loss': float(step)}, step=step)\n"
+        "time.sleep(4)\n"
+        "os.kill(os.getpid(), signal.SIGKILL) if how == 'kill' else logger.finalize('success')\n"
+    )
+    for span, code in ((("0", "5", "kill"), -9), (("5", "8", "end"), 0)):
+        command = [sys.executable, "-c", program, *span]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
+    assert "anonymous" not in done.stderr
+    assert "(2 parts, one for each start, in order): wandb sync" in done.stdout
+    parts = sorted(tmp_path.glob("wandb/offline-run-*"))
+    assert {part.name.rpartition("-")[2] for part in parts} == {run_id(tmp_path)}
+    losses = [read_offline(next(part.glob("run-*.wandb")))[1]["loss"] for part in parts]
+    assert [[v for _, v in curve] for curve in losses] == [[0, 1, 2, 3, 4], [5, 6, 7]]
+
+
 def test_worst_clips_are_those_with_the_largest_l2():
     values = {"a": 0.1, "b": 0.4, "c": float("nan"), "d": 0.2}
     rows = [{"clip": clip, "l2": value, "iou": 0.5} for clip, value in values.items()]

@@ -76,6 +76,14 @@ def test_the_paper_scale_needs_a_gpu_and_weights(monkeypatch, tmp_path):
     assert can and text.startswith("first fetches STDiT3")
 
 
+EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_is_composed_as_its_entry_point_does(name):
+    assert read_experiment(CONFIGS, name, "tiny").problem is None
+
+
 def test_an_experiment_that_cannot_be_read_is_no_crash():
     broken = read_experiment(CONFIGS, "psft", "no_such_scale")
     assert broken.problem and not broken.verdict(8, True)[0]

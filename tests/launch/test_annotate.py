@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -119,6 +120,14 @@ def test_the_page_or_the_masks_can_be_asked_for(clips: Path, monkeypatch) -> Non
             compose(f"path={clips}", "serve=false", "perception=embedded", name="annotate")
         )
     assert len(served) == 1
+
+
+def test_without_nicegui_one_sentence_says_what_to_install(clips: Path, monkeypatch) -> None:
+    for name in [m for m in sys.modules if m.startswith("pisa.annotate.page")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "nicegui", None)
+    with pytest.raises(PisaError, match=r"pip install 'pisa-lab\[annotate\]'"):
+        annotate_main(compose(f"path={clips}", "serve=true", name="annotate"))
 
 
 def test_where_there_is_nothing(tmp_path: Path) -> None:

@@ -15,14 +15,16 @@ from lightning.pytorch.utilities import rank_zero_only
 from pisa.io.secrets import redacted
 
 RUN_ID = "wandb_run_id"  # file in ``save_dir``
+FLUSH_S = 1.0  # so much of an offline run is lost by kill -9; wandb's default is 15 s
 
 
 class WandbLogger(LightningWandbLogger):
     """Logs offline when ``WANDB_API_KEY`` isn't set, and says then how to upload the run.
 
     ``offline`` True or False overrides; False is right after ``wandb login``. A run that was
-    stopped and started again in ``save_dir`` stays one W&B run. Runs are grouped by ``group`` (the
-    experiment); the configuration holds the seed.
+    stopped and started again in ``save_dir`` stays one W&B run: offline, each start writes a part
+    of it under the same id, and `wandb sync` uploads the parts in order. Runs are grouped by
+    ``group`` (the experiment); the configuration holds the seed.
 
     Left out of what W&B records by itself: console output, the command line, the git remote and
     the program's source, because each may hold a password. Commit, versions and machine are logged
@@ -51,10 +53,16 @@ class WandbLogger(LightningWandbLogger):
             tags=list(tags),
             id=run_id(self.folder),
             settings=wandb.Settings(
-                x_disable_meta=True, disable_git=True, disable_code=True, console="off"
+                x_disable_meta=True,
+                disable_git=True,
+                disable_code=True,
+                console="off",
+                x_transaction_log_flush_interval=FLUSH_S,
             ),
             **options,
         )
+        # Lightning 2.6.6 passes a setting that wandb 0.31 warns of in the first line of every run.
+        self._wandb_init.pop("anonymous", None)
         self._finished = False
 
     @rank_zero_only
@@ -69,8 +77,10 @@ class WandbLogger(LightningWandbLogger):
             return
         self._finished = True
         if self.is_offline:
-            parts = Path(self._experiment.dir).parents[1] / f"offline-run-*-{run_id(self.folder)}"
-            print(f"To upload this run: wandb sync {parts}")
+            place, name = Path(self._experiment.dir).parents[1], run_id(self.folder)
+            parts = len(list(place.glob(f"offline-run-*-{name}")))
+            several = f" ({parts} parts, one for each start, in order)" if parts > 1 else ""
+            print(f"To upload this run{several}: wandb sync {place}/offline-run-*-{name}")
         self._experiment.finish()  # the next stage begins a run of its own
 
 

@@ -86,9 +86,9 @@ def read_experiment(
 
 
 def _entry_of(configs: Path, name: str) -> str:
-    """Which entry point an experiment is for: one without stages scores, with eval.py."""
-    lines = (configs / "experiment" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
-    return "train" if any(line.startswith(("stages:", "  - psft")) for line in lines) else "eval"
+    """The entry point of an experiment: those that choose a source are for eval.py."""
+    text = (configs / "experiment" / f"{name}.yaml").read_text(encoding="utf-8")
+    return "eval" if "override /source:" in text else "train"
 
 
 def _compose(configs: Path, entry: str, overrides: Sequence[str]) -> DictConfig:

@@ -55,7 +55,12 @@ def holds_recordings(folder: Path) -> bool:
 
 def serve_page(cfg: DictConfig, folder: Path) -> None:
     """The local page; returns when it is interrupted."""
-    from pisa.annotate.page.server import serve  # making masks needs no web server
+    try:
+        from pisa.annotate.page.server import serve  # making masks needs no web server
+    except ModuleNotFoundError as error:
+        if error.name != "nicegui":
+            raise
+        raise PisaError("the page needs NiceGUI: pip install 'pisa-lab[annotate]'") from error
 
     method = look_up(cfg.perception.tracker["_target_"])
     takes_points = hasattr(getattr(method, "__self__", method), "segment_points")
