@@ -151,7 +151,7 @@ def test_a_checkpoint_with_code_in_it_is_refused(tmp_path):
             return (print, ("unpickled",))
 
     torch.save({"state_dict": Evil()}, tmp_path / "evil.ckpt")
-    with pytest.raises(PisaError, match="no training checkpoint"):
+    with pytest.raises(PisaError, match="cannot resume: cannot read weights"):
         AtomicCheckpointIO().load_checkpoint(tmp_path / "evil.ckpt", weights_only=False)
 
 
@@ -160,7 +160,7 @@ def test_a_checkpoint_that_finds_no_room_says_so(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
-        with pytest.raises(PisaError, match=r"cannot write the checkpoint .*: File too large$"):
+        with pytest.raises(PisaError, match=r"cannot write .*: File too large$"):
             AtomicCheckpointIO().save_checkpoint({"a": torch.zeros(100_000)}, tmp_path / "a.ckpt")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -175,7 +175,7 @@ def test_a_checkpoint_is_whole_or_absent(tmp_path):
     path = tmp_path / "step.ckpt"
     AtomicCheckpointIO().save_checkpoint({"a": torch.zeros(2)}, path)
     before = path.read_bytes()
-    with pytest.raises(PisaError, match="cannot write the checkpoint"):
+    with pytest.raises(PisaError, match="cannot write"):
         AtomicCheckpointIO().save_checkpoint({"a": torch.ones(2), "b": Breaks()}, path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["step.ckpt"]

@@ -9,6 +9,7 @@ import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
+from pisa.io.weights import load
 from pisa.launch import hub
 from pisa.models.opensora import STDiT3
 from pisa.types import PisaError
@@ -37,7 +38,7 @@ def run(tmp_path):
 
 def test_the_export_loads_as_the_release_does(run):
     folder = hub.export_model(run)
-    loaded = fill(STDiT3(**SIZES), find_shards(folder))
+    loaded = load(STDiT3(**SIZES), folder)
     for name, value in load_file(run / "weights.safetensors").items():
         assert torch.equal(loaded.state_dict()[name], value)
     assert {p.name for p in folder.iterdir()} == {

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pisa.io.weights import fill, find_shards
+from pisa.io.weights import load
 from pisa.models.opensora import STDiT3
 from pisa.models.opensora.text import T5TextEncoder
 from pisa.tasks.weights import load_denoiser
@@ -126,8 +126,8 @@ def same(network: STDiT3, state: Mapping[str, Tensor]) -> bool:
 def test_checkpoints_of_the_paper_load_as_its_inference_loads_them(release):
     """Its inference reads ``model/``; the average is taken by naming its file."""
     folder, trained, average = release
-    assert same(fill(small(), find_shards(folder)), trained)
-    assert same(fill(small(), find_shards(folder / "ema.pt")), average)
+    assert same(load(small(), folder), trained)
+    assert same(load(small(), folder / "ema.pt"), average)
     for source, state in ((folder, trained), (folder / "ema.pt", average)):  # eval.py ckpt=...
         network = small()
         assert load_denoiser(network, source) == {}
@@ -139,14 +139,14 @@ def test_a_checkpoint_of_another_network_or_a_part_of_one_is_one_sentence(releas
     wide = STDiT3(hidden_size=48, depth=1, num_heads=2, caption_channels=16, model_max_length=5)
     with pytest.raises(PisaError, match="of another model: tensors"):
         load_denoiser(wide, folder)
-    with pytest.raises(PisaError, match="do not fit STDiT3"):
-        fill(wide, find_shards(folder))
+    with pytest.raises(PisaError, match="for STDiT3"):
+        load(wide, folder)
     shard = folder / "model" / "pytorch_model-00002-of-00003.bin"
     shard.write_bytes(shard.read_bytes()[:-2000])
     with pytest.raises(PisaError, match=r"cannot read weights .*00002-of-00003"):
         load_denoiser(small(), folder)
     shard.unlink()
-    with pytest.raises(PisaError, match="names shards that are not there"):
+    with pytest.raises(PisaError, match="names missing shards"):
         load_denoiser(small(), folder)
     with pytest.raises(PisaError, match="checkpoint not found"):
         load_denoiser(small(), folder / "absent")
@@ -154,8 +154,8 @@ def test_a_checkpoint_of_another_network_or_a_part_of_one_is_one_sentence(releas
 
 def test_a_pickle_that_holds_more_than_tensors_is_refused(tmp_path):
     torch.save({"weights": small()}, tmp_path / "model.pt")
-    with pytest.raises(PisaError, match=r"model\.pt is damaged or no checkpoint"):
+    with pytest.raises(PisaError, match=r"cannot read weights .*model\.pt"):
         load_denoiser(small(), tmp_path / "model.pt")
     torch.save([1, 2], tmp_path / "list.pt")
-    with pytest.raises(PisaError, match="it holds a list"):
+    with pytest.raises(PisaError, match="is not a state dict"):
         load_denoiser(small(), tmp_path / "list.pt")

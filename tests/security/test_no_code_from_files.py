@@ -20,9 +20,9 @@ from torch import nn
 
 from pisa.data.mask_files import read_arrays, read_mask_array
 from pisa.io.checkpoint_io import AtomicCheckpointIO
-from pisa.io.weights import read_state_dict
+from pisa.io.weights import load, read
 from pisa.launch.hub import model_card
-from pisa.perception.base import load_packaged, load_pickled
+from pisa.perception.base import load_teacher
 from pisa.perception.mask_cache import read_masks as read_cached_masks
 from pisa.reports.figures.run_log import read_run
 from pisa.reports.gallery import read_prior
@@ -68,9 +68,9 @@ LOADERS: dict[str, tuple[Callable, Callable]] = {
     "resume.ckpt": (write_checkpoint, AtomicCheckpointIO().load_checkpoint),
     "weights.ckpt": (write_checkpoint, lambda path: load_denoiser(nn.Linear(1, 1), path)),
     "weights.safetensors": (write_checkpoint, lambda p: load_denoiser(nn.Linear(1, 1), p)),
-    "released.pt": (write_checkpoint, lambda path: read_state_dict([path])),
-    "teacher.pt": (write_checkpoint, lambda path: load_pickled(nn.Linear(1, 1), path, "SAM")),
-    "teacher.safetensors": (write_checkpoint, lambda p: load_packaged(nn.Linear(1, 1), "x", p)),
+    "released.pt": (write_checkpoint, lambda path: read([path])),
+    "teacher.pt": (write_checkpoint, lambda path: load(nn.Linear(1, 1), path)),
+    "teacher.safetensors": (write_checkpoint, lambda p: load_teacher(nn.Linear(1, 1), "x", p)),
     "mask.npy": (write_object_array, read_arrays),
     "mask.npz": (write_object_archive, read_arrays),
     "pickle.npy": (write_plain_pickle, read_arrays),

@@ -13,7 +13,7 @@ from pisa.bench.match import match_videos
 from pisa.data.clip_io import write_clip
 from pisa.data.manifest import Manifest, list_clips, read_manifest, write_manifest
 from pisa.data.real_download import unpack
-from pisa.io.weights import find_shards
+from pisa.io.weights import find
 from pisa.launch.compose import stage_folder
 from pisa.types import PisaError
 from tests.security.test_allow_list import CONFIGS, hydra
@@ -71,7 +71,7 @@ def test_shards_of_a_checkpoint_lie_beside_their_index(shard, tmp_path):
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"w": shard}}))
     with pytest.raises(PisaError, match="no file beside it"):
-        find_shards(folder)
+        find(folder)
 
 
 @pytest.mark.parametrize("name", ["../out", "/tmp/out", "a/b", ".."])

@@ -20,11 +20,11 @@ from pisa.annotate.recording import FPS_HZ, Progress, Recording
 from pisa.annotate.store import ClipDraft
 from pisa.annotate.tracking import object_points
 from pisa.data.clip_info import SCHEMA, read_info
-from pisa.data.clip_io import appear_at_once
 from pisa.data.image_files import frame_paths
 from pisa.data.mask_files import write_mask_file
 from pisa.data.shown_frame import shown_frame
 from pisa.data.video_decoder import moving_stream
+from pisa.io.files import replace_folder
 from pisa.ops.masks import dropping_object_index
 from pisa.types import PisaError, reason
 
@@ -59,7 +59,7 @@ def prepare_frames(
     wanted = recording.index[clip.start : clip.stop]
     if len(wanted) != clip.num_frames:
         raise PisaError(f"{clip.name} ends after its recording does")
-    with appear_at_once(folder) as part:
+    with replace_folder(folder) as part:
         written = 0
         for source, frame in _frames(recording, wanted):
             first = part / f"{written:05d}.jpg"
@@ -128,7 +128,7 @@ def export_clip(
     with Image.open(paths[0]) as first:
         side = first.height
     info = clip_info(clip, side, extra)
-    with appear_at_once(folder) as part:
+    with replace_folder(folder) as part:
         for path in paths:
             shutil.copyfile(path, part / path.name)
         write_mask_file(part / "mask.npz", masks, (side, side))

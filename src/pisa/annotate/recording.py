@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import io
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import av
 import numpy as np
@@ -26,6 +24,7 @@ from pisa.data.clip_io import write_npz
 from pisa.data.mask_files import read_arrays
 from pisa.data.shown_frame import shown_frame, shown_grey, shown_size
 from pisa.data.video_decoder import Decoder, moving_stream
+from pisa.io.files import replace_file
 from pisa.types import PisaError, reason
 
 FPS_HZ = 120.0  # of clips (paper section 3)
@@ -102,17 +101,11 @@ def import_recording(path: Path, folder: Path, progress: Progress = lambda _: No
     """
     if (folder / "index.npz").is_file():
         return _open(path, folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=folder) as name:  # another process may do the same
-            part = Path(name)
-            with (part / "frames.bin").open("wb") as pack:
-                arrays = _read_all(path, pack.write, progress)
-            write_npz(part / "index.npz", arrays)
-            for file in ("frames.bin", "index.npz"):
-                os.replace(part / file, folder / file)
-    except OSError as error:
-        raise PisaError(f"cannot write {folder}: {reason(error)}") from error
+    # the index is moved last: with it the import is complete, another process may do the same
+    with replace_file(folder / "index.npz") as index, replace_file(folder / "frames.bin") as frames:
+        with frames.open("wb") as pack:
+            arrays = _read_all(path, pack.write, progress)
+        write_npz(index, arrays)
     return _open(path, folder)
 
 

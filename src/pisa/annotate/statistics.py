@@ -22,6 +22,7 @@ from pisa.data.clip_info import NOT_RECORDED, fps_of, read_info, scene_of
 from pisa.data.image_files import frame_paths
 from pisa.data.manifest import list_clips
 from pisa.data.mask_files import read_masks
+from pisa.io.files import write_atomic
 from pisa.types import PisaError
 
 PAPER_CLIPS = 361
@@ -120,7 +121,7 @@ def main(given: argparse.Namespace) -> None:
     """Print the statistics, and write what is asked for."""
     statistics = real_statistics(list_clips(given.folder))
     if given.json:
-        given.json.write_text(json.dumps(asdict(statistics), indent=1), encoding="utf-8")
+        write_atomic(given.json, json.dumps(asdict(statistics), indent=1).encode())
     if given.figure:
         draw(statistics).savefig(given.figure)
     print(report(statistics))

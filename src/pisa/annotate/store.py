@@ -10,9 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import math
-import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -22,6 +20,7 @@ from pisa.annotate.crop import Crop
 from pisa.annotate.motion import MAX_CLIP_S
 from pisa.annotate.recording import FPS_HZ
 from pisa.data.clip_info import check_name
+from pisa.io.files import write_atomic
 from pisa.types import PisaError, reason
 
 MAX_HISTORY = 300
@@ -141,28 +140,9 @@ class ProjectStore:
                 project.version += 1
                 yield project
                 text = json.dumps(project_to_json(project), indent=1)
-                write_text_at_once(self.path, text)
+                write_atomic(self.path, text.encode())
         except OSError as error:
             raise PisaError(f"cannot write {self.path}: {reason(error)}") from error
-
-
-def write_text_at_once(path: Path, text: str) -> None:
-    """A reader sees the old text or the new one, also after a crash."""
-    write_at_once(path, lambda part: part.write_text(text, encoding="utf-8"))
-
-
-def write_at_once(path: Path, write: Callable[[Path], object]) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    part = Path(name)
-    try:
-        write(part)
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.chmod(0o644)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _clip(project: Project, key: str) -> ClipDraft:

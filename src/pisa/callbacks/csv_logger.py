@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-import os
 from pathlib import Path
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger as LightningCSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
+
+from pisa.io.files import replace_file
 
 
 class CSVLogger(LightningCSVLogger):
@@ -50,12 +51,10 @@ class _ContinuedWriter(ExperimentWriter):
         if not rows:
             path.unlink()
             return
-        partial = path.with_suffix(".partial")
-        with partial.open("w", newline="", encoding="utf-8") as file:
+        with replace_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.metrics_keys, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(partial, path)
 
     def _check_log_dir_exists(self) -> None:
         """Nothing is deleted: a resumed run goes on in the same file."""

@@ -14,7 +14,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
-from pisa.io.weights import check_same_network
+from pisa.io.weights import check_fits
 from pisa.tasks.base import denoiser_of
 from pisa.tasks.sharding import laid_out_like, reshard_blocks, whole_tensor
 from pisa.tasks.weights import EMA_KEY
@@ -40,7 +40,7 @@ class EMA(pl.Callback):
         """After a restore, which a sharding strategy does later than ``on_fit_start``."""
         weights = _trainable(pl_module)
         average = self._average or weights
-        check_same_network(weights, average, "the average in the checkpoint")
+        check_fits(weights, average, "the average in the checkpoint")
         self._average = {
             name: laid_out_like(average[name].detach().to(torch.float32, copy=True), weight)
             for name, weight in weights.items()

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from pisa.bench.row import METRICS
 from pisa.bench.score import Failure, Scorer
+from pisa.io.files import write_atomic
 from pisa.models.lora import merged_state
 from pisa.perception.base import Tracker
 from pisa.rewards.base import reward_name
@@ -193,8 +194,7 @@ class HackWatch(Checkpoint):
         if not trainer.is_global_zero:
             return
         record = {"judge": reward_name(self.judge)} | self.detector.state_dict()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / RECORD).write_text(json.dumps(record, indent=1))
+        write_atomic(self.folder / RECORD, json.dumps(record, indent=1).encode())
         if reason is not None:
             best = self.folder / BEST
             print(f"hack watch ({reward_name(self.judge)}): {reason}. Stopped; best: {best}")

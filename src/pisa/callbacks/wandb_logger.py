@@ -12,6 +12,7 @@ import wandb
 from lightning.pytorch.loggers import WandbLogger as LightningWandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from pisa.io.files import write_atomic
 from pisa.io.secrets import redacted
 
 RUN_ID = "wandb_run_id"  # file in ``save_dir``
@@ -90,5 +91,5 @@ def run_id(folder: Path) -> str:
     if path.is_file() and (found := path.read_text(encoding="utf-8").strip()):
         return found
     drawn = uuid.uuid4().hex[:8]
-    path.write_text(drawn + "\n", encoding="utf-8")
+    write_atomic(path, f"{drawn}\n".encode())
     return drawn

@@ -7,12 +7,9 @@ are. Only poses, depth and camera are stored; optical flow is derived from them 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import uuid
 import zipfile
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +32,10 @@ from pisa.data.clip_info import (
 )
 from pisa.data.image_files import frame_paths, read_frames
 from pisa.data.mask_files import read_arrays, read_masks, resize_masks
+from pisa.io.files import replace_folder
 from pisa.ops.camera import rigid_flow
 from pisa.ops.video import from_frames, to_frames
-from pisa.types import Camera, Clip, PisaError, Poses, reason
+from pisa.types import Camera, Clip, PisaError, Poses
 
 
 def write_clip(
@@ -55,7 +53,7 @@ def write_clip(
     info = info_of(clip)
     if clash := info.keys() & (extra or {}).keys():
         raise ValueError(f"extra must not redefine {sorted(clash)}")
-    with appear_at_once(folder) as part:
+    with replace_folder(folder) as part:
         for i, frame in enumerate(to_frames(clip.video)):
             image = Image.fromarray(frame)
             image.save(part / f"rgba_{i:05d}.jpg", quality=jpeg_quality, subsampling=0)
@@ -146,29 +144,6 @@ def write_npz(path: Path, arrays: Mapping[str, NDArray]) -> None:
         for key, array in arrays.items():
             with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
-
-
-@contextmanager
-def appear_at_once(folder: Path) -> Iterator[Path]:
-    """A hidden sibling folder that takes the place of ``folder`` if the body succeeds.
-
-    Raises ``PisaError`` where it cannot be written; nothing is left of it then.
-    """
-    part = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:12]}.part"
-    old = part.with_suffix(".old")
-    try:
-        part.mkdir(parents=True)
-        yield part
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(part, folder)
-    except OSError as error:
-        raise PisaError(f"cannot write clip {folder}: {reason(error)}") from error
-    finally:
-        if old.exists() and not folder.exists():
-            os.replace(old, folder)
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def discard_parts(clips_folder: Path, names: Collection[str]) -> None:

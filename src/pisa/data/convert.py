@@ -19,10 +19,11 @@ from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from pisa.data.clip_info import parse_points, read_info, scale_points, shift_points
-from pisa.data.clip_io import appear_at_once, write_npz
+from pisa.data.clip_io import write_npz
 from pisa.data.image_files import frame_paths, read_image
 from pisa.data.manifest import list_clips
 from pisa.data.mask_files import read_masks, resize_masks
+from pisa.io.files import replace_folder
 from pisa.types import PisaError
 
 MAX_PIXELS = 36_000_000
@@ -98,7 +99,7 @@ def convert_clip(source: Path, target: Path, size: tuple[int, int], pad: bool = 
     info, paths = read_info(source), frame_paths(source)
     first = read_image(paths[0], MAX_PIXELS)
     placement = place((first.shape[0], first.shape[1]), size, pad)
-    with appear_at_once(target) as part:
+    with replace_folder(target) as part:
         for path in paths:
             frame = read_image(path, MAX_PIXELS)
             if frame.shape != first.shape:

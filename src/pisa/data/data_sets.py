@@ -18,6 +18,7 @@ from pisa.data.manifest import (
     read_manifest,
     write_manifest,
 )
+from pisa.io.files import write_atomic
 from pisa.io.progress import track_clips
 from pisa.simulation.produce import ClipsFailed, DataSetSpec, Shard, produce
 from pisa.types import PisaError
@@ -152,7 +153,7 @@ class DataSets:
             for _ in track_clips(done, f"simulating {name}", len(wanted), present):
                 pass
         except ClipsFailed as error:
-            failed.write_text(json.dumps(error.reasons, indent=1), encoding="utf-8")
+            write_atomic(failed, json.dumps(error.reasons, indent=1).encode())
             raise
         failed.unlink(missing_ok=True)
 

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pisa.data.clip_info import check_name
+from pisa.io.files import write_atomic
 from pisa.types import PisaError, reason
 
 SCHEMA = 1
@@ -43,15 +42,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     for name in manifest.clips:
         check_name(name)
     path = Path(folder) / "manifest.json"
-    part = path.with_name(f".manifest.{uuid.uuid4().hex[:12]}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(asdict(manifest), indent=1), encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        raise PisaError(f"cannot write {path}: {reason(error)}") from error
-    finally:
-        part.unlink(missing_ok=True)
+    write_atomic(path, json.dumps(asdict(manifest), indent=1).encode())
 
 
 def read_manifest(folder: Path) -> Manifest:

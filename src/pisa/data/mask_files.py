@@ -6,10 +6,7 @@ booleans. What is ambiguous (id maps, logits, swapped axes) is refused in both.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import struct
-import tempfile
 import zipfile
 import zlib
 from enum import StrEnum
@@ -19,6 +16,7 @@ import numpy as np
 from jaxtyping import Bool
 from numpy.typing import NDArray
 
+from pisa.io.files import replace_file
 from pisa.types import PisaError, reason
 
 _ARRAY_ERRORS = (
@@ -103,24 +101,14 @@ def write_mask_file(path: Path, masks: Bool[np.ndarray, "t n h w"], size: tuple[
     """``mask.npz`` with array ``mask`` at ``size``, enlarged frame by frame to spare memory."""
     shape = (*masks.shape[:2], *size)
     header = {"descr": "|b1", "fortran_order": False, "shape": shape}
-    try:
-        handle, part = tempfile.mkstemp(dir=path.parent, prefix=".mask.", suffix=".part")
-        try:
-            with (
-                os.fdopen(handle, "wb") as stream,
-                zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
-                archive.open("mask.npy", "w", force_zip64=True) as member,
-            ):
-                np.lib.format.write_array_header_1_0(member, header)
-                for frame in masks:
-                    member.write(resize_masks(frame[None], *size).tobytes())
-            os.chmod(part, 0o644)
-            os.replace(part, path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(part)
-    except OSError as error:
-        raise PisaError(f"cannot write {path}: {error.strerror}") from error
+    with (
+        replace_file(path) as part,
+        zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("mask.npy", "w", force_zip64=True) as member,
+    ):
+        np.lib.format.write_array_header_1_0(member, header)
+        for frame in masks:
+            member.write(resize_masks(frame[None], *size).tobytes())
 
 
 def read_arrays(path: Path) -> dict[str, NDArray]:

@@ -21,8 +21,8 @@ from pathlib import Path, PurePosixPath
 
 from rich.progress import track
 
-from pisa.data.clip_io import appear_at_once
 from pisa.data.manifest import is_complete, list_clips
+from pisa.io.files import replace_folder
 from pisa.types import PisaError, reason
 
 REPOSITORY = "nyu-visionx/pisa-experiments"  # named by the README of the paper's release
@@ -72,7 +72,7 @@ def unpack(archive: Path, folder: Path) -> None:
                 raise PisaError(f"{archive}: holds no clips (NAME/clip_info.json and frames)")
             todo = [name for name in sorted(clips) if not (folder / name).is_dir()]
             for name in track(todo, "unpacking clips", transient=True):
-                with appear_at_once(folder / name) as part:
+                with replace_folder(folder / name) as part:
                     for file, member in clips[name].items():
                         (part / file).write_bytes(opened.read(member))
     except _ZIP_ERRORS as error:

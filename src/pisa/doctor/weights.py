@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from huggingface_hub import constants, try_to_load_from_cache
 from omegaconf import DictConfig
 from torchvision.models.optical_flow import Raft_Large_Weights
 
-from pisa.io.weights import CANDIDATES
+from pisa.io.weights import CANDIDATES, shipped
 from pisa.perception.depth_anything import VITS
 from pisa.perception.sam2 import HUB_FILE, HUB_REPOSITORY
 
@@ -83,8 +82,7 @@ def in_file(name: str, path: str) -> Weights:
 def packaged(name: str) -> Weights:
     """A file of the package, or one named by its path."""
     stem = name.removesuffix(".safetensors")
-    path = Path(str(resources.files("pisa") / "weights" / f"{stem}.safetensors"))
-    path = path if "/" not in name else Path(name)
+    path = shipped(stem) if "/" not in name else Path(name)
     return Weights(stem, "shipped with the package", str(path), path.is_file())
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import pickle
-import zipfile
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+from torch import Tensor
 
-from pisa.types import PisaError
+from pisa.errors import PisaError, reason
+from pisa.io.files import replace_file
+from pisa.io.weights import check_finite, read_pickle
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -22,20 +21,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        target = Path(path)
-        partial = target.with_suffix(".partial")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
+            with replace_file(Path(path)) as part, part.open("wb") as file:
                 torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, target)
-        except (OSError, RuntimeError) as error:
-            with suppress(OSError):
-                partial.unlink()
-            reason = _reason(error)
-            raise PisaError(f"cannot write the checkpoint {target}: {reason}") from error
+        except RuntimeError as error:  # torch raises its own where the disk is full
+            cause = reason(error.__context__ or error)
+            raise PisaError(f"cannot write {path}: {cause}") from error
 
     def load_checkpoint(
         self,
@@ -45,27 +36,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     ) -> dict[str, Any]:
         """Admits tensors and plain containers only, whatever ``weights_only`` says."""
         try:
-            return torch.load(path, map_location=map_location, weights_only=True)
-        except (
-            OSError,
-            RuntimeError,
-            EOFError,
-            KeyError,
-            pickle.UnpicklingError,
-            zipfile.BadZipFile,
-        ) as error:
-            reason = " ".join(str(error).split())[:120]
+            checkpoint = read_pickle(Path(path), map_location)
+            if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+                raise PisaError(f"{path} is not a training checkpoint")
+            for name, entry in checkpoint.items():
+                if isinstance(entry, dict) and all(isinstance(v, Tensor) for v in entry.values()):
+                    check_finite(entry, f"{path} ({name})")
+        except PisaError as error:
             raise PisaError(
-                f"cannot resume from {path}, which is damaged or no training checkpoint; delete it "
-                f"to start this stage from an older one or anew ({reason})"
+                f"cannot resume: {error}; delete {path} to resume from an older checkpoint, or to "
+                "start this stage again where there is none"
             ) from error
-
-
-def _reason(error: BaseException) -> str:
-    """The system's word for it, as "No space left on device"; torch raises its own on top."""
-    inner: BaseException | None = error
-    while inner is not None:
-        if isinstance(inner, OSError) and inner.strerror:
-            return inner.strerror
-        inner = inner.__context__
-    return " ".join(str(error).split())
+        return checkpoint

@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from pisa.data.data_sets import DataSets
 from pisa.data.simulated import SimulatedDataModule
 from pisa.io.provenance import settings_of
 from pisa.io.secrets import redacted
+from pisa.io.weights import SHIPPED
 from pisa.launch.settings import (
     DataSetSettings,
     EvaluationSettings,
@@ -287,8 +287,7 @@ def _digest(tree: Mapping[str, Any], stages: Mapping[str, Any], sets: list[str])
 @cache
 def shipped_weights() -> dict[str, str]:
     """SHA-256 of each weights file in the package, by name."""
-    folder = Path(str(resources.files("pisa") / "weights"))
-    files = sorted(folder.glob("*.safetensors"))
+    files = sorted(SHIPPED.glob("*.safetensors"))
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 

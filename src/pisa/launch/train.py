@@ -24,7 +24,7 @@ from pisa.io.checkpoint_io import AtomicCheckpointIO
 from pisa.io.files import write_atomic
 from pisa.io.lock import hold
 from pisa.io.provenance import SETTINGS, machine_facts, provenance
-from pisa.io.weights import write_tensors
+from pisa.io.weights import save
 from pisa.launch.compose import StageRun, TrainRun, build_data, build_model, compose_train
 from pisa.launch.evaluation import Evaluation
 from pisa.launch.targets import Part
@@ -92,7 +92,7 @@ def run_stage(run: StageRun, start: Path | None) -> Path:
     except SystemExit:  # how Lightning ends after a KeyboardInterrupt
         raise KeyboardInterrupt from None
     if settings.exports is not None:
-        write_tensors(run.weights, part_tensors(getattr(task, settings.exports)))
+        save(run.weights, part_tensors(getattr(task, settings.exports)))
     if not run.weights.is_file():
         raise PisaError(
             f"{run.stage} ended without {run.weights}; is callbacks.export switched off?"

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 
-from pisa.types import PisaError
+from pisa.errors import PisaError
+from pisa.io.weights import find, read, save
 
 
 def pack(out: Path, parts: Mapping[str, Path]) -> int:
@@ -23,13 +23,10 @@ def pack(out: Path, parts: Mapping[str, Path]) -> int:
     """
     tensors = {}
     for name, path in parts.items():
-        if not path.is_file():
-            raise PisaError(f"no weights at {path}")
         prefix = f"{name}." if name else ""
-        for key, value in load_file(path).items():
+        for key, value in read(find(path)).items():
             tensors[prefix + key] = value.to(torch.float16) if value.is_floating_point() else value
-    save_file(tensors, out)
-    return out.stat().st_size
+    return save(out, tensors).stat().st_size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,17 +6,14 @@ The same interface and flow convention as Open-Sora v1.2; 64x64 pixels, 16 frame
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pisa.io.weights import check_values
+from pisa.io.weights import load
 from pisa.models.base import VideoModel
 from pisa.models.fingerprint import module_sha256
 from pisa.models.tiny_codec import STRIDE, TinyCodec
@@ -58,7 +55,7 @@ class TinyVideoModel(VideoModel):
         self.shift = shift
         if weights is not None:
             for part in parts:
-                load_part(getattr(self, part), part, find_weights(weights))
+                load(getattr(self, part), weights, part)
         self.codec.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> TinyVideoModel:
@@ -120,36 +117,3 @@ class TinyVideoModel(VideoModel):
     def codec_fingerprint(self) -> str:
         below = self.codec.motion.still_below
         return module_sha256(self.codec, "tiny", *(() if below is None else (below,)))
-
-
-def load_part(module: nn.Module, name: str, path: Path) -> None:
-    """Load the tensors ``NAME.*`` of a safetensors file.
-
-    Raises ``PisaError`` for a file that cannot be read or is of another network.
-    """
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise PisaError(f"cannot read weights {path}: {error}") from error
-    prefix = f"{name}."
-    own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    check_values(module.state_dict(), own, str(path))
-    try:
-        module.load_state_dict({k: v.float() for k, v in own.items()}, strict=True)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip()
-        raise PisaError(f"{path} does not fit this model's {name}: {reason}") from error
-
-
-def find_weights(weights: str | Path) -> Path:
-    """A path as it is, or the file of that name shipped with the package.
-
-    Raises ``PisaError`` where there is neither.
-    """
-    path = Path(weights)
-    if path.is_file():
-        return path
-    shipped = Path(str(resources.files("pisa") / "weights" / path.name))
-    if path.name == str(weights) and shipped.is_file():
-        return shipped
-    raise PisaError(f"no weights at {path}, nor shipped as pisa/weights/{path.name}")

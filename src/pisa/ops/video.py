@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from pisa.errors import reason
+from pisa.io.files import replace_file
 from pisa.types import PisaError
 
 
@@ -75,23 +77,16 @@ def write_lossless(path: Path, frames: NDArray[np.uint8], fps_hz: float) -> None
 
     Raises ``PisaError`` when the file cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
     rate = Fraction(fps_hz).limit_denominator(1001)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with av.open(str(partial), mode="w", format="matroska") as container:
-            stream: Any = container.add_stream("ffv1", rate=rate)
-            stream.height, stream.width = frames.shape[1:3]
-            stream.pix_fmt = "bgr0"
-            stream.options = {"level": "3", "slicecrc": "1"}
-            for frame in frames:
-                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-                container.mux(stream.encode(picture))
-            container.mux(stream.encode())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise PisaError(f"cannot write {path}: {error.strerror or error}") from error
+    with replace_file(path) as part, av.open(str(part), mode="w", format="matroska") as container:
+        stream: Any = container.add_stream("ffv1", rate=rate)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "bgr0"
+        stream.options = {"level": "3", "slicecrc": "1"}
+        for frame in frames:
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
 
 
 def _encode(container, frames: NDArray[np.uint8], rate: Fraction) -> None:
@@ -119,13 +114,9 @@ def read_video(path: Path) -> tuple[NDArray[np.uint8], float]:
             rate = stream.average_rate or stream.guessed_rate
             frames = [f.to_ndarray(format="rgb24") for f in container.decode(stream)]
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise PisaError(f"{path}: cannot read video: {_reason(error)}") from error
+        raise PisaError(f"{path}: cannot read video: {reason(error)}") from error
     if not frames or not rate:
         raise PisaError(f"{path}: holds no video frame")
     if len({frame.shape for frame in frames}) > 1:
         raise PisaError(f"{path}: the frame size changes inside the video")
     return np.stack(frames), float(rate)
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import DepthAnythingForDepthEstimation
 
+from pisa.io.weights import check_pretrained
 from pisa.perception.base import freeze
 from pisa.perception.colour import imagenet_normalised
 from pisa.perception.layers import per_frame
@@ -63,6 +64,7 @@ class DepthAnything(nn.Module):
                 f"They are on the Hugging Face hub as {VITS}: fetch them on a machine with network "
                 f"and pass their folder as `path`. ({str(error).splitlines()[0]})"
             ) from error
+        check_pretrained(network, path)
         return cls(network, input_size, frames_per_chunk)
 
     def depth(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b t h w"]:

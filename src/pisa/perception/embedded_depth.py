@@ -11,7 +11,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pisa.perception.base import load_packaged
+from pisa.perception.base import load_teacher
 from pisa.perception.layers import UNetTrunk, per_frame
 
 
@@ -35,7 +35,7 @@ class EmbeddedDepth(nn.Module):
     @classmethod
     def from_pretrained(cls, path: str | Path | None = None) -> EmbeddedDepth:
         """Frozen network with the weights in ``path`` (None: those shipped in the package)."""
-        return load_packaged(cls(), "embedded_depth", path)
+        return load_teacher(cls(), "embedded_depth", path)
 
     def depth(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b t h w"]:
         """Inverse depth; larger is nearer."""

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pisa.ops.warp import sample_bilinear
-from pisa.perception.base import load_packaged
+from pisa.perception.base import load_teacher
 from pisa.perception.layers import ResidualBlock, per_frame, upsample2
 
 
@@ -57,7 +57,7 @@ class EmbeddedFlow(nn.Module):
     @classmethod
     def from_pretrained(cls, path: str | Path | None = None) -> EmbeddedFlow:
         """Frozen network with the weights in ``path`` (None: those shipped in the package)."""
-        return load_packaged(cls(), "embedded_flow", path)
+        return load_teacher(cls(), "embedded_flow", path)
 
     def flow(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b 2 u h w"]:
         """Flow (dx, dy) in pixels from frame t to t + 1."""

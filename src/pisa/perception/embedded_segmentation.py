@@ -11,7 +11,7 @@ from einops import rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from pisa.perception.base import ALL_OBJECTS, load_packaged
+from pisa.perception.base import ALL_OBJECTS, load_teacher
 from pisa.perception.layers import upsample2
 from pisa.types import PisaError
 
@@ -45,7 +45,7 @@ class EmbeddedTracker(nn.Module):
     @classmethod
     def from_pretrained(cls, path: str | Path | None = None) -> EmbeddedTracker:
         """Frozen tracker with the weights in ``path`` (None: those shipped in the package)."""
-        return load_packaged(cls(), "embedded_segmentation", path)
+        return load_teacher(cls(), "embedded_segmentation", path)
 
     def segment(
         self,

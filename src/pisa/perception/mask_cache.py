@@ -8,8 +8,6 @@ files of another tracker or another video are simply never looked at.
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -19,8 +17,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from pisa.io.files import replace_file
 from pisa.perception.base import ALL_OBJECTS, Tracker
-from pisa.types import PisaError
 
 SCHEMA = b"pisa-masks-1"
 LOGIT = 12.0  # masks are stored, not logits: foreground comes back as +12, background as -12
@@ -104,17 +102,8 @@ def write_masks(path: Path, masks: Bool[np.ndarray, "k t h w"]) -> None:
 
     Raises ``PisaError`` where it cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                np.savez_compressed(stream, bits=np.packbits(masks), shape=np.array(masks.shape))
-            os.replace(part, path)
-        finally:
-            Path(part).unlink(missing_ok=True)
-    except OSError as error:
-        raise PisaError(f"cannot write the mask cache {path}: {error.strerror}") from error
+    with replace_file(path) as part, part.open("wb") as stream:
+        np.savez_compressed(stream, bits=np.packbits(masks), shape=np.array(masks.shape))
 
 
 def _content(tensor: Tensor) -> bytes:

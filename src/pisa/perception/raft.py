@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.models.optical_flow import Raft_Large_Weights, raft_large
 
-from pisa.perception.base import freeze, load_pickled
+from pisa.io.weights import load
+from pisa.perception.base import freeze
 from pisa.types import PisaError
 
 
@@ -46,7 +47,7 @@ class RAFT(nn.Module):
             PisaError: the file is missing, or there is no network to fetch it.
         """
         network = raft_large(weights=None)
-        load_pickled(network, path or _torchvision_weights(), "RAFT")
+        load(network, path or _torchvision_weights())
         return cls(network, num_updates, pairs_per_chunk)
 
     def flow(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b 2 u h w"]:

@@ -17,7 +17,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pisa.perception.base import ALL_OBJECTS, ObjectPoints, freeze, load_pickled
+from pisa.io.weights import load
+from pisa.perception.base import ALL_OBJECTS, ObjectPoints, freeze
 from pisa.perception.colour import imagenet_normalised
 from pisa.perception.sam2_network import HIERA_LARGE, HieraSize, build_sam2
 from pisa.types import PisaError
@@ -63,7 +64,7 @@ class SAM2Tracker(nn.Module):
             PisaError: the file is missing or doesn't fit, or there is no network to fetch it.
         """
         network = build_sam2(size, image_size)
-        load_pickled(network, path or _hub_weights(), "SAM 2.1")
+        load(network, path or _hub_weights())
         return cls(network, recompute_frames=recompute_frames)
 
     def segment(

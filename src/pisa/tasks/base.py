@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-from pisa.io.weights import check_same_network
+from pisa.io.weights import check_fits
 from pisa.models.base import VideoModel
 from pisa.models.lora import has_lora
 from pisa.tasks.latents import CaptionEncoder
@@ -182,7 +182,7 @@ class DenoiserTask(pl.LightningModule):
             PisaError: the checkpoint is of another network.
         """
         restore_base(checkpoint, self.denoiser)
-        check_same_network(self.state_dict(), checkpoint["state_dict"], "the checkpoint")
+        check_fits(self.state_dict(), checkpoint["state_dict"], "the checkpoint")
         self.guard.load_state_dict(checkpoint["gradient_guard"])
 
 

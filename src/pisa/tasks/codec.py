@@ -12,7 +12,7 @@ from einops import rearrange, repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from pisa.models.tiny import find_weights, load_part
+from pisa.io.weights import load
 from pisa.models.tiny_codec import TinyCodec
 from pisa.types import Batch
 
@@ -27,7 +27,7 @@ class CodecTask(pl.LightningModule):
     ``flow_weight``. Latents get Gaussian noise of ``latent_noise`` times their scale before
     decoding, so that the decoder forgives the small errors of a sampled latent; those of motion get
     ``motion_noise`` where that isn't None. ``start`` names weights to train further (``codec.*``
-    tensors, see ``find_weights``).
+    tensors, see ``pisa.io.weights.find``).
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class CodecTask(pl.LightningModule):
         self.save_hyperparameters(ignore=["codec"])
         self.codec = codec
         if start is not None:
-            load_part(codec, "codec", find_weights(start))
+            load(codec, start, "codec")
 
     def on_train_start(self) -> None:
         if self.global_step == 0 and self.hparams["start"] is None:

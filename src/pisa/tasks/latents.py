@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import uuid
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -19,6 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from pisa.errors import PisaError, check_choice
+from pisa.io.files import write_atomic
 from pisa.models.base import VideoModel
 from pisa.ops.seeding import default_generator_of
 from pisa.ops.video import to_uint8
@@ -219,15 +217,7 @@ class LatentStore:
         path = self.path(key)
         whole = latent.detach().cpu().contiguous()
         content = save({"latent": whole}, {"sha256": _checksum(whole)})
-        partial = path.with_name(f".{uuid.uuid4().hex}.partial")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(content)
-            os.replace(partial, path)
-        except OSError as error:
-            with suppress(OSError):
-                partial.unlink()
-            raise PisaError(f"cannot write the latent cache {path}: {error.strerror}") from error
+        write_atomic(path, content)
 
 
 def _checksum(latent: Tensor) -> str:

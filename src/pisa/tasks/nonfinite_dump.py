@@ -11,9 +11,9 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
-from pisa.io.weights import write_tensors
+from pisa.io.files import write_atomic
+from pisa.io.weights import save
 from pisa.tasks.rectified_flow import BatchSlice
-from pisa.types import PisaError
 
 SCHEMA = 2
 
@@ -50,9 +50,7 @@ def dump_nonfinite(folder: Path, clips: Sequence[GeneratedClips]) -> list[Path]:
 def _save(folder: Path, clips: GeneratedClips) -> Path:
     place = folder / f"step_{clips.step:06d}_rank_{clips.rank}_part_{clips.micro_batch}"
     tensors = {"first_frame": clips.first_frame, "video": clips.video, "reward": clips.reward}
-    write_tensors(
-        place / "clips.safetensors", {k: v.cpu().contiguous() for k, v in tensors.items()}
-    )
+    save(place / "clips.safetensors", {k: v.cpu().contiguous() for k, v in tensors.items()})
     text = {
         "schema": SCHEMA,
         "clips": [
@@ -68,8 +66,5 @@ def _save(folder: Path, clips: GeneratedClips) -> Path:
         "first_row": clips.rows.first,  # of these clips in the global batch
         "global_batch": clips.rows.total,
     }
-    try:
-        (place / "clips.json").write_text(json.dumps(text, indent=1, allow_nan=False))
-    except OSError as error:
-        raise PisaError(f"cannot write {place}: {error.strerror}") from error
+    write_atomic(place / "clips.json", json.dumps(text, indent=1, allow_nan=False).encode())
     return place

@@ -17,6 +17,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from pisa.io.weights import check_finite
 from pisa.tasks.base import denoiser_of
 from pisa.types import PisaError
 
@@ -87,6 +88,7 @@ class ShardedStrategy(ModelParallelStrategy):
             raise PisaError(f"cannot resume from {checkpoint_path}: {reason}") from error
         assert self.lightning_module is not None
         loaded["state_dict"] = self.lightning_module.state_dict()  # what tasks compare with
+        check_finite(loaded["state_dict"], str(checkpoint_path))
         return loaded
 
 

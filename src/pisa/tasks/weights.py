@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pisa.io.weights import (
-    check_same_network,
-    find_shards,
-    gathered,
-    read_state_dict,
-    write_tensors,
-)
+from pisa.errors import PisaError
+from pisa.io.files import write_atomic
+from pisa.io.weights import check_finite, fill, find, gather, read, read_metadata, read_pickle, save
 from pisa.models.lora import adapter_config, adapter_state, diffusers_adapters, frozen_names
-from pisa.types import PisaError
 
 PREFIX = "denoiser."
-UNREADABLE = (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, KeyError, EOFError)
 EMA_KEY = "ema_denoiser"  # checkpoint entry of the callback pisa.callbacks.ema.EMA
 
 
@@ -35,27 +25,26 @@ def save_denoiser(
 
     Call it on every rank (sharded tensors are gathered) with ``write`` on one of them.
     """
-    tensors = gathered(state, write)
-    return write_tensors(path, tensors, metadata) if write else path
+    tensors = gather(state, write)
+    return save(path, tensors, metadata) if write else path
 
 
 def save_adapter(folder: Path, denoiser: nn.Module, *, write: bool = True) -> None:
     """The LoRA adapter alone; nothing where there is none. On every rank.
 
-    ``adapter_model.safetensors`` with ``adapter_config.json`` is for peft (and for resuming),
+    ``adapter_model.safetensors`` with ``adapter_config.json`` is for peft,
     ``pytorch_lora_weights.safetensors`` for ``load_lora_weights`` of diffusers pipelines.
     """
     config = adapter_config(denoiser)
     if config is None:
         return
-    tensors = gathered(adapter_state(denoiser), write)
-    for file, state in diffusers_adapters(denoiser).items():
-        exported = gathered(state, write)
+    files = {"adapter_model.safetensors": adapter_state(denoiser), **diffusers_adapters(denoiser)}
+    for file, state in files.items():
+        tensors = gather(state, write)
         if write:
-            write_tensors(folder / file, exported, {"format": "pt"})
+            save(folder / file, tensors, {"format": "pt"})
     if write:
-        write_tensors(folder / "adapter_model.safetensors", tensors, {"format": "pt"})
-        (folder / "adapter_config.json").write_text(json.dumps(config, indent=1))
+        write_atomic(folder / "adapter_config.json", json.dumps(config, indent=1).encode())
 
 
 def load_denoiser(denoiser: nn.Module, path: str | Path) -> dict[str, str]:
@@ -71,13 +60,8 @@ def load_denoiser(denoiser: nn.Module, path: str | Path) -> dict[str, str]:
     source = Path(path)
     if not source.exists():
         raise PisaError(f"checkpoint not found: {source}")
-    try:
-        state, metadata = _read(source)
-    except UNREADABLE as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise PisaError(f"{source} is damaged or no checkpoint: {reason}") from error
-    check_same_network(denoiser.state_dict(), state, str(source))
-    denoiser.load_state_dict(state)
+    state, metadata = _read(source)
+    fill(denoiser, state, source)
     return metadata
 
 
@@ -99,16 +83,12 @@ def restore_base(checkpoint: dict[str, Any], denoiser: nn.Module) -> None:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if path.is_dir() or path.name.endswith(".index.json"):
-        return read_state_dict(find_shards(path)), {}
+        return read(find(path)), {}
     if path.suffix == ".safetensors":
-        with safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
-        return load_file(path), metadata
-    checkpoint: Any = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(checkpoint, dict):
-        raise PisaError(f"{path} is no checkpoint: it holds a {type(checkpoint).__name__}")
-    if checkpoint and all(isinstance(value, Tensor) for value in checkpoint.values()):
-        return checkpoint, {}
+        return read([path]), read_metadata(path)
+    checkpoint = read_pickle(path)
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
+        return read([path]), {}
     state = {
         key.removeprefix(PREFIX): value
         for key, value in checkpoint["state_dict"].items()
@@ -120,4 +100,5 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"{path} holds a LoRA adapter without the base model; give the weights.safetensors of "
             "that run, where the adapter is merged"
         )
+    check_finite(state, str(path))
     return state, {"step": str(checkpoint["global_step"])}

@@ -13,8 +13,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+<<<<<<< HEAD
 from pisa.io.weights import fill, find_shards
 from pisa.models.base import VideoModel
+=======
+from pisa.io.weights import fill, find, read
+>>>>>>> 407b425 (Find, read, check and save weights in one place, and write files and folders in one step in one place)
 from pisa.models.fingerprint import module_sha256
 from pisa.models.opensora.stdit3 import STDiT3
 from pisa.models.opensora.text import T5TextEncoder, TextEncoder
@@ -72,7 +76,7 @@ class OpenSoraModel(VideoModel):
         Raises:
             PisaError: weights are missing or do not fit; says what to fetch and where to put it.
         """
-        files = [find_shards(source) for source in (denoiser, vae) if source is not None]
+        files = [find(source) for source in (denoiser, vae) if source is not None]
         with torch.device("cpu" if denoiser is None else "meta"):
             network = STDiT3(
                 class_dropout_prob=0.0, freeze_y_embedder=True, grad_checkpoint=grad_checkpoint
@@ -80,10 +84,10 @@ class OpenSoraModel(VideoModel):
         with torch.device("meta"):
             autoencoder = OpenSoraVAE(grad_checkpoint=grad_checkpoint)
         if denoiser is not None:
-            fill(network, files[0])
+            fill(network, read(files[0]), files[0][0])
         return cls(
             network.to(dtype),
-            fill(autoencoder, files[-1]).to(vae_dtype),
+            fill(autoencoder, read(files[-1]), files[-1][0]).to(vae_dtype),
             T5TextEncoder() if text is None else text,
             sample_posterior,
         )

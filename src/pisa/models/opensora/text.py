@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import html
 import re
-import uuid
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pisa.io.weights import check_pretrained, read, save
 from pisa.types import Condition, PisaError
 
 TRAINING_PROMPT = "a video of an object dropping"
@@ -123,15 +121,7 @@ class T5TextEncoder:
         for text, (embedding, mask) in self._cache.items():
             tensors[f"embedding:{text}"] = embedding.contiguous()
             tensors[f"mask:{text}"] = mask.contiguous()
-        partial = self.cache_file.with_name(f".{uuid.uuid4().hex}.partial")
-        try:
-            self.cache_file.parent.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, partial)
-            partial.replace(self.cache_file)
-        except (OSError, SafetensorError) as error:
-            with suppress(OSError):
-                partial.unlink()
-            raise PisaError(f"cannot write the caption cache {self.cache_file}: {error}") from error
+        save(self.cache_file, tensors)
 
     def _missing(self, texts: list[str]) -> list[str]:
         """The texts that are not cached; looks into the file again, another process may write."""
@@ -178,6 +168,7 @@ class T5TextEncoder:
                 "elsewhere and give its folder as source, or give a cache_file with these captions"
             ) from error
         self.encoder, info = loaded
+        check_pretrained(self.encoder, self.source)
         missing = sorted(info["missing_keys"])
         if missing:  # transformers leaves them random
             raise PisaError(
@@ -187,9 +178,9 @@ class T5TextEncoder:
 
 
 def _read_cache(path: Path) -> dict[str, tuple[Tensor, Tensor]]:
-    try:
-        tensors = load_file(path)
-        texts = [name.removeprefix("mask:") for name in tensors if name.startswith("mask:")]
-        return {text: (tensors[f"embedding:{text}"], tensors[f"mask:{text}"]) for text in texts}
-    except (OSError, SafetensorError, KeyError) as error:
-        raise PisaError(f"cannot read the caption cache {path}: {error}") from error
+    tensors = read([path])
+    texts = [name.removeprefix("mask:") for name in tensors if name.startswith("mask:")]
+    absent = [text for text in texts if f"embedding:{text}" not in tensors]
+    if absent or not texts:
+        raise PisaError(f"{path} is not a caption cache: it has no embedding:* for its mask:*")
+    return {text: (tensors[f"embedding:{text}"], tensors[f"mask:{text}"]) for text in texts}
