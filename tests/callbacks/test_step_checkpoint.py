@@ -151,7 +151,7 @@ def test_a_checkpoint_with_code_in_it_is_refused(tmp_path):
             return (print, ("unpickled",))
 
     torch.save({"state_dict": Evil()}, tmp_path / "evil.ckpt")
-    with pytest.raises(PisaError, match="cannot resume: cannot read weights"):
+    with pytest.raises(PisaError, match="damaged or not a training checkpoint"):
         AtomicCheckpointIO().load_checkpoint(tmp_path / "evil.ckpt", weights_only=False)
 
 
@@ -179,3 +179,10 @@ def test_a_checkpoint_is_whole_or_absent(tmp_path):
         AtomicCheckpointIO().save_checkpoint({"a": torch.ones(2), "b": Breaks()}, path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["step.ckpt"]
+
+
+def test_a_checkpoint_with_nan_is_not_resumed(tmp_path):
+    state = {"weight": torch.tensor([1.0, float("nan")])}
+    torch.save({"state_dict": state}, tmp_path / "nan.ckpt")
+    with pytest.raises(PisaError, match=r"nan\.ckpt holds NaN or infinity .*first: weight"):
+        AtomicCheckpointIO().load_checkpoint(tmp_path / "nan.ckpt")

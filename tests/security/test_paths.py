@@ -70,7 +70,7 @@ def test_shards_of_a_checkpoint_lie_beside_their_index(shard, tmp_path):
     (tmp_path / "secret.safetensors").touch()
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"w": shard}}))
-    with pytest.raises(PisaError, match="no file beside it"):
+    with pytest.raises(PisaError, match="not a file beside it"):
         find(folder)
 
 

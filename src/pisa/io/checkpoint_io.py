@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from torch import Tensor
 
 from pisa.errors import PisaError, reason
 from pisa.io.files import replace_file
@@ -37,14 +36,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Admits tensors and plain containers only, whatever ``weights_only`` says."""
         try:
             checkpoint = read_pickle(Path(path), map_location)
-            if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-                raise PisaError(f"{path} is not a training checkpoint")
-            for name, entry in checkpoint.items():
-                if isinstance(entry, dict) and all(isinstance(v, Tensor) for v in entry.values()):
-                    check_finite(entry, f"{path} ({name})")
-        except PisaError as error:
+            state = dict(checkpoint["state_dict"])
+        except (PisaError, KeyError, TypeError, ValueError) as error:
             raise PisaError(
-                f"cannot resume: {error}; delete {path} to resume from an older checkpoint, or to "
-                "start this stage again where there is none"
+                f"cannot resume from {path}, which is damaged or not a training checkpoint; delete "
+                f"it to resume from an older one or to start this stage again ({reason(error)})"
             ) from error
+        check_finite(state, str(path))
         return checkpoint
