@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from pisa.io.weights import load
 from pisa.models.base import VideoModel

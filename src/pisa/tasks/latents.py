@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from pisa.errors import PisaError, check_choice
+from pisa.errors import check_choice
 from pisa.io.files import write_atomic
 from pisa.models.base import VideoModel
 from pisa.ops.seeding import default_generator_of
