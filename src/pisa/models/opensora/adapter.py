@@ -13,12 +13,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-<<<<<<< HEAD
-from pisa.io.weights import fill, find_shards
-from pisa.models.base import VideoModel
-=======
 from pisa.io.weights import fill, find, read
->>>>>>> 407b425 (Find, read, check and save weights in one place, and write files and folders in one step in one place)
+from pisa.models.base import VideoModel
 from pisa.models.fingerprint import module_sha256
 from pisa.models.opensora.stdit3 import STDiT3
 from pisa.models.opensora.text import T5TextEncoder, TextEncoder
