@@ -27,6 +27,7 @@ from pisa.io.weights import SHIPPED
 from pisa.launch.settings import (
     DataSetSettings,
     EvaluationSettings,
+    Node,
     ProductionSettings,
     SimulationSettings,
     StageSettings,
@@ -54,6 +55,7 @@ IRRELEVANT = (
 )
 SET_KEYS = ("train", "sim_seen", "sim_unseen", "test")  # arguments of data modules that name a set
 WEIGHTS = "weights.safetensors"
+RUN_DIR = "RUN_DIR"  # stands for a stage's folder until its digest is known
 _ENVIRONMENT = re.compile(r"oc\.env:\s*(\w+)")
 
 
@@ -108,22 +110,27 @@ def compose_train(cfg: DictConfig) -> TrainRun:
 
     Raises ``PisaError`` for the first setting that is unknown, out of range or contradicts another.
     """
-    tree = _resolved(cfg)
+    return declare_train(_resolved(cfg), public_yaml(cfg), _public_tree(cfg))
+
+
+def declare_train(tree: Node, config_text: str = "", public: Node | None = None) -> TrainRun:
+    """The same of a resolved configuration; ``public`` is what may be logged of it."""
     top = read_top(TrainSettings, tree)
     read(EvaluationSettings, tree["evaluation"], "evaluation")
     unknown = [stage for stage in top.stages if not isinstance(tree.get(stage), Mapping)]
     if unknown:
         raise PisaError(f"stages: the configuration has no stage {unknown[0]!r}")
+    for group in ("real", "reward"):
+        Part(group, tree[group]).check()
     sets = _data_sets(tree)
-    Part("real", tree["real"]).check()
-    stages = tuple(_stage_run(cfg, tree, stage, sets) for stage in top.stages)
+    stages = tuple(_stage_run(tree, stage, sets, public or {}) for stage in top.stages)
     return TrainRun(
         name=top.name,
         seed=top.seed,
         folder=stages[-1].folder,
         stages=stages,
         evaluate=top.evaluate,
-        config_text=public_yaml(cfg),
+        config_text=config_text,
     )
 
 
@@ -141,7 +148,7 @@ def data_sets(cfg: DictConfig) -> DataSets:
     return _data_sets(_resolved(cfg))
 
 
-def _data_sets(tree: Mapping[str, Any]) -> DataSets:
+def _data_sets(tree: Node) -> DataSets:
     simulation = read(SimulationSettings, tree["simulation"], "simulation")
     priors = {key: Part(key, tree[key]) for key in ("prior", "test_prior") if key in tree}
     backend = Part("simulation.backend", simulation.backend)
@@ -184,41 +191,55 @@ def _spec(prior: Part, backend: Part, chosen: DataSetSettings) -> DataSetSpec:
     return DataSetSpec(simulator, chosen.split, chosen.num_clips, chosen.first_seed)
 
 
-def _stage_run(cfg: DictConfig, tree: Mapping[str, Any], stage: str, sets: DataSets) -> StageRun:
+def _stage_run(tree: Node, stage: str, sets: DataSets, public: Node) -> StageRun:
     stages = tree["stages"]
     row = tree["name"] if stage == stages[-1] else stage
     settings = read(StageSettings, tree[stage], stage)
     data = Part("data", {**tree["data"], **settings.data, "train": settings.train})
+    parts = {
+        "task": Part(f"{stage}.task", settings.task),
+        "model": None if settings.exports else Part("model", tree["model"]),
+        "reward": None if settings.reward is None else Part(f"{stage}.reward", settings.reward),
+        "data": data,
+        "trainer": Part("trainer", _trainer(tree)),
+        "tracker": Part("perception.tracker", tree["perception"]["tracker"]),
+    }
+    entries = {group: _entries(tree, group) for group in ("callbacks", "logger")}
+    for part in (*parts.values(), *entries["callbacks"], *entries["logger"]):
+        if part is not None:
+            part.check()
+    _check_num_clips(stage, settings, sets)
     upto = {name: tree[name] for name in stages[: stages.index(stage) + 1]}
     used = [sets.folder_name(name) for node in upto.values() for name in _set_names(tree, node)]
     folder = Path(tree["output_dir"]) / f"{check_name(row)}-{_digest(tree, upto, used)}"
-    named = _resolved(cfg, str(folder))  # callbacks and loggers write to the folder
-    _check_num_clips(stage, settings, sets)
-    run = StageRun(
+    return StageRun(
         stage=stage,
         row=row,
         folder=folder,
         settings=settings,
-        task=Part(f"{stage}.task", named[stage]["task"]),
-        model=None if settings.exports else Part("model", tree["model"]),
-        reward=None if settings.reward is None else Part(f"{stage}.reward", settings.reward),
-        data=data,
         sets=sets,
-        trainer=Part("trainer", _trainer(named)),
-        callbacks=_entries(named, "callbacks"),
-        loggers=_entries(named, "logger"),
-        tracker=Part("perception.tracker", tree["perception"]["tracker"]),
-        config=public_config(_in_folder(cfg, ""), resolve=True),
+        callbacks=tuple(_in_run(part, folder) for part in entries["callbacks"]),
+        loggers=tuple(_in_run(part, folder) for part in entries["logger"]),
+        config=public,
         summary=settings_of(tree, stage),
+        **parts,  # type: ignore[arg-type]
     )
-    parts = (run.task, run.model, run.reward, data, run.trainer, run.tracker)
-    for part in (*parts, *run.callbacks, *run.loggers):
-        if part is not None:
-            part.check()
-    return run
 
 
-def _set_names(tree: Mapping[str, Any], stage: Mapping[str, Any]) -> list[str]:
+def _in_run(part: Part, folder: Path) -> Part:
+    """The part with the run's folder in place of ``${run_dir}``."""
+    return Part(part.name, _replaced(part.settings, str(folder)))
+
+
+def _replaced(value: Any, folder: str) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _replaced(inner, folder) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_replaced(inner, folder) for inner in value]
+    return value.replace(RUN_DIR, folder) if isinstance(value, str) else value
+
+
+def _set_names(tree: Node, stage: Node) -> list[str]:
     """Data sets of a stage: what it trains on, and what it is validated on."""
     data = {**tree["data"], **(stage.get("data") or {}), "train": stage["train"]}
     return [data[key] for key in SET_KEYS if key in data]
@@ -233,7 +254,7 @@ def _check_num_clips(stage: str, settings: StageSettings, sets: DataSets) -> Non
         )
 
 
-def _trainer(tree: Mapping[str, Any]) -> dict[str, Any]:
+def _trainer(tree: Node) -> dict[str, Any]:
     """Lightning counts micro-batches between validations, the settings optimiser steps."""
     settings = dict(tree["trainer"])
     micro_batches = settings.get("accumulate_grad_batches", 1)
@@ -242,7 +263,7 @@ def _trainer(tree: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _entries(tree: Mapping[str, Any], group: str) -> tuple[Part, ...]:
+def _entries(tree: Node, group: str) -> tuple[Part, ...]:
     """The parts of a group of named entries; an entry that is null is left out."""
     found = (tree[group] or {}).items()
     return tuple(Part(f"{group}.{name}", entry) for name, entry in found if entry)
@@ -274,7 +295,7 @@ def stage_folder(cfg: DictConfig, stage: str) -> Path:
     return next(run.folder for run in compose_train(cfg).stages if run.stage == stage)
 
 
-def _digest(tree: Mapping[str, Any], stages: Mapping[str, Any], sets: list[str]) -> str:
+def _digest(tree: Node, stages: Node, sets: list[str]) -> str:
     """Of all that decides a stage's weights, the data sets and the shipped weights included."""
     chosen = {key: tree[key] for key in RESULT_KEYS} | dict(stages)
     chosen = _without(chosen, IRRELEVANT)
@@ -330,16 +351,21 @@ def public_yaml(cfg: DictConfig) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(public_config(cfg)))
 
 
-def _resolved(cfg: DictConfig, run_dir: str = "") -> dict[str, Any]:
+def _public_tree(cfg: DictConfig) -> dict[str, Any]:
+    return public_config(_with_run_dir(cfg), resolve=True)
+
+
+def _resolved(cfg: DictConfig) -> dict[str, Any]:
     """The whole configuration as plain values. Raises ``PisaError`` and OmegaConf's errors."""
-    tree = plain(_in_folder(cfg, run_dir))
+    tree = plain(_with_run_dir(cfg))
     assert isinstance(tree, dict)
     return tree
 
 
-def _in_folder(cfg: DictConfig, run_dir: str) -> DictConfig:
-    if "run_dir" not in list(cfg):  # `in` does not see one that is missing
+def _with_run_dir(cfg: DictConfig) -> DictConfig:
+    """A stage's folder is named by a digest of the resolved settings: a mark until it is known."""
+    if "run_dir" not in list(cfg):  # `in` does not see a key whose value is missing
         return cfg
     copy = cfg.copy()
-    copy.run_dir = run_dir
+    copy.run_dir = RUN_DIR
     return copy

@@ -17,10 +17,12 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, is_dataclass
+from functools import cache
 from types import SimpleNamespace
 from typing import Any, get_type_hints
 
 import hydra.utils
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 
@@ -90,7 +92,12 @@ def instantiate(node: Any, *args: Any, **kwargs: Any) -> Any:
     """
     settings = plain(node)
     check_targets(settings, "")
-    return hydra.utils.instantiate(settings, *args, **kwargs)
+    try:
+        return hydra.utils.instantiate(settings, *args, **kwargs)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, PisaError):
+            raise error.__cause__ from None
+        raise
 
 
 def plain(node: Any) -> Any:
@@ -200,6 +207,7 @@ def _is_built(value: Any) -> bool:
     return isinstance(value, Mapping) and "_target_" in value
 
 
+@cache
 def _arguments(found: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
     """Annotations by name of argument, and whether any other name may be passed too.
 
