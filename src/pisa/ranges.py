@@ -67,20 +67,21 @@ class Ordered:
     def holds(self, value: Sequence[Any]) -> bool:
         return bool(value[0] <= value[1])
 
-    def __str__(self) -> str:
-        return "with low <= high"
-
 
 Count = Annotated[int, Range(1)]
 WholeNumber = Annotated[int, Range(0)]  # from zero
 Seed = Annotated[int, Range(0, 2**32 - 1)]  # what NumPy takes
 FrameCount = Annotated[int, Range(2)]  # a video; one frame has no motion
 PixelCount = Annotated[int, Range(8)]  # the side of a picture
+PixelSize = tuple[PixelCount, PixelCount]  # height, width
 Positive = Annotated[float, Range(above=0)]
 NonNegative = Annotated[float, Range(0)]
 Fraction = Annotated[float, Range(0, 1)]
 Interval = Annotated[tuple[NonNegative, NonNegative], Ordered()]
-CountInterval = Annotated[tuple[WholeNumber, WholeNumber], Ordered()]
+PositiveInterval = Annotated[tuple[Positive, Positive], Ordered()]
+FractionInterval = Annotated[tuple[Fraction, Fraction], Ordered()]
+CountInterval = Annotated[tuple[Count, Count], Ordered()]
+WholeInterval = Annotated[tuple[WholeNumber, WholeNumber], Ordered()]
 
 _WORDS: dict[Any, str] = {
     int: "a whole number",
@@ -107,6 +108,8 @@ def problem(value: Any, kind: Any) -> str | None:
 def described(kind: Any) -> str:
     """An annotation in words."""
     origin, inner = get_origin(kind), get_args(kind)
+    if origin is Annotated and isinstance(inner[1], Ordered):
+        return f"[low, high], each {described(get_args(inner[0])[0])}"
     if origin is Annotated:
         return " ".join([described(inner[0]), *map(str, inner[1:])])
     if origin in (Union, types.UnionType):
@@ -114,8 +117,7 @@ def described(kind: Any) -> str:
     if origin is Literal:
         return "one of " + ", ".join(map(str, inner))
     if origin is tuple and Ellipsis not in inner:
-        numbers = {described(part) for part in inner}
-        return f"[{', '.join(['...'] * len(inner))}] of {len(inner)} items, each {numbers.pop()}"
+        return f"a list of {len(inner)} items, each {described(inner[0])}"
     if origin is not None and origin is not Any and issubclass(origin, Sequence):
         return f"a list of items, each {described(inner[0])}" if inner else "a list"
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):

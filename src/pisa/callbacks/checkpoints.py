@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from pisa.callbacks.csv_logger import CSVLogger
 from pisa.callbacks.ema import averaged_weights
 from pisa.models.lora import merged_state
+from pisa.ranges import Count
 from pisa.tasks.base import denoiser_of
 from pisa.tasks.weights import save_adapter, save_denoiser
 
@@ -26,7 +27,7 @@ class StepCheckpoint(Checkpoint):
     The newest file is kept, all of them with ``keep_all``.
     """
 
-    def __init__(self, folder: Path | str, every_n_steps: int, keep_all: bool = False) -> None:
+    def __init__(self, folder: Path | str, every_n_steps: Count, keep_all: bool = False) -> None:
         if every_n_steps < 1:
             raise ValueError(f"every_n_steps must be at least 1, got {every_n_steps}")
         self.folder = Path(folder)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pisa.io.weights import check_fits
+from pisa.ranges import Fraction
 from pisa.tasks.base import denoiser_of
 from pisa.tasks.sharding import laid_out_like, reshard_blocks, whole_tensor
 from pisa.tasks.weights import EMA_KEY
@@ -28,7 +29,7 @@ class EMA(pl.Callback):
     (``ShardedStrategy``) so is the average; checkpoints hold it whole.
     """
 
-    def __init__(self, decay: float = 0.99) -> None:
+    def __init__(self, decay: Fraction = 0.99) -> None:
         if not 0.0 <= decay < 1.0:
             raise ValueError(f"decay must lie in [0, 1), got {decay}")
         self.decay = decay

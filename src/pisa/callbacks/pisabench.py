@@ -16,6 +16,7 @@ from pisa.bench.row import METRICS, ScoreRow
 from pisa.bench.score import Scorer
 from pisa.callbacks.intervals import StepInterval
 from pisa.perception.base import Tracker
+from pisa.ranges import Count, Fraction, NonNegative, Seed, WholeNumber
 from pisa.tasks.base import model_of
 from pisa.types import Batch
 
@@ -48,15 +49,15 @@ class PisaBench(pl.Callback):
         tracker: Tracker,
         protocol: str = "official",
         splits: Sequence[str] = ("sim_seen", "sim_unseen"),
-        every_n_steps: int | None = None,
-        max_clips: int | None = None,
-        num_steps: int = 10,
-        guidance: float = 4.0,
-        seed: int = 0,
+        every_n_steps: Count | None = None,
+        max_clips: Count | None = None,
+        num_steps: Count = 10,
+        guidance: NonNegative = 4.0,
+        seed: Seed = 0,
         caption: str | None = None,
-        decode_chunk: int | None = None,
-        worst: int = 5,
-        eta: float = 0.0,
+        decode_chunk: Count | None = None,
+        worst: WholeNumber = 5,
+        eta: Fraction = 0.0,
     ) -> None:
         self.tracker = tracker
         self.protocol = protocol

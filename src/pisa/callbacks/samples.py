@@ -19,6 +19,7 @@ from pisa.bench.score import track_dropping
 from pisa.callbacks.intervals import StepInterval
 from pisa.ops.video import to_uint8, write_mp4
 from pisa.perception.base import Tracker
+from pisa.ranges import Count, Fraction, NonNegative, Seed, WholeNumber
 from pisa.tasks.base import model_of
 from pisa.types import Batch
 
@@ -40,13 +41,13 @@ class SampleVideos(pl.Callback):
         folder: Path | str,
         tracker: Tracker | None = None,
         splits: Sequence[str] = ("sim_seen", "sim_unseen"),
-        num_clips: int = 2,
-        every_n_steps: int | None = None,
-        num_steps: int = 10,
-        guidance: float = 4.0,
-        seed: int = 0,
+        num_clips: WholeNumber = 2,
+        every_n_steps: Count | None = None,
+        num_steps: Count = 10,
+        guidance: NonNegative = 4.0,
+        seed: Seed = 0,
         caption: str | None = None,
-        eta: float = 0.0,
+        eta: Fraction = 0.0,
     ) -> None:
         self.folder = Path(folder)
         self.tracker = tracker

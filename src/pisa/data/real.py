@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from pisa.data.dataset import ClipDataset
 from pisa.data.loaders import eval_loader
 from pisa.data.manifest import is_complete, list_clips
+from pisa.ranges import Count, FrameCount, PixelSize, Positive, WholeNumber
 from pisa.types import Clip, PisaError
 
 
@@ -47,12 +48,12 @@ class RealDataModule(LightningDataModule):
         self,
         root: Path | str,
         name: str = "real",
-        num_frames: int | None = None,
-        fps_hz: float | None = 16.0,
-        size: tuple[int, int] | None = None,
-        num_workers: int = 0,
+        num_frames: FrameCount | None = None,
+        fps_hz: Positive | None = 16.0,
+        size: PixelSize | None = None,
+        num_workers: WholeNumber = 0,
         cache: bool = False,
-        num_eval_clips: int | None = None,
+        num_eval_clips: Count | None = None,
         revision: str | None = None,
     ) -> None:
         super().__init__()

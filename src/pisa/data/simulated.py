@@ -20,6 +20,7 @@ from pisa.data.loaders import (
 )
 from pisa.data.manifest import list_clips
 from pisa.data.mask_files import read_masks
+from pisa.ranges import Count, FrameCount, PixelSize, Positive, Seed, WholeNumber
 from pisa.types import Clip, PisaError
 
 MAX_DIFFERENT = 0.01  # share of the object's pixels in frame 0
@@ -43,21 +44,21 @@ class SimulatedDataModule(LightningDataModule):
         train: str = "train",
         sim_seen: str = "sim_seen",
         sim_unseen: str = "sim_unseen",
-        batch_size: int = 8,
-        num_frames: int | None = None,
-        frame_stride: int = 1,
-        num_workers: int = 0,
-        seed: int = 0,
+        batch_size: Count = 8,
+        num_frames: FrameCount | None = None,
+        frame_stride: Count = 1,
+        num_workers: WholeNumber = 0,
+        seed: Seed = 0,
         prepare: PrepareHook | None = None,
         depth: bool = False,
         flow: bool = False,
         cache: bool = True,
         horizontal_flip: bool = False,
-        eval_batch_size: int | None = None,
-        num_train_clips: int | None = None,
-        num_eval_clips: int | None = None,
-        expect_size: tuple[int, int] | None = None,
-        expect_fps_hz: float | None = None,
+        eval_batch_size: Count | None = None,
+        num_train_clips: Count | None = None,
+        num_eval_clips: Count | None = None,
+        expect_size: PixelSize | None = None,
+        expect_fps_hz: Positive | None = None,
     ) -> None:
         super().__init__()
         self.root = Path(root)

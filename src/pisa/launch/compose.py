@@ -37,7 +37,7 @@ from pisa.launch.settings import (
 )
 from pisa.launch.targets import GET_OBJECT, Part, plain
 from pisa.models.base import VideoModel
-from pisa.simulation.produce import DataSetSpec, Shard
+from pisa.simulation.produce import DataSetSpec, Shard, Simulator
 from pisa.tasks.weights import load_denoiser
 from pisa.types import PisaError
 
@@ -110,7 +110,7 @@ def compose_train(cfg: DictConfig) -> TrainRun:
 
     Raises ``PisaError`` for the first setting that is unknown, out of range or contradicts another.
     """
-    return declare_train(_resolved(cfg), public_yaml(cfg), _public_tree(cfg))
+    return declare_train(resolved(cfg), public_yaml(cfg), _public_tree(cfg))
 
 
 def declare_train(tree: Node, config_text: str = "", public: Node | None = None) -> TrainRun:
@@ -145,7 +145,7 @@ def compose_simulate(cfg: DictConfig) -> SimulateRun:
 
 def data_sets(cfg: DictConfig) -> DataSets:
     """The data sets of any entry point's configuration; nothing is simulated yet."""
-    return _data_sets(_resolved(cfg))
+    return _data_sets(resolved(cfg))
 
 
 def _data_sets(tree: Node) -> DataSets:
@@ -186,9 +186,17 @@ def _prior(chosen: DataSetSettings, priors: Mapping[str, Part], place: str) -> P
 
 
 def _spec(prior: Part, backend: Part, chosen: DataSetSettings) -> DataSetSpec:
-    changed = Part(backend.name, {**backend.settings, **chosen.backend})
-    simulator = changed.build()(prior=prior.build())
+    changed = {**backend.settings, **chosen.backend}
+    simulator = _simulator(json.dumps(changed), json.dumps(dict(prior.settings)))
     return DataSetSpec(simulator, chosen.split, chosen.num_clips, chosen.first_seed)
+
+
+@cache
+def _simulator(backend: str, prior: str) -> Simulator:
+    """The simulator of JSON settings: a frozen dataclass, and several data sets share one."""
+    built = Part("prior", json.loads(prior)).build()
+    simulator: Simulator = Part("simulation.backend", json.loads(backend)).build()(prior=built)
+    return simulator
 
 
 def _stage_run(tree: Node, stage: str, sets: DataSets, public: Node) -> StageRun:
@@ -355,7 +363,7 @@ def _public_tree(cfg: DictConfig) -> dict[str, Any]:
     return public_config(_with_run_dir(cfg), resolve=True)
 
 
-def _resolved(cfg: DictConfig) -> dict[str, Any]:
+def resolved(cfg: DictConfig) -> dict[str, Any]:
     """The whole configuration as plain values. Raises ``PisaError`` and OmegaConf's errors."""
     tree = plain(_with_run_dir(cfg))
     assert isinstance(tree, dict)

@@ -81,19 +81,22 @@ class Part:
 
     def build(self, **options: Any) -> Any:
         """Build it; ``options`` are objects that are passed on beside the settings."""
-        return instantiate(self.settings, **options)
+        return _build(self.settings, options)
 
 
-def instantiate(node: Any, *args: Any, **kwargs: Any) -> Any:
+def instantiate(node: Any, **kwargs: Any) -> Any:
     """``hydra.utils.instantiate`` of a node whose targets are all allowed.
 
     Raises:
         PisaError: a target in it is not, or is given an argument that it doesn't have.
     """
-    settings = plain(node)
+    return _build(plain(node), kwargs)
+
+
+def _build(settings: Any, options: Mapping[str, Any]) -> Any:
     check_targets(settings, "")
     try:
-        return hydra.utils.instantiate(settings, *args, **kwargs)
+        return hydra.utils.instantiate(dict(settings), **options)
     except InstantiationException as error:
         if isinstance(error.__cause__, PisaError):
             raise error.__cause__ from None

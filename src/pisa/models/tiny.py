@@ -19,6 +19,7 @@ from pisa.models.fingerprint import module_sha256
 from pisa.models.tiny_codec import STRIDE, TinyCodec
 from pisa.models.tiny_denoiser import TinyDenoiser
 from pisa.models.tiny_text import WordHashEncoder
+from pisa.ranges import Positive
 from pisa.types import Condition, PisaError
 
 MIN_LEVEL = 0.1  # the velocity (x - x_0) / s is bounded below this noise level
@@ -41,7 +42,7 @@ class TinyVideoModel(VideoModel):
         text: WordHashEncoder,
         weights: str | Path | None = None,
         parts: Sequence[str] = ("codec", "denoiser"),
-        shift: float = 1.0,
+        shift: Positive = 1.0,
     ) -> None:
         super().__init__()
         if denoiser is None:  # what means random weights in configs/model/opensora.yaml

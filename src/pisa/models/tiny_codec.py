@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pisa.ops.warp import sample_bilinear
+from pisa.ranges import Count, NonNegative
 
 STRIDE = 4  # pixels per latent position
 LOUD_SHARE = 0.1  # of latent positions: those that set the scale of motion latents
@@ -228,10 +229,10 @@ class TinyCodec(nn.Module):
 
     def __init__(
         self,
-        latent_channels: int = 12,
-        motion_channels: int = 6,
-        width: int = 32,
-        still_below: float | None = None,
+        latent_channels: Count = 12,
+        motion_channels: Count = 6,
+        width: Count = 32,
+        still_below: NonNegative | None = None,
     ) -> None:
         super().__init__()
         self.latent_channels = latent_channels

@@ -14,6 +14,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from pisa.ranges import Count
 from pisa.types import PisaError
 
 
@@ -57,15 +58,15 @@ class TinyDenoiser(nn.Module):
 
     def __init__(
         self,
-        latent_channels: int = 12,
-        num_frames: int = 16,
-        latent_size: int = 16,
-        patch: int = 4,
-        width: int = 256,
-        depth: int = 8,
-        num_heads: int = 4,
-        caption_channels: int = 64,
-        caption_length: int = 8,
+        latent_channels: Count = 12,
+        num_frames: Count = 16,
+        latent_size: Count = 16,
+        patch: Count = 4,
+        width: Count = 256,
+        depth: Count = 8,
+        num_heads: Count = 4,
+        caption_channels: Count = 64,
+        caption_length: Count = 8,
     ) -> None:
         super().__init__()
         self.patch = patch

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
+from pisa.ranges import Count
 from pisa.types import Condition
 
 
@@ -17,7 +18,7 @@ class WordHashEncoder:
     past ``length`` are cut.
     """
 
-    def __init__(self, channels: int = 64, length: int = 8) -> None:
+    def __init__(self, channels: Count = 64, length: Count = 8) -> None:
         self.channels = channels
         self.length = length
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pisa.errors import PisaError, check_choice
 from pisa.perception.base import DepthEstimator
+from pisa.ranges import Positive
 from pisa.rewards.base import Reward, masked_mean
 from pisa.types import Batch
 
@@ -33,7 +34,7 @@ class DepthReward(Reward):
         self,
         depth_estimator: DepthEstimator,
         power: int = 1,
-        scale: float = 255.0,
+        scale: Positive = 255.0,
         region: str = "all",
     ) -> None:
         super().__init__()

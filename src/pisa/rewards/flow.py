@@ -11,6 +11,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from pisa.errors import PisaError, check_choice
 from pisa.perception.base import FlowEstimator
+from pisa.ranges import NonNegative, WholeNumber
 from pisa.rewards.base import Reward, masked_mean
 from pisa.rewards.truth_cache import TruthCache
 from pisa.types import Batch
@@ -38,8 +39,8 @@ class FlowReward(Reward):
         self,
         flow_estimator: FlowEstimator,
         region: str = "all",
-        blur_px: float = 0.0,
-        cache_clips: int = 0,
+        blur_px: NonNegative = 0.0,
+        cache_clips: WholeNumber = 0,
     ) -> None:
         super().__init__()
         check_choice("region of the flow reward", region, REGIONS)

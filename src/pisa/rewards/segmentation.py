@@ -7,6 +7,7 @@ from torch import Tensor
 
 from pisa.errors import PisaError, check_choice
 from pisa.perception.base import Tracker
+from pisa.ranges import Positive
 from pisa.rewards.base import Reward
 from pisa.types import Batch
 
@@ -27,7 +28,7 @@ class SegmentationReward(Reward):
         self,
         tracker: Tracker,
         objects: str = "dropping",
-        eps: float = 1e-6,
+        eps: Positive = 1e-6,
     ) -> None:
         super().__init__()
         check_choice("objects of the segmentation reward", objects, ("dropping", "all"))

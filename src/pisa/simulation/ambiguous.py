@@ -17,6 +17,7 @@ from typing import Any
 from numpy.random import default_rng
 
 from pisa.ops.drop_ray import DropRay, fallen_m
+from pisa.ranges import Count, NonNegative, Positive, PositiveInterval
 from pisa.simulation.scene import LATER, Prior, Scene, SceneObject, draw_scene, object_in_view
 from pisa.types import PisaError
 
@@ -39,15 +40,15 @@ class AmbiguousPrior:
     """
 
     scene: Prior
-    depth_m: tuple[float, float] = (2.0, 18.0)
-    trajectories: int = 5
-    min_slope: float = 0.0
-    max_drop_s: float = 1.9
-    num_slopes: int | None = None
-    wall_distance_m: float = 30.0  # behind the deepest object
-    camera_height_m: float | None = field(default=None, metadata=LATER)  # None: the scene's range
+    depth_m: PositiveInterval = (2.0, 18.0)
+    trajectories: Count = 5
+    min_slope: NonNegative = 0.0
+    max_drop_s: Positive = 1.9
+    num_slopes: Count | None = None
+    wall_distance_m: Positive = 30.0  # behind the deepest object
+    camera_height_m: Positive | None = field(default=None, metadata=LATER)  # None: the scene's
     even_depths: bool = field(default=False, metadata=LATER)
-    max_slope: float = field(default=0.3, metadata=LATER)  # the picture ends at 0.457
+    max_slope: Positive = field(default=0.3, metadata=LATER)  # the picture ends at 0.457
 
     @classmethod
     def of(cls, **values: Any) -> AmbiguousPrior:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pisa.ranges import Count, FrameCount, PixelCount
 from pisa.simulation.assets import LICENCES
 from pisa.simulation.motions import simulate_drift
 from pisa.simulation.physics import Motion, Overlap, simulate_fall
@@ -27,9 +28,9 @@ class FastSimulator:
 
     min_clips_for_workers: ClassVar[int] = 100  # a worker starts in the time of so few clips
     prior: ScenePrior
-    resolution: int = 64
-    num_frames: int = 32
-    fps_hz: int = 16
+    resolution: PixelCount = 64
+    num_frames: FrameCount = 32
+    fps_hz: Count = 16
     # Objects half a pixel nearer the truth; off where the shipped tiny weights were made.
     centred: bool = field(default=False, metadata={"digest": "where changed"})
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from numpy.random import default_rng
 
+from pisa.ranges import Positive, PositiveInterval
 from pisa.simulation.materials import identity
 from pisa.simulation.scene import Prior, Scene, draw_object, lift, object_in_view, sized_for
 from pisa.types import Camera, PisaError
@@ -24,11 +25,11 @@ class OodPrior:
     """
 
     scene: Prior
-    depth_m: tuple[float, float] = (1.0, 5.0)
-    height_m: tuple[float, float] = (0.5, 2.5)
-    camera_height_m: float = 0.5
-    trained_depth_m: tuple[float, float] = (1.0, 3.0)
-    trained_height_m: tuple[float, float] = (0.5, 1.5)
+    depth_m: PositiveInterval = (1.0, 5.0)
+    height_m: PositiveInterval = (0.5, 2.5)
+    camera_height_m: Positive = 0.5
+    trained_depth_m: PositiveInterval = (1.0, 3.0)
+    trained_height_m: PositiveInterval = (0.5, 1.5)
 
     @classmethod
     def of(cls, **values: Any) -> OodPrior:

@@ -9,6 +9,17 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.random import Generator, default_rng
 
+from pisa.ranges import (
+    Count,
+    CountInterval,
+    FractionInterval,
+    FrameCount,
+    Interval,
+    NonNegative,
+    Positive,
+    PositiveInterval,
+    WholeInterval,
+)
 from pisa.simulation.assets import LIBRARIES, asset_names, load_asset, lowest_point_m
 from pisa.simulation.materials import identity
 from pisa.types import Camera, PisaError
@@ -26,28 +37,28 @@ class Prior:
     neither, scanned objects (``assets`` "gso") keep the size they have.
     """
 
-    num_dropping: tuple[int, int] = (1, 6)
-    num_pile: tuple[int, int] = (0, 4)  # objects under each dropping object
-    drop_height_m: tuple[float, float] = (0.5, 1.5)  # of the lowest point
-    region_m: float = 2.0
-    camera_height_m: tuple[float, float] = (0.4, 0.6)
-    camera_distance_m: float = 1.0  # behind the region, before stepping back
-    camera_step_m: tuple[float, float] = (0.05, 0.3)
-    focal_mm: float = 35.0
-    sensor_mm: float = 32.0
-    size_m: tuple[float, float] | None = (0.08, 0.3)
-    span_px: tuple[float, float] | None = None
-    reference_px: int = 64  # image width at which span_px is meant
-    restitution: tuple[float, float] = (0.1, 0.5)
-    friction: tuple[float, float] = (0.4, 0.9)
+    num_dropping: CountInterval = (1, 6)
+    num_pile: WholeInterval = (0, 4)  # objects under each dropping object
+    drop_height_m: Interval = (0.5, 1.5)  # of the lowest point
+    region_m: Positive = 2.0
+    camera_height_m: PositiveInterval = (0.4, 0.6)
+    camera_distance_m: NonNegative = 1.0  # behind the region, before stepping back
+    camera_step_m: PositiveInterval = (0.05, 0.3)
+    focal_mm: Positive = 35.0
+    sensor_mm: Positive = 32.0
+    size_m: PositiveInterval | None = (0.08, 0.3)
+    span_px: PositiveInterval | None = None
+    reference_px: Count = 64  # image width at which span_px is meant
+    restitution: FractionInterval = (0.1, 0.5)
+    friction: Interval = (0.4, 0.9)
     shadows: bool = True
     motion: str = "fall"  # "fall", or "drift" for the pre-training clips (simulation/motions.py)
     assets: str = field(default="pybullet", metadata=LATER)  # or "gso", the paper's
-    step_hz: int = field(default=240, metadata=LATER)  # of the physics
-    num_frames: int = field(default=32, metadata=LATER)  # what the Kubric backend makes of it
-    fps_hz: int = field(default=16, metadata=LATER)
-    pile_jitter_m: float = field(default=0.05, metadata=LATER)  # standard deviation, x and y
-    density_kg_m3: float = field(default=300.0, metadata=LATER)
+    step_hz: Count = field(default=240, metadata=LATER)  # of the physics
+    num_frames: FrameCount = field(default=32, metadata=LATER)  # of the Kubric backend
+    fps_hz: Count = field(default=16, metadata=LATER)
+    pile_jitter_m: NonNegative = field(default=0.05, metadata=LATER)  # standard deviation, x and y
+    density_kg_m3: Positive = field(default=300.0, metadata=LATER)
 
     @classmethod
     def of(cls, **values: Any) -> Prior:

@@ -21,6 +21,7 @@ from pisa.errors import PisaError
 from pisa.models.base import VideoModel
 from pisa.models.generate import decode_in_chunks, generate_latents
 from pisa.ops.seeding import clip_noise, generator_of
+from pisa.ranges import Count, FrameCount, NonNegative, Positive, Seed, WholeNumber
 from pisa.rewards.base import Reward, reward_name, rewards_of
 from pisa.rewards.mix import RewardTerms
 from pisa.tasks.base import DenoiserTask, Detached, Optimisation
@@ -78,24 +79,24 @@ class ORO(DenoiserTask):
         self,
         model: VideoModel,
         reward: Reward,
-        lr: float = 1e-5,
-        num_steps: int = 10,
-        guidance: float = 4.0,
-        num_frames: int | None = None,
+        lr: Positive = 1e-5,
+        num_steps: Count = 10,
+        guidance: NonNegative = 4.0,
+        num_frames: FrameCount | None = None,
         caption: str | None = "a video of an object dropping",
         gradient_window: GradientWindow | None = None,
         checkpoint_steps: bool = True,
         replay: bool = False,
         other_steps: OtherSteps = "constant",
-        decode_chunk: int | None = None,
-        psft_weight: float = 0.0,
-        reference_weight: float = 0.0,
-        weight_decay: float = 0.0,
-        eps: float = 1e-15,
-        warmup_steps: int = 0,
-        decay_steps: int | None = None,
-        seed: int = 0,
-        max_nonfinite: int = 10,
+        decode_chunk: Count | None = None,
+        psft_weight: NonNegative = 0.0,
+        reference_weight: NonNegative = 0.0,
+        weight_decay: NonNegative = 0.0,
+        eps: Positive = 1e-15,
+        warmup_steps: WholeNumber = 0,
+        decay_steps: Count | None = None,
+        seed: Seed = 0,
+        max_nonfinite: WholeNumber = 10,
     ) -> None:
         super().__init__(
             model,

@@ -10,6 +10,7 @@ from torch import Tensor
 from pisa.diffusion.noise_levels import logit_normal_noise_level
 from pisa.models.base import VideoModel
 from pisa.ops.seeding import generator_of
+from pisa.ranges import Count, Fraction, NonNegative, Positive, Seed, WholeNumber
 from pisa.tasks.base import DenoiserTask, Optimisation
 from pisa.tasks.latents import FirstFrame, LatentEncoder
 from pisa.tasks.rectified_flow import BatchSlice, NoiseLevelSampler, ObjectRegion, RectifiedFlowLoss
@@ -35,22 +36,22 @@ class PSFT(DenoiserTask):
     def __init__(
         self,
         model: VideoModel,
-        lr: float = 1e-4,
-        weight_decay: float = 0.0,
-        eps: float = 1e-15,
+        lr: Positive = 1e-4,
+        weight_decay: NonNegative = 0.0,
+        eps: Positive = 1e-15,
         caption: str | None = "a video of an object dropping",
-        caption_dropout: float = 0.1,
+        caption_dropout: Fraction = 0.1,
         first_frame: FirstFrame = "clip",
         sample_noise_levels: NoiseLevelSampler = logit_normal_noise_level,
-        object_weight: float = 1.0,
+        object_weight: NonNegative = 1.0,
         object_region: ObjectRegion = "covered",
-        warmup_steps: int = 0,
-        decay_steps: int | None = None,
+        warmup_steps: WholeNumber = 0,
+        decay_steps: Count | None = None,
         latent_cache: bool = False,
         latent_cache_dir: Path | str | None = None,
         compile: bool = False,
-        seed: int = 0,
-        max_nonfinite: int = 10,
+        seed: Seed = 0,
+        max_nonfinite: WholeNumber = 10,
     ) -> None:
         super().__init__(
             model,

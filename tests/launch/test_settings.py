@@ -1,0 +1,122 @@
+"""Every numeric setting with a wrong value is one sentence before any work, by composing alone."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from pisa.errors import PisaError
+from pisa.launch.compose import declare_train, resolved
+from pisa.ranges import Count, FractionInterval, Positive, described, problem
+from tests.launch.conftest import compose
+
+Place = tuple[str | int, ...]
+WRONG = (math.nan, "abc", [1, 2, 3], {"a": 1})
+# Settings that may be 0; all other numbers are refused, and a new setting needs a range of its own.
+MAY_BE_ZERO = {
+    "seed", "first_seed", "num_workers", "weight_decay", "caption_dropout", "object_weight",
+    "warmup_steps", "max_nonfinite", "blur_px", "cache_clips", "guidance", "psft_weight", "eta",
+    "num_pile", "drop_height_m", "camera_distance_m", "restitution", "friction", "decay",
+    "gradient_clip_val", "log_every_n_steps", "num_sanity_val_steps", "worst", "num_clips",
+}  # fmt: skip
+MAY_BE_MINUS_ONE = {"num_sanity_val_steps"}  # Lightning: all batches
+LISTS = {"trainer.devices"}  # of device numbers
+
+
+def numbers(settings: Any, place: Place = ()) -> Iterator[Place]:
+    """The places of all numbers in plain settings."""
+    if isinstance(settings, Mapping):
+        for key, value in settings.items():
+            yield from numbers(value, (*place, key))
+    elif isinstance(settings, list):
+        for i, value in enumerate(settings):
+            yield from numbers(value, (*place, i))
+    elif isinstance(settings, int | float) and not isinstance(settings, bool):
+        yield place
+
+
+def changed(settings: Any, place: Place, value: Any) -> Any:
+    result = copy.deepcopy(settings)
+    inner = result
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    return result
+
+
+def refused(declare, settings: Any, place: Place, value: Any) -> bool:
+    """Whether the value is a user's mistake, in one line; any other exception is a failure."""
+    try:
+        declare(changed(settings, place, value))
+    except PisaError as error:
+        assert "\n" not in str(error), error
+        return True
+    return False
+
+
+def wrongly_accepted(declare, settings: Any) -> list[str]:
+    """Settings and values that should have been refused."""
+    found = []
+    for place in numbers(settings):
+        name = ".".join(map(str, place))
+        last = next(str(key) for key in reversed(place) if isinstance(key, str))
+        values = [v for v in WRONG if not (isinstance(v, list) and name in LISTS)]
+        values += [] if last in MAY_BE_ZERO else [0]
+        values += [] if last in MAY_BE_MINUS_ONE else [-1]
+        found += [f"{name}={v}" for v in values if not refused(declare, settings, place, v)]
+    return found
+
+
+@pytest.mark.parametrize("experiment", ["psft", "oro_flow"])
+def test_no_wrong_number_of_a_training_passes(experiment):
+    settings = resolved(compose(f"experiment={experiment}", name="train"))
+    if experiment == "oro_flow":  # the rest is that of psft
+        kept = {k: v for k, v in settings.items() if k in ("oro", "reward")}
+        assert len(list(numbers(kept))) > 15
+        assert wrongly_accepted(lambda part: declare_train(settings | part), kept) == []
+        return
+    assert len(list(numbers(settings))) > 100
+    assert wrongly_accepted(declare_train, settings) == []
+
+
+def test_a_range_is_said_in_words():
+    assert problem(-1, Count) == "must be a whole number of at least 1, not -1"
+    assert problem(math.nan, Positive) == "must be a number above 0, not nan"
+    assert problem("x", Count | None) == "must be a whole number of at least 1 or null, not 'x'"
+    interval = "[low, high], each a number of at least 0 and at most 1"
+    assert problem([0.9, 0.7], FractionInterval) == f"must be {interval}, not [0.9, 0.7]"
+    assert problem([0.7, 0.9], FractionInterval) is None and problem(True, Count) is not None
+    assert described(Count | list[Count]) == (
+        "a whole number of at least 1 or a list of items, each a whole number of at least 1"
+    )
+
+
+def test_more_training_clips_than_there_are_is_an_error():
+    with pytest.raises(PisaError, match=r"num_train_clips=2000, but .* has 1000 clips"):
+        declare_train(
+            resolved(compose("experiment=psft", "+psft.data.num_train_clips=2000", name="train"))
+        )
+
+
+def test_a_changed_prior_leaves_the_test_sets_alone():
+    def folders(*overrides: str) -> dict[str, str]:
+        run = declare_train(resolved(compose("experiment=psft", *overrides, name="train")))
+        sets = run.stages[0].sets
+        return {name: sets.folder_name(name) for name in sets.names}
+
+    before, after = folders(), folders("prior.restitution=[0.7,0.9]")
+    assert {n for n in before if before[n] != after[n]} == {"psft", "oro", "drift"}
+    other = folders("test_prior.restitution=[0.7,0.9]")
+    assert before["sim_seen"] != other["sim_seen"] and before["psft"] == other["psft"]
+    own = folders("+simulation.datasets.psft.prior.restitution=[0.7,0.9]")
+    assert {n for n in before if before[n] != own[n]} == {"psft"}
+
+
+def test_validation_is_counted_in_optimiser_steps():
+    options = ("experiment=psft", "validate_every=7", "+trainer.accumulate_grad_batches=2")
+    (stage,) = declare_train(resolved(compose(*options, name="train"))).stages
+    assert stage.trainer.settings["val_check_interval"] == 14
