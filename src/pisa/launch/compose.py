@@ -122,6 +122,11 @@ def declare_train(tree: Node, config_text: str = "", public: Node | None = None)
         raise PisaError(f"stages: the configuration has no stage {unknown[0]!r}")
     for group in ("real", "reward"):
         Part(group, tree[group]).check()
+    for name, node in tree.items():  # a stage that does not run has no wrong settings either
+        if isinstance(node, Mapping) and "max_steps" in node and node.get("task"):
+            settings = read(StageSettings, node, name)
+            Part(f"{name}.task", settings.task).check()
+            Part(f"{name}.reward", settings.reward or {}).check()
     sets = _data_sets(tree)
     stages = tuple(_stage_run(tree, stage, sets, public or {}) for stage in top.stages)
     return TrainRun(

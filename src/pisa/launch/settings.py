@@ -62,6 +62,21 @@ class LoraSettings:
 
 
 @dataclass(frozen=True)
+class RegionSettings:
+    region: str
+    blur_px: NonNegative = 0.0
+    scale: Positive = 255.0
+
+
+@dataclass(frozen=True)
+class FocusSettings:
+    """The pixels that the flow and depth rewards average over."""
+
+    flow: RegionSettings
+    depth: RegionSettings
+
+
+@dataclass(frozen=True)
 class StageSettings:
     """One training stage: the configuration's node of the stage's name."""
 
@@ -75,7 +90,7 @@ class StageSettings:
     checkpoint: str | None = None
     lora: LoraSettings | None = None
     exports: str | None = None  # the part of the task that the stage trains on its own
-    focus: Node = field(default_factory=dict)
+    focus: FocusSettings | None = None
     rates: Mapping[str, Positive] = field(default_factory=dict)
 
 
