@@ -21,7 +21,8 @@ MAY_BE_ZERO = {
     "seed", "first_seed", "num_workers", "weight_decay", "caption_dropout", "object_weight",
     "warmup_steps", "max_nonfinite", "blur_px", "cache_clips", "guidance", "psft_weight", "eta",
     "num_pile", "drop_height_m", "camera_distance_m", "restitution", "friction", "decay",
-    "reference_weight", "gradient_clip_val", "log_every_n_steps", "num_sanity_val_steps", "worst", "num_clips",
+    "reference_weight", "gradient_clip_val", "log_every_n_steps",
+    "num_sanity_val_steps", "worst", "num_clips",
 }  # fmt: skip
 MAY_BE_MINUS_ONE = {"num_sanity_val_steps"}  # Lightning: all batches
 LISTS = {"trainer.devices"}  # of device numbers
