@@ -240,3 +240,52 @@ def test_refuses_an_unknown_choice_and_a_change_of_weights_before_backward():
         field.left.add_(1.0)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
+
+
+def test_equal_norm_in_closed_form():
+    """Step k moves x by width_k theta_k, so its gradient is width_k times the number of entries."""
+    levels = inference_noise_levels(4, 3.0)
+    theta = torch.tensor([1.0, -2.0, 0.5, 3.0], requires_grad=True)
+
+    def velocity(x, s):
+        step = (levels[:-1] - s[0]).abs().argmin()
+        return theta[step] * torch.ones_like(x)
+
+    def gradient(**options):
+        x = noise(torch.float32)
+        end = Euler(replay=Replay((theta,), **options)).sample(velocity, x, levels)
+        return torch.autograd.grad(end.sum(), theta)[0]
+
+    plain = levels.diff() * noise().numel()
+    torch.testing.assert_close(gradient(), plain)
+    torch.testing.assert_close(gradient(equal_norm=True), plain.mean().expand(4))
+
+
+@pytest.mark.parametrize("active", [{0, 1, 2, 3, 4}, {0, 3}])
+def test_equal_norm_sums_the_directions_of_the_terms(active):
+    field, terms = Field(), []
+
+    def keep(step, own):
+        terms.append([torch.zeros(3) if term is None else term for term in own])
+
+    replay = replay_of(field, other_steps="frozen", on_gradient=keep, equal_norm=True)
+    end = sample(field, grad_steps=active, replay=replay)
+    found = gradients(field, end.square().mean())
+    norms = [torch.cat([part.flatten() for part in term]).norm().item() for term in terms]
+    assert len(terms) == len(active) and max(norms) > 1.2 * min(norms)
+    mean = sum(norms) / len(norms)
+    for i, name in enumerate(found):
+        expected = mean * sum(term[i] / norm for term, norm in zip(terms, norms, strict=True))
+        if found[name] is None:
+            assert name == "unused"
+        else:
+            torch.testing.assert_close(found[name], expected, rtol=1e-5, atol=1e-9)
+
+
+def test_a_step_without_gradient_adds_nothing_to_equal_norms():
+    weight = torch.tensor(0.0, requires_grad=True)
+    end = Euler(replay=Replay((weight,), equal_norm=True)).sample(
+        lambda x, s: weight * 0 * x, noise(), inference_noise_levels(3)
+    )
+    (gradient,) = torch.autograd.grad(end.sum(), weight)
+    assert gradient == 0

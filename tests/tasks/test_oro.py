@@ -13,6 +13,7 @@ from torch import nn
 from pisa.ops.seeding import generator_of
 from pisa.rewards.mix import WeightedReward
 from pisa.tasks.gradient_steps import (
+    EqualSteps,
     FirstSteps,
     FullGradient,
     LastSteps,
@@ -90,6 +91,8 @@ def test_gradient_windows():
     assert SpreadSteps(4)(10, generator) == [0, 3, 6, 9]
     assert SpreadSteps(1)(10, generator) == [0]
     assert SpreadSteps(9)(3, generator) == [0, 1, 2]
+    assert EqualSteps()(3, generator) == [0, 1, 2]
+    assert EqualSteps(FirstSteps(2))(4, generator) == [0, 1]
     drawn = [tuple(RandomSteps(2)(4, generator)) for _ in range(50)]
     assert {len(set(steps)) for steps in drawn} == {2}
     assert {step for steps in drawn for step in steps} == {0, 1, 2, 3}
@@ -263,3 +266,14 @@ def test_a_constant_caption_is_encoded_once(tmp_path):
     model.encode_captions = lambda captions: calls.append(captions) or encode(captions)
     fit(tmp_path, ORO(model, Similarity(), num_steps=2), 3)
     assert calls == [["a video of an object dropping"]]
+
+
+def test_equal_steps_train_with_replay_only(tmp_path):
+    with pytest.raises(PisaError, match="EqualSteps needs"):
+        ORO(toy_model(), Similarity(), gradient_window=EqualSteps())
+    task = ORO(
+        toy_model(), Similarity(), 1e-2, num_steps=4, gradient_window=EqualSteps(), replay=True
+    )
+    before = validate(tmp_path, task)
+    fit(tmp_path, task, 30)
+    assert validate(tmp_path, task) > 0.6 * before
