@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from pisa.callbacks.ema import EMA
 from pisa.diffusion.noise_levels import uniform_noise_level
@@ -15,9 +17,11 @@ from pisa.ops.seeding import generator_of
 from pisa.tasks.latents import LatentEncoder, object_coverage
 from pisa.tasks.psft import PSFT
 from pisa.tasks.rectified_flow import RectifiedFlowLoss, drop_captions
-from pisa.tasks.weights import load_denoiser
+from pisa.tasks.weights import codec_metadata, load_denoiser, load_weights, save_denoiser
 from pisa.types import Condition, PisaError
 from tests.tasks.toy import ToyData, falling_batch, make_trainer, toy_model
+
+TINY = Path(__file__).parents[2] / "configs" / "model" / "tiny.yaml"
 
 
 def fit(task, steps, ckpt=None, callbacks=(), **data):
@@ -202,3 +206,21 @@ def test_frozen_parameters_of_the_denoiser_stay():
     trainer = fit(PSFT(model, lr=1e-2, weight_decay=0.1), 3)
     assert torch.equal(model.denoiser.text.weight, before)
     assert len(trainer.optimizers[0].param_groups[0]["params"]) == 6
+
+
+def test_weights_over_another_codec_are_refused(tmp_path):
+    """Latents of two codecs mean different things; the file names the codec it was trained over."""
+    model, other = (
+        instantiate(OmegaConf.load(TINY), weights=None, parts=[]).eval() for _ in range(2)
+    )
+    assert model.codec_fingerprint() != other.codec_fingerprint()
+    path = save_denoiser(
+        tmp_path / "weights.safetensors", model.denoiser.state_dict(), codec_metadata(model)
+    )
+    load_weights(model, path)
+    with pytest.raises(PisaError, match=r"weights\.safetensors was trained over .* another codec"):
+        load_weights(other, path)
+    save_denoiser(path, model.denoiser.state_dict(), {})
+    load_weights(other, path)  # released weights name none
+    for name, value in model.denoiser.state_dict().items():
+        assert torch.equal(value, other.denoiser.state_dict()[name])

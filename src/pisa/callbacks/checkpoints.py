@@ -14,8 +14,8 @@ from pisa.callbacks.csv_logger import CSVLogger
 from pisa.callbacks.ema import averaged_weights
 from pisa.models.lora import merged_state
 from pisa.ranges import Count
-from pisa.tasks.base import denoiser_of
-from pisa.tasks.weights import save_adapter, save_denoiser
+from pisa.tasks.base import DenoiserTask, denoiser_of
+from pisa.tasks.weights import codec_metadata, save_adapter, save_denoiser
 
 
 class StepCheckpoint(Checkpoint):
@@ -68,6 +68,8 @@ class ExportWeights(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metadata = {"task": type(pl_module).__name__, "step": str(trainer.global_step)}
+        if isinstance(pl_module, DenoiserTask):
+            metadata |= codec_metadata(pl_module.model)
         denoiser, write = denoiser_of(pl_module), trainer.is_global_zero
         with averaged_weights(trainer):
             save_adapter(self.path.parent / "adapter", denoiser, write=write)

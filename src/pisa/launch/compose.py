@@ -38,7 +38,7 @@ from pisa.launch.settings import (
 from pisa.launch.targets import GET_OBJECT, Part, plain
 from pisa.models.base import VideoModel
 from pisa.simulation.produce import DataSetSpec, Shard, Simulator
-from pisa.tasks.weights import load_denoiser
+from pisa.tasks.weights import load_weights
 from pisa.types import PisaError
 
 # Groups that decide the weights of a stage, with the stage itself and its data sets.
@@ -286,7 +286,7 @@ def build_model(model: Part, weights: Path | None) -> VideoModel:
     """The base model, with the denoiser of ``weights`` where given."""
     built: VideoModel = model.build()
     if weights is not None:
-        load_denoiser(built.denoiser, weights)
+        load_weights(built, weights)
     return built
 
 

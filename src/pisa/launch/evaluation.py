@@ -22,7 +22,7 @@ from pisa.ops.devices import pick_device
 from pisa.reports.curves import read_csv_logger
 from pisa.reports.metrics_json import build_metrics
 from pisa.reports.published import published_table_1
-from pisa.tasks.weights import load_denoiser
+from pisa.tasks.weights import load_weights
 
 CURVES = ("train/loss", "val/loss", "val/reward", "train/gradient_norm")
 
@@ -92,7 +92,7 @@ class Evaluation:
             if isinstance(self._model, nn.Module):
                 self._model.to(self.device)
         else:
-            load_denoiser(self._model.denoiser, weights)
+            load_weights(self._model, weights)
         self._model.denoiser.eval()
         return self._model
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pisa.errors import PisaError
 from pisa.io.files import write_atomic
 from pisa.io.weights import check_finite, fill, find, gather, read, read_metadata, read_pickle, save
+from pisa.models.base import VideoModel
 from pisa.models.lora import adapter_config, adapter_state, diffusers_adapters, frozen_names
 
 PREFIX = "denoiser."
@@ -63,6 +64,27 @@ def load_denoiser(denoiser: nn.Module, path: str | Path) -> dict[str, str]:
     state, metadata = _read(source)
     fill(denoiser, state, source)
     return metadata
+
+
+def codec_metadata(model: VideoModel) -> dict[str, str]:
+    """Names the codec whose latents the denoiser was trained on; empty where it has no digest."""
+    try:
+        return {"codec": model.codec_fingerprint()}
+    except PisaError:
+        return {}
+
+
+def load_weights(model: VideoModel, path: str | Path) -> None:
+    """``load_denoiser`` into ``model.denoiser``; weights over another codec are refused.
+
+    Weights that name no codec (released ones, training checkpoints) are taken as they are.
+    """
+    trained_over = load_denoiser(model.denoiser, path).get("codec")
+    if trained_over is not None and codec_metadata(model).get("codec") != trained_over:
+        raise PisaError(
+            f"{path} was trained over the latents of another codec than this model's; give the "
+            "model settings of that run (model.weights, model.codec)"
+        )
 
 
 def leave_out_base(checkpoint: dict[str, Any], denoiser: nn.Module) -> None:
