@@ -11,7 +11,7 @@ import torch
 
 from pisa.bench.collect import Collection
 from pisa.bench.references import ModelSource, frozen_video, true_video
-from pisa.bench.row import ScoreRow, comparable
+from pisa.bench.row import ScoreRow, check_rates, comparable, truth_sha256
 from pisa.bench.score import Failure, Scored, Scorer
 from pisa.metrics import PROTOCOLS
 from pisa.types import PisaError
@@ -151,12 +151,12 @@ def test_a_collection_keeps_rows_failures_and_the_first_clips():
     assert [row.clip for row in collection.rows][:2] == ["clip_0", "clip_1"]
     assert collection.rows[0].as_dict()["scene"] == "hall"
     assert [f.clip for f in collection.failures] == ["clip_2", "clip_0", "clip_1", "clip_2"]
-    assert "only 33% of the true clip" in collection.failures[1].reason
+    assert "only 33% of the true clip's time" in collection.failures[1].reason
     (shown,) = collection.videos
     assert shown["clip"] == "clip_0" and set(shown["models"]) == {"m", "short"}
     assert shown["models"]["m"]["frames"].shape == (6, 16, 16, 3)
     (note,) = collection.notes()
-    assert note.startswith("3 cover less time than their clips: clip_0 33%")
+    assert note.startswith("3 video(s) cover less time than their clips (coverage): clip_0 33%")
 
 
 def document(frames=6, tracker="t", protocol="official", **edit):
@@ -185,8 +185,15 @@ def test_runs_are_compared_only_on_the_same_terms(other, why):
 
 def test_the_truth_is_identified_by_frames_rate_and_pixels():
     masks = np.zeros((4, 8, 8), dtype=bool)
-    from pisa.bench.row import truth_sha256
-
     names = {truth_sha256(masks, 16), truth_sha256(masks[:2], 16), truth_sha256(masks, 8),
              truth_sha256(~masks, 16)}  # fmt: skip
     assert len(names) == 4
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, math.inf, math.nan, 1e9, 1e-9])
+def test_implausible_rates_are_refused(rate):
+    with pytest.raises(PisaError, match="rate"):
+        check_rates(16.0, rate)
+    with pytest.raises(PisaError, match="rate"):
+        rows_of(falling_batch(1), falling_batch(1).video, fps_hz=rate)
+    check_rates(240.0, 7.0)

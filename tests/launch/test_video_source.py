@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pisa.launch.evaluate import evaluate_main
@@ -127,6 +128,83 @@ def test_masks_are_made_once(bench: Bench, tmp_path: Path, monkeypatch) -> None:
         score(bench, videos, tmp_path / "c", cache)
 
 
+def letterboxed(frames: np.ndarray) -> np.ndarray:
+    inside = np.zeros_like(frames)
+    inside[:, 16:48] = frames[:, ::2]
+    return inside
+
+
+OTHER_FIRST_FRAMES = {
+    "another clip": lambda frames: falling(0)[0],
+    "mirrored": lambda frames: frames[:, :, ::-1],
+    "black": lambda frames: np.concatenate([frames[:1] * 0, frames[1:]]),
+    "fade-in": lambda frames: (frames * np.linspace(0, 1, 12)[:, None, None, None]).astype(
+        np.uint8
+    ),
+    "letterbox inside": letterboxed,
+}
+
+
+@pytest.mark.parametrize("way", OTHER_FIRST_FRAMES)
+def test_a_video_that_does_not_continue_its_clip_is_refused(bench, tmp_path, way) -> None:
+    videos = write_videos(tmp_path / "v")
+    changed = OTHER_FIRST_FRAMES[way](falling(2)[0])
+    shutil.rmtree(videos / CLIPS[2])
+    write_mp4(videos / f"{CLIPS[2]}.mp4", np.ascontiguousarray(changed), 16)
+    with pytest.raises(IncompleteError, match=f"1 failure, in {CLIPS[2]}"):
+        score(bench, videos, tmp_path / "out", "source.references=[]")
+    (failure,) = read(tmp_path / "out")["failures"]
+    assert "first frame is not the clip's (mean difference" in failure["reason"]
+    allowed = ("source.references=[]", "source.allow_other_first_frames=true")
+    rows = score(bench, videos, tmp_path / "all", *allowed)["per_clip"]
+    assert [row["first_frame_difference"] > 40 for row in rows] == [False, False, True]
+
+
+def test_a_folder_made_for_another_set_scores_nothing(bench, tmp_path) -> None:
+    videos = tmp_path / "v"
+    videos.mkdir()
+    for which, clip in enumerate(CLIPS):
+        write_mp4(videos / f"{clip}.mp4", 255 - falling(2 - which)[0], 16)
+    with pytest.raises(IncompleteError, match="nothing"):
+        score(bench, videos, tmp_path / "out", "allow_missing=true")
+
+
+def test_low_quality_and_another_size_still_continue_the_clip(bench, tmp_path) -> None:
+    videos = tmp_path / "v"
+    videos.mkdir()
+    for which, clip in enumerate(CLIPS):
+        frames = falling(which)[0].repeat(2, axis=1).repeat(2, axis=2)
+        washed_out = (16 + frames * (219 / 255)).astype(np.uint8)
+        write_mp4(videos / f"{clip}.mp4", washed_out if which else frames, 16)
+    rows = score(bench, videos, tmp_path / "out", "source.references=[]")["per_clip"]
+    assert all(row["first_frame_difference"] < 10 for row in rows)
+
+
+def test_a_shift_by_one_frame_is_reported(bench, tmp_path, capsys) -> None:
+    videos = write_videos(tmp_path / "v")
+    write_mp4(videos / f"{CLIPS[0]}.mp4", falling(0, 13)[0][1:], 16)
+    shutil.rmtree(videos / CLIPS[2])
+    write_mp4(videos / f"{CLIPS[2]}.mp4", falling(2)[0][[0, *range(11)]], 16)
+    rows = score(bench, videos, tmp_path / "out", "source.references=[]")["per_clip"]
+    assert [row["frame_shift"] for row in rows] == [1, 0, -1]
+    printed = capsys.readouterr().err
+    assert f"frame 0 is missing: {CLIPS[0]}" in printed
+    assert f"frame 0 is shown twice: {CLIPS[2]}" in printed
+
+
+def test_a_short_video_never_scores_in_silence(bench, tmp_path, capsys) -> None:
+    videos = write_videos(tmp_path / "v")
+    write_mp4(videos / f"{CLIPS[0]}.mp4", falling(0)[0][:4], 16)
+    write_mp4(videos / f"{CLIPS[1]}.mp4", falling(1)[0][:9], 16)
+    with pytest.raises(IncompleteError, match=f"1 failure, in {CLIPS[0]}"):
+        score(bench, videos, tmp_path / "out", "source.references=[]")
+    metrics = read(tmp_path / "out")
+    assert "only 33% of the true clip's time" in metrics["failures"][0]["reason"]
+    cell = metrics["summary"]["videos"]["sim_seen"]["l2"]
+    assert cell["n"] == 2 and cell["coverage"] == pytest.approx((9 / 12 + 1) / 2)
+    assert f"(coverage): {CLIPS[0]} 33%, {CLIPS[1]} 75%" in capsys.readouterr().err
+
+
 def test_other_rates_and_lengths_align_in_time(bench: Bench, tmp_path: Path) -> None:
     videos = tmp_path / "v"
     videos.mkdir()
@@ -221,6 +299,8 @@ def test_a_broken_benchmark_clip_fails_its_samples_only(tmp_path: Path, bench: B
         ("source.fit=squeeze", "valid: refuse, stretch, crop"),
         ("source.device=gpu9", "no device 'gpu9'"),
         ("source.references=[best]", "no reference named 'best'"),
+        ("source.fps_hz=0", "must lie between 0 and 10000 Hz, not 0"),
+        ("source.references=truth", r"must be a list: source.references=.truth."),
         ("source.size=[4]", "must be .HEIGHT, WIDTH."),
         ("name=truth", "name=truth is taken"),
         ("data_dir=nowhere benchmark=real", r"real\.zip.*clip_info\.json.*annotate\.py"),

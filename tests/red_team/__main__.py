@@ -26,10 +26,10 @@ from pisa.ops.masks import MaskError, centroids
 from pisa.ops.video import to_frames
 from pisa.reports.contact_sheet import contact_sheet, save_png
 from pisa.types import Clip, PisaError
-from tests.red_team.attacks import ATTACKS, EXTRA_ATTACKS, Attack, losses
+from tests.red_team.attacks import ATTACKS, EXTRA_ATTACKS, LOST_TRACKER, Attack, losses
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
-PROTOCOLS = ("official", "strict")
+PROTOCOLS = ("official", "paper", "strict")
 BEGIN, END = "<!-- red team: begin -->", "<!-- red team: end -->"
 _SHOWN = (0.5, 1.0)  # strengths in the first table
 _PICTURED, _EVERY, _SCALE = 0.75, 5, 2
@@ -150,7 +150,7 @@ def pictured_clip(clips: Sequence[Clip]) -> Clip:
         if masks.shape[1] < 2 or not areas.all():
             return -1.0
         try:
-            for attack in (ATTACKS | EXTRA_ATTACKS).values():
+            for attack in (ATTACKS | EXTRA_ATTACKS | LOST_TRACKER).values():
                 attack(masks, _PICTURED)
         except MaskError:
             return -1.0
@@ -167,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--page", type=Path, help="put the tables between this page's marks")
     parser.add_argument("--images", type=Path, help="folder for the pictures")
     options = parser.parse_args(arguments)
-    attacks = ATTACKS | EXTRA_ATTACKS
+    attacks = ATTACKS | EXTRA_ATTACKS | LOST_TRACKER
     try:
         page = options.page.read_text(encoding="utf-8") if options.page else None
         clips = [read_clip(path) for folder in options.data_sets for path in list_clips(folder)]

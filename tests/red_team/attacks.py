@@ -159,12 +159,49 @@ def bridge(masks: Clip, strength: float) -> Track:
     return track
 
 
+def explode(masks: Clip, strength: float) -> Track:
+    """In the last frames the mask spreads by 4 pixels of 64 more in each, until it is all there is.
+
+    The tracker leaks into the background.
+    """
+    track = masks[:, -1].copy()
+    step_px = 4 * track.shape[1] / 64
+    seen = np.flatnonzero(track[1:].any(axis=(1, 2))) + 1
+    for k, t in enumerate(seen[len(seen) - math.ceil(strength * len(seen)) :], start=1):
+        track[t] = distance_transform_edt(~track[t]) <= k * step_px
+    return track
+
+
+def flood(masks: Clip, strength: float) -> Track:
+    """In the last frames the mask is the whole picture: a tracker that lost its target."""
+    return _in_last_frames(masks, strength, lambda t, mask: mask | True)
+
+
+def half(masks: Clip, strength: float) -> Track:
+    """In the last frames the mask is the left or right half of the picture, and the object."""
+    left = np.arange(masks.shape[-1]) < masks.shape[-1] // 2
+    return _in_last_frames(
+        masks, strength, lambda t, mask: mask | (left if _wider_side(mask) > 0 else ~left)
+    )
+
+
+def together(masks: Clip, strength: float) -> Track:
+    """In the last frames the mask covers all objects at once.
+
+    Raises ``MaskError`` for a clip with one object.
+    """
+    if masks.shape[1] < 2:
+        raise MaskError("together needs a clip with two objects or more")
+    return _in_last_frames(masks, strength, lambda t, mask: masks[t].any(axis=0))
+
+
 ATTACKS: dict[str, Attack] = {
     f.__name__: f for f in (vanish, freeze, duplicate, teleport, swap, grow, hover, time_warp)
 }
 EXTRA_ATTACKS: dict[str, Attack] = {
     f.__name__: f for f in (rise, slide, deform, truncate, late, flicker, specks, bridge)
 }
+LOST_TRACKER: dict[str, Attack] = {f.__name__: f for f in (explode, flood, half, together)}
 
 
 def losses(masks: Clip, track: Track, fps_hz: float, protocol: str) -> dict[str, float]:

@@ -10,10 +10,10 @@ import pytest
 from pisa.ops.masks import MaskError
 from pisa.simulation.fast import FastSimulator
 from pisa.simulation.scene import Prior
-from tests.red_team.attacks import ATTACKS, EXTRA_ATTACKS, losses
+from tests.red_team.attacks import ATTACKS, EXTRA_ATTACKS, LOST_TRACKER, losses
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
-ALL = ATTACKS | EXTRA_ATTACKS
+ALL = ATTACKS | EXTRA_ATTACKS | LOST_TRACKER
 
 
 def _clip(bounce: float) -> np.ndarray:
@@ -56,7 +56,7 @@ def _check(name: str, masks: np.ndarray) -> None:
     try:
         tracks = [ALL[name](masks, s) for s in STRENGTHS]
     except MaskError:
-        assert name in ("swap", "bridge", "rise")  # one object only; no room
+        assert name in ("swap", "bridge", "rise", "together")  # one object only; no room
         return
     table = np.array([list(losses(masks, t, 16, "strict").values()) for t in tracks])
     np.testing.assert_allclose(table[0], 0.0, atol=1e-12)
@@ -76,6 +76,31 @@ def test_so_it_does_on_simulated_clips(name: str) -> None:
 def test_so_it_does_on_many_simulated_clips(name: str) -> None:
     for seed in range(8_100_000, 8_100_040):
         _check(name, _simulated(seed))
+
+
+@pytest.mark.parametrize("name", ["explode", "flood", "half", "vanish"])
+def test_a_lost_tracker_never_beats_the_frozen_frame_under_strict(name: str) -> None:
+    for masks in (_clip(0.0), _clip(0.3), _simulated(8_100_000), _simulated(8_100_001)):
+        lost, frozen = (losses(masks, ALL[a](masks, 1.0), 16, "strict") for a in (name, "freeze"))
+        assert all(lost[metric] > frozen[metric] for metric in lost)
+
+
+def test_a_whole_picture_beats_the_frozen_frame_in_chamfer_under_official_and_paper() -> None:
+    masks = _clip(0.0)
+    for protocol in ("official", "paper"):
+        lost, frozen = (
+            losses(masks, ALL[name](masks, 1.0), 16, protocol) for name in ("flood", "freeze")
+        )
+        assert lost["chamfer"] < frozen["chamfer"]
+
+
+def test_growth_below_twice_the_true_size_costs_no_penalty() -> None:
+    """An object that comes nearer is scored by its distances alone."""
+    masks = _clip(0.0)
+    grown = ALL["grow"](masks, 0.1)
+    strict, paper = (losses(masks, grown, 16, p) for p in ("strict", "paper"))
+    assert np.count_nonzero(grown[1]) < 2 * np.count_nonzero(masks[1, -1])
+    assert strict["chamfer"] == pytest.approx(paper["chamfer"])
 
 
 def test_official_and_paper_do_not_see_vanishing_in_l2_and_chamfer() -> None:

@@ -20,7 +20,7 @@ from tests.red_team.__main__ import (
     measure,
     monotony_table,
 )
-from tests.red_team.attacks import ATTACKS, EXTRA_ATTACKS
+from tests.red_team.attacks import ATTACKS, EXTRA_ATTACKS, LOST_TRACKER
 
 
 def _clip(num_objects: int = 2, name: str = "000000") -> Clip:
@@ -63,7 +63,7 @@ def test_command_writes_page_and_pictures(tmp_path: Path) -> None:
     assert main([str(tmp_path / "data"), "--page", str(page), "--images", str(images)]) == 0
     text = page.read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
-    for name in ATTACKS | EXTRA_ATTACKS:
+    for name in ATTACKS | EXTRA_ATTACKS | LOST_TRACKER:
         assert text.count(f"\n| {name} | 2 |") == 2
     for picture in images.glob("*.png"):
         assert Image.open(picture).width > 100

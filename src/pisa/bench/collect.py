@@ -71,12 +71,12 @@ class Collection:
         late = [r.clip for r in self.rows if r.frame_shift == -1]
         large = [f"{r.clip} x{r.area_ratio:.0f}" for r in self.rows if r.area_ratio > 4]
         texts = {
-            "cover less time than their clips": short,
-            "match their clips better without frame 0: the video lacks the first frame": early,
-            "match their clips better one frame later: the video shows the first frame twice": late,
+            "cover less time than their clips (coverage)": short,
+            "fit their clips better one frame earlier: frame 0 is missing": early,
+            "fit their clips better one frame later: frame 0 is shown twice": late,
             "have a mask over 4 times the object's size: the tracker lost it": large,
         }
-        return [f"{len(who)} {text}: {_listed(who)}" for text, who in texts.items() if who]
+        return [f"{len(who)} video(s) {text}: {_listed(who)}" for text, who in texts.items() if who]
 
 
 def thinned(
@@ -94,8 +94,8 @@ def thinned(
 
 def _partial(row: ScoreRow) -> str:
     return (
-        f"partial: only {row.coverage:.0%} of the true clip is compared ({row.num_frames_compared} "
-        f"frames; it has {row.num_frames_gt}), so it counts in no mean"
+        f"partial: only {row.coverage:.0%} of the true clip's time is compared "
+        f"({row.num_frames_compared} frames), so the pair counts in no mean"
     )
 
 

@@ -37,6 +37,7 @@ from pisa.reports.metrics_json import build_metrics
 from pisa.reports.published import published_table_1
 from pisa.types import Batch, Clip, PisaError, collate
 
+MAX_FPS_HZ = 10_000
 _LISTED = 10  # names of missing or extra videos that are printed
 
 
@@ -61,6 +62,8 @@ def score_videos(
     ``row`` is what configs/eval.yaml takes for ``name``. Raises ``IncompleteError`` where samples
     failed (see ``publish``), other ``PisaError``s for mistakes, before any work.
     """
+    if fps_hz is not None and not 0 < fps_hz < MAX_FPS_HZ:
+        raise PisaError(f"source.fps_hz must lie between 0 and {MAX_FPS_HZ} Hz, not {fps_hz:g}")
     if path is None:
         raise PisaError("source.path=DIR is needed: the folder of the videos")
     model, split = str(cfg.name), cfg.benchmark
@@ -172,7 +175,7 @@ class VideoScorer:
         apart = first_frame.difference(clip.video[:, 0], video[:, 0], clip.masks[:, 0])
         if apart > first_frame.LIMIT and not self.allow_other_first_frames:
             raise PisaError(
-                f"its first frame is not the clip's (difference {apart:.0f} of 255, at most "
+                f"its first frame is not the clip's (mean difference {apart:.0f} of 255, at most "
                 f"{first_frame.LIMIT:g}): another clip, mirrored, faded in or of another data set? "
                 "source.allow_other_first_frames=true scores it all the same"
             )
@@ -201,6 +204,8 @@ def cached_tracker(cfg: DictConfig, folder: str, device: torch.device) -> Cached
 
 def _check_names(model: str, references: Sequence[str]) -> None:
     known = ", ".join(REFERENCES)
+    if isinstance(references, str):
+        raise PisaError(f"source.references must be a list: source.references=[{references}]")
     if model in REFERENCES:
         raise PisaError(f"name={model} is taken: {known} are the reference rows")
     unknown = [name for name in references if name not in REFERENCES]
