@@ -204,8 +204,6 @@ def cached_tracker(cfg: DictConfig, folder: str, device: torch.device) -> Cached
 
 def _check_names(model: str, references: Sequence[str]) -> None:
     known = ", ".join(REFERENCES)
-    if isinstance(references, str):
-        raise PisaError(f"source.references must be a list: source.references=[{references}]")
     if model in REFERENCES:
         raise PisaError(f"name={model} is taken: {known} are the reference rows")
     unknown = [name for name in references if name not in REFERENCES]
