@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from unittest.mock import create_autospec
 
 import pytest
 
 from pisa.annotate.crop import Crop
 from pisa.annotate.jobs import Job, Worker
-from pisa.annotate.page.keys import BINDINGS, binding_of, listed
+from pisa.annotate.page.keys import BINDINGS, Binding, binding_of, listed
 from pisa.annotate.page.overlays import crop_svg, points_svg, timeline_svg
 from pisa.annotate.page.view import View, parse_field
 from pisa.annotate.session import Mode, Session
@@ -132,14 +133,26 @@ def test_the_frame_rate_can_be_confirmed_at_any_time(session: Session) -> None:
     assert all(check.passed for check in session.workspace.checks(session.need_clip()))
 
 
-def test_keys_are_bound_once_and_to_what_there_is() -> None:
+def test_a_key_is_bound_once_in_each_step() -> None:
     for mode in Mode:
         keys = [b.key for b in BINDINGS if b.mode in (None, mode)]
         assert len(keys) == len(set(keys))
-    assert all(callable(getattr(View, binding.action)) for binding in BINDINGS)
     assert binding_of("M", Mode.CUT) == binding_of("m", Mode.CUT)
     assert binding_of("m", Mode.CROP) is None
     assert sum(len(listed(mode)) for mode in (None, *Mode)) == len(BINDINGS)
+
+
+@pytest.mark.parametrize("binding", BINDINGS, ids=lambda binding: f"{binding.mode} {binding.key}")
+def test_each_key_does_one_thing_that_the_page_can_do(binding: Binding) -> None:
+    page = create_autospec(View, instance=True)  # an unknown method raises
+    page.session = create_autospec(Session, instance=True, frame=7)
+    binding.action(page)
+    assert len(page.method_calls) == 1
+    ((name, arguments, _),) = page.method_calls
+    if name == "do":  # an edit of the session, with arguments that it takes
+        action, *rest = arguments
+        action(*rest)
+        assert len(page.session.method_calls) == 1
 
 
 @pytest.mark.parametrize(("text", "value"), [("", None), ("1.2", 1.2), ("1,2", 1.2)])

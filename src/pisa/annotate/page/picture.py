@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import numpy as np
@@ -15,6 +14,7 @@ from scipy.ndimage import binary_erosion
 
 from pisa.annotate.check_pictures import colour_of
 from pisa.annotate.clip_folder import clip_side_px
+from pisa.annotate.page.actions import Actions
 from pisa.annotate.page.overlays import (
     HANDLES,
     TIMELINE,
@@ -29,9 +29,6 @@ from pisa.annotate.recording import FPS_HZ, PREVIEW_PX, fitting
 from pisa.annotate.session import Mode
 from pisa.annotate.tracking import to_clip_px
 
-if TYPE_CHECKING:
-    from pisa.annotate.page.view import View
-
 BELOW_PX = 170  # height of what is under the picture, its margins included
 GRAB = 0.03  # of the picture's width: how near a handle is taken
 BLANK = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
@@ -40,8 +37,8 @@ BLANK = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAO
 class Picture:
     """The frame with crop, points and preview masks over it; takes the mouse."""
 
-    def __init__(self, view: View) -> None:
-        self.view = view
+    def __init__(self, page: Actions) -> None:
+        self.page = page
         self.cursor: tuple[float, float] | None = None  # in pixels of the recording
         self.preview: Bool[np.ndarray, "n i j"] | None = None
         self._drag: tuple[str, float, float] | None = None  # handle, where it was taken
@@ -61,7 +58,7 @@ class Picture:
         self.head = self.line.add_layer()  # of its own: it moves with every frame
 
     def draw(self) -> None:
-        session = self.view.session
+        session = self.page.session
         if session.recording is None:
             self.image.set_source(BLANK)
             self.image.set_content("")
@@ -76,8 +73,8 @@ class Picture:
         name = session.recording.path.name
         self.line.set_content(
             timeline_svg(
-                self.view.workspace.signal(name),
-                self.view.workspace.releases(name),
+                self.page.workspace.signal(name),
+                self.page.workspace.releases(name),
                 session.clips,
                 session.key,
             )
@@ -87,17 +84,17 @@ class Picture:
 
     @property
     def _shows_clip(self) -> bool:
-        session = self.view.session
+        session = self.page.session
         return (
             session.mode in (Mode.POINTS, Mode.CHECK)
             and session.clip is not None
-            and self.view.workspace.has_frames(session.clip)
+            and self.page.workspace.has_frames(session.clip)
         )
 
     @property
     def _scale(self) -> float:
         """Pixels of the picture on show per pixel of the recording."""
-        session = self.view.session
+        session = self.page.session
         if self._shows_clip and session.clip is not None:
             return self._side / session.clip.crop.side
         size = session.need_recording().size
@@ -105,10 +102,10 @@ class Picture:
 
     @property
     def _side(self) -> int:
-        return clip_side_px(self.view.session.need_clip().crop, self.view.workspace.size_px)
+        return clip_side_px(self.page.session.need_clip().crop, self.page.workspace.size_px)
 
     def _draw_recording(self) -> None:
-        session = self.view.session
+        session = self.page.session
         recording = session.need_recording()
         source = f"/frame/{quote(recording.path.name)}/{session.frame}.jpg?{recording.slowdown}"
         self._fit(recording.size[1] / recording.size[0])
@@ -120,7 +117,7 @@ class Picture:
         self.image.set_content(content)
 
     def _draw_clip(self) -> None:
-        session, workspace = self.view.session, self.view.workspace
+        session, workspace = self.page.session, self.page.workspace
         clip = session.need_clip()
         at = session.frame - clip.start
         self._fit(1.0)
@@ -146,7 +143,7 @@ class Picture:
         self.image.style(f"width: min(100%, calc((100vh - {BELOW_PX}px) * {aspect:.4f}))")
 
     def _status(self) -> str:
-        session = self.view.session
+        session = self.page.session
         recording = session.need_recording()
         text = f"frame {session.frame} of {recording.num_frames} · {session.frame / FPS_HZ:.3f} s"
         if session.clip is not None:
@@ -155,7 +152,7 @@ class Picture:
         return text
 
     def toggle_cursor(self) -> None:
-        clip = self.view.session.clip
+        clip = self.page.session.clip
         if self.cursor is not None or clip is None:
             self.cursor = None
         else:
@@ -165,7 +162,7 @@ class Picture:
 
     def move_cursor(self, dx: int, dy: int) -> None:
         assert self.cursor is not None
-        crop = self.view.session.need_clip().crop
+        crop = self.page.session.need_clip().crop
         step = max(1.0, crop.side / 200)
         x, y = self.cursor[0] + dx * step, self.cursor[1] + dy * step
         last = crop.side - 1
@@ -176,7 +173,7 @@ class Picture:
         self.draw()
 
     def _mouse(self, event: events.MouseEventArguments) -> None:
-        session = self.view.session
+        session = self.page.session
         if session.recording is None:
             return
         if session.mode is Mode.CROP and session.crop is not None:
@@ -185,10 +182,10 @@ class Picture:
             crop = session.need_clip().crop
             x = (event.image_x + 0.5) / self._scale - 0.5 + crop.left
             y = (event.image_y + 0.5) / self._scale - 0.5 + crop.top
-            self.view.do(session.click, x, y, event.button == 0 and not event.shift)
+            self.page.do(session.click, x, y, event.button == 0 and not event.shift)
 
     def _mouse_crop(self, event: events.MouseEventArguments, x: float, y: float) -> None:
-        session = self.view.session
+        session = self.page.session
         size, crop = session.need_recording().size, session.crop
         assert crop is not None
         if event.type == "mousedown":
@@ -209,12 +206,12 @@ class Picture:
         elif self._drag is not None:  # released, here or outside of the picture
             self._drag = None
             if session.draft_crop is not None:
-                self.view.do(session.set_crop, session.draft_crop)
+                self.page.do(session.set_crop, session.draft_crop)
 
     def _seek(self, event: events.MouseEventArguments) -> None:
-        recording = self.view.session.recording
+        recording = self.page.session.recording
         if recording is not None and event.buttons:
-            self.view.seek(int(event.image_x / TIMELINE[0] * recording.num_frames))
+            self.page.seek(int(event.image_x / TIMELINE[0] * recording.num_frames))
 
 
 def _masks_svg(masks: Bool[np.ndarray, "n i j"], side: int) -> str:

@@ -1,4 +1,4 @@
-"""One tab of the page: what a ``Session`` shows, drawn with NiceGUI."""
+"""One tab of the page: a ``Session`` drawn with NiceGUI."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from nicegui import background_tasks, events, ui
+from nicegui import events, ui
 
 from pisa.annotate.jobs import Job, Worker
-from pisa.annotate.page import panels, sidebar
-from pisa.annotate.page.keys import BINDINGS, binding_of, listed
+from pisa.annotate.page.keys import binding_of, listed
+from pisa.annotate.page.panels import Panels
 from pisa.annotate.page.picture import Picture
+from pisa.annotate.page.sidebar import SideBar
 from pisa.annotate.session import Mode, Session
 from pisa.annotate.workspace import Workspace
 from pisa.types import PisaError
@@ -21,31 +22,24 @@ POLL_S = 0.4
 
 
 class View:
-    """``note`` is what the page says about the tracker."""
-
-    tabs: dict[Mode, ui.button]
-    job_box: ui.column
-    job_title: ui.label
-    job_bar: ui.linear_progress
-    checks: ui.column
+    """Implements ``pisa.annotate.page.actions``; ``note`` is shown about the tracker."""
 
     def __init__(self, workspace: Workspace, worker: Worker, note: str) -> None:
         self.workspace, self.worker, self.tracker_note = workspace, worker, note
         self.problems: dict[str, str] = {}  # recordings that cannot be read
         self.session = Session(workspace)
         self.typing = False  # while a text field has the focus
+        self.shift = False  # with the key that is handled
         self._jobs: list[tuple[Job, Callable[[], Any]]] = []
 
     def build(self) -> None:
         """Lay out the page; 1280x720 shows all of it."""
         ui.colors(primary="#1d4e89", positive="#2e7d32", negative="#c0392b")
         with ui.row().classes("w-full h-screen no-wrap gap-0"):
-            self.side = ui.column().classes("side gap-0")
+            self.side = SideBar(self, self.stop_job)
             with ui.column().classes("middle gap-1"):
                 self.picture = Picture(self)
-            with ui.column().classes("right gap-0"):
-                panels.tabs(self)
-                self.panel = ui.column().classes("panel w-full gap-2")
+            self.panels = Panels(self)
         ui.keyboard(self._key, ignore=["input", "select", "textarea"])
         self.player = ui.timer(PLAY_EVERY_S, lambda: self.step(PLAY_FRAMES), active=False)
         ui.timer(POLL_S, self._poll)
@@ -55,19 +49,19 @@ class View:
             self.open(names[0])
 
     def refresh(self, panel: bool = True) -> None:
-        """Draw everything anew; the panel keeps its text fields where ``panel`` is off."""
-        sidebar.draw(self)
+        """Redraw everything; the panel keeps its text fields where ``panel`` is off."""
+        self.side.draw()
         self.picture.draw()
         if panel:
-            panels.draw(self)
+            self.panels.draw()
 
-    def do(self, action: Callable[..., Any], *arguments: Any, panel: bool = True) -> None:
-        """An action of the session; what it cannot do is said in the page."""
+    def do(self, action: Callable[..., Any], *arguments: Any) -> None:
+        """Run an edit, show its refusal as a message, and redraw."""
         try:
             action(*arguments)
         except PisaError as error:
             self.say(str(error), "negative")
-        self.refresh(panel)
+        self.refresh()
 
     def say(self, text: str, kind: Any = "positive") -> None:
         ui.notify(text, type=kind, position="top", timeout=6000 if kind == "negative" else 2500)
@@ -77,7 +71,7 @@ class View:
     ) -> None:
         """Run long work beside the page, then ``after`` where it went well."""
         self._jobs.append((self.worker.start(title, work), after))
-        sidebar.draw(self)
+        self.side.draw()
 
     def stop_job(self) -> None:
         if self.running is not None:
@@ -135,9 +129,9 @@ class View:
         first, stop = (clip.start, clip.stop - 1) if clip else (0, last)
         self.seek(first if which == 0 else stop)
 
-    def arrow(self, dx: int, dy: int, shift: bool = False) -> None:
-        """Moves the cross hair, else the crop, else goes through time."""
-        far = 10 if shift else 1
+    def arrow(self, dx: int, dy: int) -> None:
+        """Move the cross hair, else the crop, else go through time."""
+        far = 10 if self.shift else 1
         if self.picture.cursor is not None:
             self.picture.move_cursor(dx * far, dy * far)
         elif self.session.mode is Mode.CROP and self.session.crop and self.session.recording:
@@ -149,36 +143,6 @@ class View:
 
     def play(self) -> None:
         self.player.active = not self.player.active
-
-    def mark(self) -> None:
-        self.do(self.session.mark)
-
-    def set_start(self) -> None:
-        self.do(self.session.set_start, self.session.frame)
-
-    def set_stop(self) -> None:
-        self.do(self.session.set_stop)
-
-    def remove_clip(self) -> None:
-        self.do(self.session.remove_clip)
-
-    def next_clip(self, by: int) -> None:
-        self.do(self.session.next_clip, by)
-
-    def next_release(self, by: int) -> None:
-        self.do(self.session.next_release, by)
-
-    def next_object(self, by: int) -> None:
-        self.do(self.session.next_object, by)
-
-    def add_object(self) -> None:
-        self.do(self.session.add_object)
-
-    def remove_object(self) -> None:
-        self.do(self.session.remove_object)
-
-    def unclick(self) -> None:
-        self.do(self.session.unclick)
 
     def undo(self) -> None:
         self.do(lambda: self.say(f"undone: {self.session.undo()}"))
@@ -246,10 +210,6 @@ class View:
                 lambda: self.say(f"saved as {clip.name}"),
             )
 
-    def check(self) -> None:
-        """Measure the clip and show the numbers; called when the panel of step 4 opens."""
-        background_tasks.create(panels.fill_checks(self))
-
     def help(self) -> None:
         with ui.dialog(value=True) as dialog, ui.card().classes("help"):
             with ui.row().classes("no-wrap items-start gap-8"):
@@ -269,10 +229,9 @@ class View:
         binding = binding_of(event.key.name, self.session.mode)
         if binding is None:
             return
-        if event.action.repeat and binding.action not in ("step", "arrow", "grow_crop"):
-            return
-        shift = (event.modifiers.shift,) if binding.action == "arrow" else ()
-        getattr(self, binding.action)(*binding.arguments, *shift)
+        if binding.repeats or not event.action.repeat:
+            self.shift = bool(event.modifiers.shift)
+            binding.action(self)
 
     def _poll(self) -> None:
         """Progress of the job, and what other tabs have changed."""
@@ -282,7 +241,7 @@ class View:
                 self.say(job.error, "negative")
             self.do(after if not job.error else lambda: None)
         if self._jobs:
-            sidebar.draw_progress(self)
+            self.side.draw_progress(self.running)
         if not self.typing:
             with contextlib.suppress(PisaError):
                 if message := self.session.changed_elsewhere():
@@ -300,6 +259,3 @@ def parse_field(name: str, text: str) -> str | float | None:
         return float(text.replace(",", "."))
     except ValueError as error:
         raise PisaError("the drop height is a number of metres, such as 1.20") from error
-
-
-assert all(hasattr(View, binding.action) for binding in BINDINGS)
