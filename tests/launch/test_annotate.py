@@ -122,10 +122,12 @@ def test_the_page_or_the_masks_can_be_asked_for(clips: Path, monkeypatch) -> Non
     assert len(served) == 1
 
 
-def test_without_nicegui_one_sentence_says_what_to_install(clips: Path, monkeypatch) -> None:
-    for name in [m for m in sys.modules if m.startswith("pisa.annotate.page")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "nicegui", None)
+@pytest.mark.parametrize("absent", ["nicegui", "fastapi"])  # NiceGUI brings FastAPI
+def test_without_nicegui_one_sentence_says_what_to_install(
+    absent: str, clips: Path, monkeypatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "pisa.annotate.page.server", raising=False)
+    monkeypatch.setitem(sys.modules, absent, None)
     with pytest.raises(PisaError, match=r"pip install 'pisa-lab\[annotate\]'"):
         annotate_main(compose(f"path={clips}", "serve=true", name="annotate"))
 

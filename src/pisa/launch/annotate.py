@@ -58,7 +58,7 @@ def serve_page(cfg: DictConfig, folder: Path) -> None:
     try:
         from pisa.annotate.page.server import serve  # making masks needs no web server
     except ModuleNotFoundError as error:
-        if error.name != "nicegui":
+        if error.name not in ("nicegui", "fastapi", "starlette"):  # NiceGUI brings the others
             raise
         raise PisaError("the page needs NiceGUI: pip install 'pisa-lab[annotate]'") from error
 
