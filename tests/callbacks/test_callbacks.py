@@ -11,10 +11,9 @@ import torch
 
 from pisa.callbacks.checkpoints import ExportWeights
 from pisa.callbacks.ema import EMA, averaged_weights
-from pisa.callbacks.intervals import StepInterval
-from pisa.callbacks.pisabench import PisaBench
+from pisa.callbacks.pisabench import PisaBench, StepInterval
 from pisa.callbacks.samples import SampleVideos, side_by_side, tint
-from pisa.callbacks.throughput import Throughput, peak_rss_bytes
+from pisa.callbacks.throughput import StepProgressBar, Throughput, peak_rss_bytes
 from pisa.callbacks.wandb_logger import RUN_ID, WandbLogger
 from pisa.ops.video import read_video
 from pisa.tasks.psft import PSFT
@@ -194,3 +193,12 @@ def test_wandb_is_offline_without_a_key_and_names_the_sync_command(tmp_path, mon
     assert run.finished == 1  # so that the next stage logs to a run of its own
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
     assert not WandbLogger(tmp_path).is_offline
+
+
+def test_a_run_of_steps_shows_no_epochs(tmp_path, capsys):
+    bar = StepProgressBar(refresh_rate=1, leave=True)
+    trainer = make_trainer(tmp_path, 3, bar, logger=False, enable_progress_bar=True)
+    trainer.fit(PSFT(toy_model()), ToyData())
+    shown = capsys.readouterr().out
+    assert "Training" in shown and "Epoch" not in shown
+    assert bar.train_progress_bar is not None

@@ -9,10 +9,11 @@ import signal
 import time
 from pathlib import Path
 
+import lightning
 import pytest
 import torch
 
-from pisa.callbacks.checkpoints import StepCheckpoint, newest_checkpoint
+from pisa.callbacks.checkpoints import LIGHTNING_VERSION, StepCheckpoint, newest_checkpoint
 from pisa.callbacks.csv_logger import CSVLogger
 from pisa.callbacks.ema import EMA
 from pisa.io.checkpoint_io import AtomicCheckpointIO
@@ -22,6 +23,12 @@ from pisa.tasks.psft import PSFT
 from pisa.types import PisaError
 from tests.tasks.test_oro import Similarity
 from tests.tasks.toy import ToyData, make_trainer, toy_model
+
+
+def test_the_private_counters_are_those_of_the_pinned_lightning():
+    pins = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    assert f'"lightning=={LIGHTNING_VERSION}"' in pins
+    assert lightning.__version__ == LIGHTNING_VERSION
 
 
 class Crash(Exception):

@@ -89,6 +89,11 @@ def save_between_steps(trainer: pl.Trainer, path: Path) -> None:
         trainer.save_checkpoint(path)
 
 
+# The loop counters below are private to Lightning. They were read in this version, to which
+# pyproject.toml pins it; tests/callbacks/test_step_checkpoint.py repeats runs bit for bit.
+LIGHTNING_VERSION = "2.6.6"
+
+
 @contextmanager
 def _as_before_the_batch(trainer: pl.Trainer) -> Iterator[None]:
     """Lightning's counters as a resume expects them from a checkpoint saved after validation.

@@ -7,7 +7,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-from pisa.callbacks.intervals import StepInterval
+from pisa.callbacks.pisabench import StepInterval
 from pisa.tasks.gradient_steps import Gradient, StepGradients, cosine, norm
 from pisa.tasks.oro import ORO
 from pisa.types import Batch

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pisa.bench.references import ModelSource
 from pisa.bench.score import track_dropping
-from pisa.callbacks.intervals import StepInterval
+from pisa.callbacks.pisabench import StepInterval
 from pisa.ops.video import to_uint8, write_mp4
 from pisa.perception.base import Tracker
 from pisa.ranges import Count, Fraction, NonNegative, Seed, WholeNumber

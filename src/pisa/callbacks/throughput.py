@@ -1,4 +1,4 @@
-"""Clips per second, time per optimiser step and peak memory."""
+"""Progress by optimiser steps: the bar, clips per second, time per step and peak memory."""
 
 from __future__ import annotations
 
@@ -9,10 +9,18 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import RichProgressBar
 
 from pisa.types import Batch
 
 GIB = 1024**3
+
+
+class StepProgressBar(RichProgressBar):
+    """Lightning's bar without the epoch: a run has one, and it would say "Epoch 0/-2"."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"{'Training':{len(self.validation_description)}}"  # as wide: no flicker
 
 
 class Throughput(pl.Callback):
