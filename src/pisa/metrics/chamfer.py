@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Bool
-from scipy.ndimage import distance_transform_edt
 
 from pisa.ops.masks import bounding_box
 
@@ -31,4 +30,6 @@ def _mean_distance_px(query: Bool[np.ndarray, "h w"], target: Bool[np.ndarray, "
     """Mean over the query's pixels of the distance to the nearest target pixel."""
     if not (query & ~target).any():
         return 0.0
+    from scipy.ndimage import distance_transform_edt  # half a second, of importing pisa.metrics
+
     return float(distance_transform_edt(~target)[query].mean())

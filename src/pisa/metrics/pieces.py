@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Bool, Int
-from scipy import ndimage
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from pisa.ops.masks import bounding_box
 
@@ -42,6 +39,10 @@ def extra_pieces(
 def _each_has_its_own(
     pieces: list[Bool[np.ndarray, "h w"]], gt_labels: Int[np.ndarray, "h w"]
 ) -> bool:
+    # Importing these takes as long as a tenth of torch, and most masks never come here.
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import maximum_bipartite_matching
+
     num_labels = int(gt_labels.max()) + 1
     overlaps = [np.bincount(gt_labels[piece], minlength=num_labels)[1:] > 0 for piece in pieces]
     matching = maximum_bipartite_matching(csr_array(np.array(overlaps)), perm_type="column")
@@ -52,5 +53,7 @@ def _pieces(
     mask: Bool[np.ndarray, "h w"],
 ) -> tuple[Int[np.ndarray, "h w"], Int[np.ndarray, " pieces"]]:
     """Numbers of the 8-connected components, from 1, and their areas in px."""
+    from scipy import ndimage  # half a second, of importing pisa.metrics
+
     labels, _ = ndimage.label(mask, structure=_EIGHT_NEIGHBOURS)
     return labels, np.bincount(labels.reshape(-1))[1:]
