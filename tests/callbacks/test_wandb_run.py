@@ -6,10 +6,12 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pisa.bench.score import Scorer
 from pisa.callbacks.artifacts import Artifacts
 from pisa.callbacks.checkpoints import ExportWeights
 from pisa.callbacks.pisabench import COLUMNS, PisaBench, worst_clips
@@ -17,7 +19,7 @@ from pisa.callbacks.samples import SampleVideos
 from pisa.callbacks.wandb_logger import WandbLogger, run_id
 from pisa.reports.figures.run_log import _records, read_offline
 from pisa.tasks.psft import PSFT
-from tests.tasks.toy import BrightTracker, ToyData, make_trainer, toy_model
+from tests.tasks.toy import BrightTracker, ToyData, falling_batch, make_trainer, toy_model
 
 TOKEN = "tok-4f1c9e77aa02b5d8"
 HUB = "hf_abcdefghijklmnopqrstuv"
@@ -162,7 +164,9 @@ def test_a_killed_run_keeps_its_steps_and_the_next_start_is_a_part_of_it(tmp_pat
 
 def test_worst_clips_are_those_with_the_largest_l2():
     values = {"a": 0.1, "b": 0.4, "c": float("nan"), "d": 0.2}
-    rows = [{"clip": clip, "l2": value, "iou": 0.5} for clip, value in values.items()]
+    batch = falling_batch(1)
+    (known,) = Scorer(BrightTracker()).score(batch, batch.video, model="m", split="s")
+    rows = [replace(known.row, clip=clip, l2=value) for clip, value in values.items()]
     assert [row[0] for row in worst_clips(rows, 3)] == ["c", "b", "d"]
 
 
