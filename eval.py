@@ -8,7 +8,7 @@ The commonest settings:
   source=NAME               model (the default), videos, mask_pairs, ... (listed below)
   benchmark=NAME|DIR        sim_seen, sim_unseen, real, or a folder of your own clips
   protocol=official         official, paper or strict
-  output_dir=runs/eval      where results go
+  output_dir=DIR            where results go; default: runs/eval/NAME-DIGEST
 """
 
 from omegaconf import DictConfig

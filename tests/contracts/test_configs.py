@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from pisa.launch import compose as composing
-from pisa.launch.compose import data_sets, stage_folder
+from pisa.launch.compose import compose_eval, data_sets, stage_folder
 from pisa.simulation.ambiguous import AmbiguousPrior
 from pisa.simulation.ood import OodPrior
 from pisa.types import collate
@@ -75,16 +75,16 @@ def test_every_entry_point_composes(entry):
 @pytest.mark.parametrize("source", names("source"))
 def test_every_source_composes_and_names_its_row(source):
     cfg = compose(f"source={source}", "protocol=strict", name="eval")
-    assert cfg.name == cfg.source.row and cfg.evaluation.protocol == "strict"
-    assert callable(instantiate(cfg.source))
+    run = compose_eval(cfg)
+    assert run.name == run.row == cfg.source.row and run.evaluation.protocol == "strict"
+    assert run.folder.parent == Path("runs/eval") and callable(run.source.build())
 
 
 @pytest.mark.parametrize("experiment", ANALYSES)
 def test_every_analysis_composes_with_its_data_set(experiment):
     cfg = compose(f"experiment={experiment}", name="eval")
     assert cfg.source.data_set in cfg.simulation.datasets
-    assert callable(instantiate(cfg.source))
-    OmegaConf.to_container(cfg, resolve=True)
+    assert callable(compose_eval(cfg).source.build())
 
 
 def test_data_sets_of_their_own_scenario_are_named_after_it():

@@ -15,6 +15,7 @@ from PIL import Image
 from pisa.data.borders import content_window, pad_to, padded_window
 from pisa.data.video_files import read_footage
 from pisa.launch import generation
+from pisa.launch.compose import compose_eval
 from pisa.launch.evaluate import evaluate_main
 from pisa.launch.generation import Place
 from pisa.launch.generation_settings import LAWS_OF_PHYSICS, GenerationSettings
@@ -58,7 +59,7 @@ ADAPTERS = [p.stem for p in (CONFIGS / "model").glob("*.yaml") if "diffusers_i2v
 
 @pytest.mark.parametrize("name", sorted({*ADAPTERS, *TABLE_4, "tiny_64"}))
 def test_every_adapter_and_every_row_of_table_4_has_settings(name):
-    settings = generation.read_settings(compose(*chosen(name)))
+    settings = compose_eval(compose(*chosen(name))).generation
     assert settings.prompt("A ball falls.") in (f"A ball falls. {LAWS_OF_PHYSICS}", "A ball falls.")
 
 
@@ -111,14 +112,14 @@ def test_job_resumes_per_clip_and_scores(bench, tmp_path, capsys):
     rows = json.loads((tmp_path / "metrics.json").read_text())["per_clip"]
     assert sum(row["model"] == "tiny" for row in rows) == 4
     with pytest.raises(PisaError, match="holds videos of other settings"):
-        run(bench, tmp_path, "generation.guidance=2.0")
+        run(bench, tmp_path, "generation.guidance=2.0", "overwrite=true")
 
 
 def test_bad_input_is_one_sentence_and_keeps_finished_clips(bench, tmp_path, monkeypatch):
     with pytest.raises(PisaError, match="sizes divisible by 4"):
         run(bench, tmp_path, "generation.height=63")
     with pytest.raises(PisaError, match="no generation settings"):
-        generation.read_settings(compose())
+        generation.required(None)
     real, calls = generation.ClipGenerator.__call__, []
 
     def fails_later(self, batch, device):

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pisa.errors import PisaError
-from pisa.launch.compose import declare_train, resolved
+from pisa.io.provenance import config_sha256
+from pisa.launch.compose import (
+    WEIGHTS,
+    compose_eval,
+    declare_eval,
+    declare_train,
+    denoiser_file,
+    resolved,
+)
+from pisa.launch.evaluate import evaluate_main
 from pisa.ranges import Count, FractionInterval, Positive, described, problem
 from tests.launch.conftest import compose
 
@@ -20,6 +31,7 @@ WRONG = (math.nan, "abc", [1, 2, 3], {"a": 1})
 MAY_BE_ZERO = {
     "seed", "first_seed", "num_workers", "weight_decay", "caption_dropout", "object_weight",
     "warmup_steps", "max_nonfinite", "blur_px", "cache_clips", "guidance", "psft_weight", "eta",
+    "shown_clips", "shown_pairs", "truth_samples", "even_drops", "seeds",
     "num_pile", "drop_height_m", "camera_distance_m", "restitution", "friction", "decay",
     "reference_weight", "gradient_clip_val", "log_every_n_steps",
     "num_sanity_val_steps", "worst", "num_clips",
@@ -77,6 +89,75 @@ def test_no_wrong_number_of_a_training_passes(experiment):
     settings = resolved(compose(f"experiment={experiment}", name="train"))
     assert len(list(numbers(settings))) > 100
     assert wrongly_accepted(declare_train, settings) == []
+
+
+SOURCES = ("model", "videos", "mask_pairs", "drop_time", "lift3d")
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_no_wrong_number_of_an_evaluation_passes(source):
+    scenarios = "+scenario=[ambiguous,drop_time_test,ood]"
+    settings = resolved(compose(f"source={source}", scenarios, "generation=tiny_64"))
+    if source != "model":  # the rest is the same
+        own = {"source": settings["source"]}
+        assert len(list(numbers(own))) > 0
+        assert wrongly_accepted(lambda part: declare_eval(settings | part), own) == []
+        return
+    unused = ("psft", "oro", "callbacks", "validate_every", "checkpoint_every", "trainer")
+    settings = {key: value for key, value in settings.items() if key not in unused}
+    assert len(list(numbers(settings))) > 100
+    assert wrongly_accepted(declare_eval, settings) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("evaluation.num_clips=-1", "evaluation.num_clips must be a whole number of at least 1"),
+        ("evaluation.num_clips=0", "evaluation.num_clips must be a whole number of at least 1"),
+        ("evaluation.num_clips=1.5", "evaluation.num_clips must be a whole number"),
+        ("evaluation.splits=[]", "evaluation.splits must be a list"),
+        ("seed=-1", "seed must be a whole number of at least 0"),
+        ("name=", "name must be a text"),
+        ("name=nan", "name must be a text"),
+        ("source=videos source.references=truth", "source.references must be a list"),
+        ("source=videos source.size=64", "source.size must be a list of 2 items"),
+        ("source=videos source.fps_hz=0", "source.fps_hz must be a number above 0"),
+        ("source=mask_pairs source.num_workers=-2", "source.num_workers must be a whole number"),
+    ],
+)
+def test_a_wrong_setting_of_eval_is_named_with_its_range(override, message):
+    with pytest.raises(PisaError) as raised:
+        compose_eval(compose(*override.split()))
+    assert str(raised.value).startswith(message)
+
+
+def test_other_scores_are_not_replaced(tmp_path):
+    options = (f"output_dir={tmp_path}", "source=mask_pairs")
+    first = compose_eval(compose(*options))
+    record = {"provenance": {"config_sha256": config_sha256(first.config)}}
+    (tmp_path / "metrics.json").write_text(json.dumps(record))
+    assert compose_eval(compose(*options, "allow_missing=true")).folder == tmp_path
+    with pytest.raises(PisaError, match="scores of another evaluation; choose another output_dir"):
+        compose_eval(compose(*options, "protocol=strict"))
+    assert compose_eval(compose(*options, "protocol=strict", "overwrite=true")).folder == tmp_path
+
+
+def test_every_evaluation_has_a_folder_of_its_own():
+    official, strict = (compose_eval(compose(f"protocol={p}")) for p in ("official", "strict"))
+    assert official.folder != strict.folder and official.folder.name.startswith("checkpoint-")
+    assert compose_eval(compose()).folder == official.folder
+
+
+def test_a_run_folder_names_its_weights(tmp_path):
+    (tmp_path / WEIGHTS).touch()
+    assert compose_eval(compose(f"ckpt={tmp_path}")).ckpt == tmp_path / WEIGHTS
+    assert denoiser_file("some.ckpt") == Path("some.ckpt")
+
+
+def test_scoring_is_not_repeated_by_every_process(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(PisaError, match="without torchrun"):
+        evaluate_main(compose())
 
 
 def test_a_range_is_said_in_words():

@@ -21,6 +21,7 @@ from PIL import Image
 from pisa.data.borders import Window, central_window, content_window
 from pisa.data.image_files import folder_frames, folder_rate_hz, read_image
 from pisa.data.video_decoder import Decoder
+from pisa.ranges import Count
 from pisa.types import PisaError
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
@@ -31,8 +32,8 @@ Frame = UInt8[np.ndarray, "h w 3"]
 class Limits:
     """What a video may declare; more is an error instead of a full memory."""
 
-    pixels_per_frame: int = 36_000_000  # 8K is 33 million
-    frames: int = 10_000  # 12 s at 120 Hz are 1440
+    pixels_per_frame: Count = 36_000_000  # 8K is 33 million
+    frames: Count = 10_000  # 12 s at 120 Hz are 1440
 
 
 @dataclass(frozen=True)

@@ -28,14 +28,19 @@ def provenance(config: Mapping[str, Any], data_sha256: str | None, seed: int) ->
     ``config`` holds plain JSON values (a resolved configuration); anything else raises
     ``TypeError``, because its hash would not be reproducible.
     """
-    canonical = json.dumps(config, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return {
         "commit": git_commit(Path(pisa.__file__).parent),
-        "config_sha256": hashlib.sha256(canonical.encode("utf-8")).hexdigest(),
+        "config_sha256": config_sha256(config),
         "data_sha256": data_sha256,
         "seed": seed,
         "versions": {"pisa": pisa.__version__} | {name: _version(name) for name in _LIBRARIES},
     }
+
+
+def config_sha256(config: Mapping[str, Any]) -> str:
+    """Of plain JSON values. Raises ``TypeError`` for anything else."""
+    canonical = json.dumps(config, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
 
 
 def settings_of(config: Mapping[str, Any], stage: str) -> dict[str, Any]:

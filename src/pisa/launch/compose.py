@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from pisa.data.clip_info import check_name
 from pisa.data.data_sets import DataSets
+from pisa.data.manifest import list_clips
 from pisa.data.simulated import SimulatedDataModule
-from pisa.io.provenance import settings_of
+from pisa.io.provenance import config_sha256, settings_of
 from pisa.io.secrets import redacted
 from pisa.io.weights import SHIPPED
+from pisa.launch.generation_settings import GenerationSettings
 from pisa.launch.settings import (
     DataSetSettings,
+    EvalSettings,
     EvaluationSettings,
     Node,
     ProductionSettings,
@@ -53,6 +56,11 @@ IRRELEVANT = (
     "expect_size",
     "expect_fps_hz",
 )
+# Training-only keys, dropped for scoring; and keys that change no score.
+TRAINING_KEYS = ("trainer", "psft", "oro", "callbacks", "validate_every", "checkpoint_every")
+NOT_SCORES = ("output_dir", "overwrite", "allow_missing", "generate_only")
+RESULTS = ("metrics.json", "ood.json", "drop_time.json", "lift3d.json")
+SPLITS = ("real", "sim_seen", "sim_unseen")  # of PisaBench
 SET_KEYS = ("train", "sim_seen", "sim_unseen", "test")  # arguments of data modules that name a set
 WEIGHTS = "weights.safetensors"
 RUN_DIR = "RUN_DIR"  # stands for a stage's folder until its digest is known
@@ -92,7 +100,33 @@ class TrainRun:
     seed: int
     folder: Path  # of the last stage; the scores go there
     stages: tuple[StageRun, ...]
-    evaluate: bool
+    scoring: EvalRun | None  # None: evaluate=false
+    config_text: str  # YAML, without secrets
+
+
+@dataclass(frozen=True)
+class EvalRun:
+    """One scoring: a command of eval.py, or the last act of train.py."""
+
+    name: str  # of the row in the table
+    row: str  # the name unless name= says otherwise
+    folder: Path
+    seed: int
+    evaluation: EvaluationSettings
+    benchmark: str | None
+    ckpt: Path | None
+    data_dir: Path
+    allow_missing: bool
+    generate_only: bool
+    model: Part
+    tracker: Part
+    data: Part
+    real: Part
+    sets: DataSets
+    generation: GenerationSettings | None
+    scored_videos: Part | None  # how generated videos are scored
+    source: Part | None  # what is scored; None at the end of a training
+    config: Node  # all that decides the scores; hashed into their provenance
     config_text: str  # YAML, without secrets
 
 
@@ -116,7 +150,6 @@ def compose_train(cfg: DictConfig) -> TrainRun:
 def declare_train(tree: Node, config_text: str = "", public: Node | None = None) -> TrainRun:
     """The same of a resolved configuration; ``public`` is what may be logged of it."""
     top = read_top(TrainSettings, tree)
-    read(EvaluationSettings, tree["evaluation"], "evaluation")
     unknown = [stage for stage in top.stages if not isinstance(tree.get(stage), Mapping)]
     if unknown:
         raise PisaError(f"stages: the configuration has no stage {unknown[0]!r}")
@@ -129,14 +162,111 @@ def declare_train(tree: Node, config_text: str = "", public: Node | None = None)
             Part(f"{name}.reward", settings.reward or {}).check()
     sets = _data_sets(tree)
     stages = tuple(_stage_run(tree, stage, sets, public or {}) for stage in top.stages)
+    folder = stages[-1].folder
+    scoring = _scoring(tree, folder, sets, config_text)
     return TrainRun(
         name=top.name,
         seed=top.seed,
-        folder=stages[-1].folder,
+        folder=folder,
         stages=stages,
-        evaluate=top.evaluate,
+        scoring=scoring if top.evaluate else None,
         config_text=config_text,
     )
+
+
+def compose_eval(cfg: DictConfig) -> EvalRun:
+    """Check the whole configuration of eval.py and declare what is scored.
+
+    Raises ``PisaError`` for the first wrong setting, and where the output folder holds the scores
+    of another evaluation.
+    """
+    kept = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in TRAINING_KEYS])
+    return declare_eval(resolved(kept), public_yaml(kept))
+
+
+def declare_eval(tree: Node, config_text: str = "") -> EvalRun:
+    """The same of a resolved configuration."""
+    top = read_top(EvalSettings, tree)
+    own = top.benchmark is not None and top.benchmark not in SPLITS
+    if own and Path(str(top.benchmark)).is_dir():
+        # Absolute, so that data_dir does not count; the clips take the place of the real ones.
+        folder = str(Path(str(top.benchmark)).resolve())
+        list_clips(Path(folder))
+        tree = {**tree, "benchmark": "real", "real": {**tree["real"], "name": folder}}
+    run = _scoring(tree, Path(top.output_dir or ""), _data_sets(tree), config_text)
+    if top.output_dir is None:
+        folder_name = f"{check_name(run.name)}-{config_sha256(run.config)[:8]}"
+        run = replace(run, folder=Path("runs") / "eval" / folder_name)
+    elif not top.overwrite:
+        _refuse_other_scores(run)
+    return run
+
+
+def _scoring(tree: Node, folder: Path, sets: DataSets, config_text: str) -> EvalRun:
+    settings = read(EvaluationSettings, tree["evaluation"], "evaluation")
+    source, row = tree.get("source"), tree["name"]
+    if source is not None:
+        row = source["row"]
+        source = {key: value for key, value in source.items() if key != "row"}
+    videos = tree.get("scored_videos")
+    parts = {
+        "model": Part("model", tree["model"]),
+        "tracker": Part("perception.tracker", tree["perception"]["tracker"]),
+        "data": Part("data", tree["data"]),
+        "real": Part("real", tree["real"]),
+        "source": None if source is None else Part("source", source),
+        "scored_videos": None
+        if videos is None
+        else Part("scored_videos", {k: v for k, v in videos.items() if k != "row"}),
+    }
+    for part in parts.values():
+        if part is not None:
+            part.check()
+    ckpt = tree.get("ckpt")
+    generation = tree.get("generation")
+    return EvalRun(
+        name=tree["name"],
+        row=row,
+        folder=folder,
+        seed=tree["seed"],
+        evaluation=settings,
+        benchmark=tree.get("benchmark"),
+        ckpt=None if ckpt is None else denoiser_file(ckpt),
+        data_dir=Path(tree["data_dir"]),
+        allow_missing=tree["allow_missing"],
+        generate_only=tree.get("generate_only", False),
+        sets=sets,
+        generation=None
+        if generation is None
+        else read(GenerationSettings, generation, "generation"),
+        config={key: value for key, value in tree.items() if key not in NOT_SCORES},
+        config_text=config_text,
+        **parts,  # type: ignore[arg-type]
+    )
+
+
+def _refuse_other_scores(run: EvalRun) -> None:
+    digest = config_sha256(run.config)
+    found = [_recorded_sha256(run.folder / name) for name in RESULTS]
+    if any(other not in (None, digest) for other in found):
+        raise PisaError(
+            f"{run.folder} holds the scores of another evaluation; choose another output_dir, "
+            "leave it out (a folder named by the settings is used), or say overwrite=true"
+        )
+
+
+def _recorded_sha256(path: Path) -> str | None:
+    """Of the settings that a file of results came from; None where no results can be read."""
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["provenance"]["config_sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def denoiser_file(path: str) -> Path:
+    """The weights in a run's folder, or the path as it is."""
+    inside = Path(path) / WEIGHTS
+    return inside if inside.is_file() else Path(path)
 
 
 def compose_simulate(cfg: DictConfig) -> SimulateRun:
@@ -165,6 +295,7 @@ def _data_sets(tree: Node) -> DataSets:
         place = f"simulation.datasets.{name}"
         changed = node if number is None else {**node, "num_clips": number}
         chosen = read(DataSetSettings, changed, place)
+        Part(f"{place}.backend", {**backend.settings, **chosen.backend}).check()
         specs[name] = partial(_spec, _prior(chosen, priors, place), backend, chosen)
     production = read(ProductionSettings, tree.get("production") or {}, "production")
     return DataSets(

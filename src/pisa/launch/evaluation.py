@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
 from torch import nn
 
 from pisa.bench.collect import Collection
 from pisa.bench.references import REFERENCES, VideoSource
 from pisa.bench.score import Scorer
 from pisa.io.progress import clip_progress
-from pisa.launch.compose import build_model, part, public_yaml
+from pisa.launch.compose import EvalRun, build_model
 from pisa.launch.model_videos import make_tracker, model_videos
 from pisa.launch.outcome import provenance_of, publish
 from pisa.launch.scored_sets import ScoredSets
@@ -28,18 +27,18 @@ CURVES = ("train/loss", "val/loss", "val/reward", "train/gradient_norm")
 
 
 class Evaluation:
-    """Scores models on every clip of the chosen splits and writes the results to ``folder``."""
+    """Scores models on every clip of the chosen splits and writes the results to a folder."""
 
-    def __init__(self, cfg: DictConfig, folder: Path) -> None:
-        self.cfg = cfg
-        self.folder = folder
-        self.settings = cfg.evaluation
+    def __init__(self, run: EvalRun) -> None:
+        self.run, self.settings = run, run.evaluation
         self.device = pick_device(self.settings.device)
-        self.scorer = Scorer(make_tracker(cfg, self.device), self.settings.protocol, self.device)
-        self.sets = ScoredSets(cfg)
+        self.scorer = Scorer(
+            make_tracker(run.tracker, self.device), self.settings.protocol, self.device
+        )
+        self.sets = ScoredSets(run)
         self._model: VideoModel | None = None
 
-    def run(self, weights: Mapping[str, Path | None]) -> dict[str, Any]:
+    def score(self, weights: Mapping[str, Path | None]) -> dict[str, Any]:
         """Score ``frozen``, ``truth`` and one row per entry of ``weights`` (None: base model).
 
         Raises ``IncompleteError`` after all is written where clips could not be scored.
@@ -51,17 +50,17 @@ class Evaluation:
             [row.as_dict() for row in collection.rows],
             [failure.as_dict() for failure in collection.failures],
             protocol=self.settings.protocol,
-            provenance=provenance_of(self.cfg, self.sets.sha256(), self.scorer.tracker),
+            provenance=provenance_of(self.run, self.sets.sha256(), self.scorer.tracker),
         )
         return publish(
             metrics,
-            self.folder,
+            self.run.folder,
             model=list(weights)[-1],
-            allow_missing=bool(self.cfg.allow_missing),
-            title=f"PisaBench: {self.cfg.name}",
+            allow_missing=self.run.allow_missing,
+            title=f"PisaBench: {self.run.name}",
             videos=collection.videos,
             curves=self._curves(weights),
-            config_text=public_yaml(self.cfg),
+            config_text=self.run.config_text,
             published=published_table_1() if self.settings.show_published else (),
             fps_hz=self.sets.fps_hz,
         )
@@ -82,13 +81,13 @@ class Evaluation:
     def _source(self, name: str, weights: Mapping[str, Path | None]) -> VideoSource:
         if name in REFERENCES:
             return REFERENCES[name]
-        model, frames = self._model_with(weights[name]), self.cfg.data.num_frames
+        model, frames = self._model_with(weights[name]), self.run.data.settings["num_frames"]
         return model_videos(self.settings, model, self.device, num_frames=frames)
 
     def _model_with(self, weights: Path | None) -> VideoModel:
         """On the device. Built once: what follows the base model changes only the denoiser."""
         if self._model is None or weights is None:
-            self._model = build_model(part(self.cfg, "model"), weights)
+            self._model = build_model(self.run.model, weights)
             if isinstance(self._model, nn.Module):
                 self._model.to(self.device)
         else:

@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import datetime
 import os
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import torch
 import torch.distributed as dist
-from omegaconf import DictConfig, OmegaConf
 
 from pisa.io.progress import clip_progress
 from pisa.io.secrets import redacted
 from pisa.launch.benchmark import benchmark_clips
-from pisa.launch.compose import build_model, part
+from pisa.launch.compose import EvalRun, build_model
 from pisa.launch.generated_files import GeneratedFiles, Wanted
-from pisa.launch.generation_settings import GenerationSettings, read_settings
+from pisa.launch.generation_settings import GenerationSettings, required
 from pisa.launch.generator import ClipGenerator, out_of_memory_hint
 from pisa.launch.outcome import IncompleteError
-from pisa.launch.targets import instantiate
 from pisa.launch.video_source import pick_device
 from pisa.types import PisaError
 
@@ -48,51 +45,51 @@ class Place:
         return samples[self.rank :: self.world_size]
 
 
-def generate_and_score(cfg: DictConfig, folder: Path) -> None:
+def generate_and_score(run: EvalRun) -> None:
     """Generate what is missing in ``folder/videos``, then score it unless ``generate_only``.
 
     Raises:
         PisaError: wrong settings before any work; out of memory, with the switch that helps.
         IncompleteError: clips whose video was not finite; the others are kept.
     """
-    settings = read_settings(cfg)
+    settings = required(run.generation)
     place = Place.from_environment()
     if place.rank != 0:
         _wait_for_others(place)  # process 0 makes clips that are missing
-    clips = benchmark_clips(cfg, cfg.benchmark)[: cfg.evaluation.num_clips]
+    clips = benchmark_clips(run)[: run.evaluation.num_clips]
     if place.rank == 0:
         _wait_for_others(place)
-    plain = OmegaConf.to_container(cfg.model, resolve=True)
-    assert isinstance(plain, dict)
-    described = {"model": plain, "ckpt": cfg.ckpt, "split": cfg.benchmark}
+    ckpt = None if run.ckpt is None else str(run.ckpt)
+    described = {"model": dict(run.model.settings), "ckpt": ckpt, "split": run.benchmark}
     files = GeneratedFiles(
-        folder / VIDEOS, settings, settings.sha256(described), redacted(described)
+        run.folder / VIDEOS, settings, settings.sha256(described), redacted(described)
     )
     everything = [Wanted(clip, seed) for clip in clips for seed in settings.seeds]
     if place.rank == 0:
         done = len(everything) - len(files.missing(everything))
         print(f"videos: {done} of {len(everything)} are there already, in {files.folder}")
     mine = files.missing(place.share(everything))  # whatever the others have written meanwhile
-    failed = _generate(cfg, settings, mine, files, place) if mine else []
+    failed = _generate(run, settings, mine, files, place) if mine else []
     _wait_for_others(place)
-    if place.rank == 0 and not cfg.generate_only:
-        score = instantiate(cfg.scored_videos, path=str(files.folder), row=settings.name)
-        score(_named(cfg, settings.name), folder)
+    if place.rank == 0 and not run.generate_only:
+        assert run.scored_videos is not None, "eval.yaml has scored_videos"
+        score = run.scored_videos.build(path=str(files.folder))
+        score(replace(run, name=settings.name) if run.name == run.row else run)
     if failed:
         raise IncompleteError(f"{len(failed)} videos were not finite: {', '.join(failed[:5])}")
 
 
 def _generate(
-    cfg: DictConfig,
+    run: EvalRun,
     settings: GenerationSettings,
     samples: list[Wanted],
     files: GeneratedFiles,
     place: Place,
 ) -> list[str]:
     """Generate one process' share; returns the samples that were not finite."""
-    model = build_model(part(cfg, "model"), None if cfg.ckpt is None else Path(cfg.ckpt))
+    model = build_model(run.model, run.ckpt)
     generator = ClipGenerator(model, settings)
-    device = _device(cfg, place)
+    device = _device(run, place)
     done, failed = 0, []
     try:
         model.eval()
@@ -111,7 +108,7 @@ def _generate(
                     done += 1
                     progress.advance(task)
     except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
-        hint = out_of_memory_hint(error, cfg.model, settings.batch_size)
+        hint = out_of_memory_hint(error, run.model.settings, settings.batch_size)
         if hint is None:
             raise
         kept = f"{done} of {len(samples)} videos are finished and kept"
@@ -121,16 +118,8 @@ def _generate(
     return failed
 
 
-def _named(cfg: DictConfig, name: str) -> DictConfig:
-    """The configuration with the model's name for its row, unless ``name=`` says otherwise."""
-    copy = cfg.copy()
-    if copy.name == copy.source.row:
-        copy.name = name
-    return copy
-
-
-def _device(cfg: DictConfig, place: Place) -> torch.device:
-    device = pick_device(cfg.scored_videos.device)
+def _device(run: EvalRun, place: Place) -> torch.device:
+    device = pick_device((run.scored_videos or run.tracker).settings.get("device", "auto"))
     if device.type != "cuda":
         return device
     return torch.device("cuda", place.local_rank % torch.cuda.device_count())

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
-from pisa.types import PisaError
+from pisa.errors import PisaError
+from pisa.ranges import Count, FrameCount, NonNegative, PixelCount, Positive, Seed
 
 LAWS_OF_PHYSICS = "A video that conforms to the laws of physics."
 
@@ -24,20 +23,21 @@ class GenerationSettings:
     """
 
     name: str  # of the model's row in the table
-    height: int
-    width: int
-    num_frames: int
-    fps_hz: float
-    guidance: float | None = None
-    num_steps: int | None = None
+    height: PixelCount
+    width: PixelCount
+    num_frames: FrameCount
+    fps_hz: Positive
+    guidance: NonNegative | None = None
+    num_steps: Count | None = None
     scheduler: str | None = None
-    keep_frames: int | None = None
+    keep_frames: FrameCount | None = None
     prompt_suffix: str = LAWS_OF_PHYSICS
     negative_prompt: str | None = None
-    seeds: tuple[int, ...] = (0,)
-    batch_size: int = 1
+    seeds: tuple[Seed, ...] = (0,)
+    batch_size: Count = 1
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "seeds", tuple(self.seeds))
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise PisaError(f"generation.seeds must be different whole numbers, not {self.seeds}")
         if self.batch_size < 1 or self.num_frames < 2 or not self.fps_hz > 0:
@@ -54,20 +54,11 @@ class GenerationSettings:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read_settings(cfg: DictConfig) -> GenerationSettings:
-    """The settings in ``cfg.generation``. Raises ``PisaError`` where there are none."""
-    if cfg.get("generation") is None:
+def required(settings: GenerationSettings | None) -> GenerationSettings:
+    """Raises ``PisaError`` where the model has none."""
+    if settings is None:
         raise PisaError(
             "this model has no generation settings; generation=NAME takes some "
             "(docs/guide/models.md)"
         )
-    values: dict[str, Any] = {
-        str(k): v
-        for k, v in OmegaConf.to_object(cfg.generation).items()  # type: ignore[union-attr]
-    }
-    values["seeds"] = tuple(_whole(values.get("seeds", (0,))))
-    return GenerationSettings(**values)
-
-
-def _whole(seeds: Sequence[Any]) -> list[int]:
-    return [int(seed) for seed in seeds]
+    return settings

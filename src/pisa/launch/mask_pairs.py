@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, UInt8
-from omegaconf import DictConfig
 from rich.progress import track
 
 from pisa.bench.collect import SHOWN_FPS_HZ, SHOWN_FRAMES, SHOWN_PX, Collection
 from pisa.bench.row import ScoreRow, check_rates, row_of
 from pisa.bench.score import Failure
 from pisa.data.mask_pairs import BrokenLine, MaskPair, load_pair, pairs_sha256, read_pairs
-from pisa.launch.compose import public_yaml
+from pisa.launch.compose import EvalRun
 from pisa.launch.outcome import provenance_of, publish
 from pisa.metrics import PairMasks, evaluate_many
 from pisa.metrics.pair import find_protocol
 from pisa.ops.masks import dropping_object_index, select_object, to_binary
+from pisa.ranges import Count, WholeNumber
 from pisa.reports.metrics_json import build_metrics
 from pisa.types import PisaError
 
@@ -28,26 +28,24 @@ _GT_COLOUR, _PD_COLOUR = (70, 130, 255), (255, 150, 40)
 
 
 def score_mask_pairs(
-    cfg: DictConfig,
-    folder: Path,
+    run: EvalRun,
     *,
     manifest: str | None,
-    shown_pairs: int = 60,
-    num_workers: int | None = None,
-    row: str = "mask_pairs",
+    shown_pairs: WholeNumber = 60,
+    num_workers: Count | None = None,
 ) -> None:
     """Score every line; a line that can't be scored is a failure, never a gap.
 
     ``shown_pairs``: how many of the first lines the report shows as pictures; ``num_workers``: None
-    is one for each core; ``row``: what configs/eval.yaml takes for ``name``.
+    is one for each core.
 
     Raises ``PisaError`` without a manifest, or one that cannot be read.
     """
     if manifest is None:
         raise PisaError("source.manifest=PAIRS.jsonl is needed")
-    protocol = find_protocol(cfg.evaluation.protocol).name
+    protocol = find_protocol(run.evaluation.protocol).name
     pairs = read_pairs(Path(manifest))
-    model, split = str(cfg.name), str(cfg.benchmark or "pairs")
+    model, split = run.name, run.benchmark or "pairs"
     collection = Collection()
     shown_lines = frozenset(pair.line for pair in pairs[:shown_pairs])
     results = evaluate_many(
@@ -70,16 +68,16 @@ def score_mask_pairs(
         [scored.as_dict() for scored in collection.rows],
         [failure.as_dict() for failure in collection.failures],
         protocol=protocol,
-        provenance=provenance_of(cfg, f"pairs:{pairs_sha256(pairs)}"),
+        provenance=provenance_of(run, f"pairs:{pairs_sha256(pairs)}"),
     )
     publish(
         metrics,
-        folder,
+        run.folder,
         model=model,
-        allow_missing=bool(cfg.allow_missing),
+        allow_missing=run.allow_missing,
         title=f"PisaBench: {model}",
         videos=collection.videos,
-        config_text=public_yaml(cfg),
+        config_text=run.config_text,
         fps_hz=SHOWN_FPS_HZ,
     )
 

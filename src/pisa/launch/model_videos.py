@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import torch
-from omegaconf import DictConfig
 from torch import nn
 
 from pisa.bench.references import Autocast, CodecVideos, ModelSource, VideoSource
-from pisa.launch.targets import instantiate
+from pisa.launch.settings import EvaluationSettings
+from pisa.launch.targets import Part
 from pisa.models.base import VideoModel
 from pisa.perception.base import Tracker
 
 
 def model_videos(
-    settings: DictConfig, model: VideoModel, device: torch.device, num_frames: int | None = None
+    settings: EvaluationSettings,
+    model: VideoModel,
+    device: torch.device,
+    num_frames: int | None = None,
 ) -> VideoSource:
     """Samples of a model that is on ``device``, by the settings of ``configs/evaluation``."""
     source = ModelSource(
@@ -29,15 +32,17 @@ def model_videos(
     return Autocast(source, device) if settings.bfloat16 else source
 
 
-def make_tracker(cfg: DictConfig, device: torch.device) -> Tracker:
+def make_tracker(part: Part, device: torch.device) -> Tracker:
     """The tracker of ``perception=``, on the device."""
-    tracker: Tracker = instantiate(cfg.perception.tracker)
+    tracker: Tracker = part.build()
     if isinstance(tracker, nn.Module):
         tracker.to(device)
     return tracker
 
 
-def codec_videos(settings: DictConfig, model: VideoModel, device: torch.device) -> VideoSource:
+def codec_videos(
+    settings: EvaluationSettings, model: VideoModel, device: torch.device
+) -> VideoSource:
     """Pseudo model ``codec``, by the settings of ``configs/evaluation``."""
     source = CodecVideos(model)
     return Autocast(source, device) if settings.bfloat16 else source

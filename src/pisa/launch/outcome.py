@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
+from pisa.launch.compose import EvalRun
 from pisa.perception.base import Tracker
 from pisa.perception.mask_cache import tracker_identity
 from pisa.reports.breakdown import with_details, write_csv
@@ -30,15 +29,10 @@ class IncompleteError(PisaError):
     exit_code = EXIT_INCOMPLETE
 
 
-def provenance_of(
-    cfg: DictConfig, data_sha256: str, tracker: Tracker | None = None
-) -> dict[str, Any]:
+def provenance_of(run: EvalRun, data_sha256: str, tracker: Tracker | None = None) -> dict[str, Any]:
     """The provenance of a run of eval.py; ``tracker`` made its masks (None: they were given)."""
-    config = OmegaConf.to_container(cfg, resolve=False)
-    assert isinstance(config, dict)
-    plain = {str(key): value for key, value in config.items()}
     made_by = "given masks" if tracker is None else tracker_identity(tracker)
-    return provenance(plain, data_sha256, int(cfg.evaluation.seed)) | {"tracker": made_by}
+    return provenance(run.config, data_sha256, run.evaluation.seed) | {"tracker": made_by}
 
 
 def publish(

@@ -5,37 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 
 from pisa.data.dataset import ClipDataset
 from pisa.data.manifest import data_sha256
 from pisa.data.real import RealDataModule
-from pisa.launch.compose import build_data, data_sets, part
-from pisa.launch.targets import instantiate
+from pisa.launch.compose import EvalRun, build_data
 from pisa.types import Clip, PisaError
 
 REAL = "real"
 
 
 class ScoredSets:
-    """Clips and loaders by split: ``cfg.benchmark`` alone, or those of ``cfg.evaluation.splits``.
+    """Clips and loaders by split: ``benchmark`` alone, or those of ``evaluation.splits``.
 
-    Real clips are read as ``cfg.real`` says, all others as ``cfg.data``. Nothing is made or fetched
-    before ``prepare``.
+    Real clips are read as the group ``real`` says, all others as ``data``. Nothing is made or
+    fetched before ``prepare``.
 
     Raises:
         PisaError: there is no such split.
     """
 
-    def __init__(self, cfg: DictConfig) -> None:
-        settings = cfg.evaluation
-        benchmark = cfg.get("benchmark")
+    def __init__(self, run: EvalRun) -> None:
+        settings, benchmark = run.evaluation, run.benchmark
         self.splits: Sequence[str] = list(settings.splits) if benchmark is None else [benchmark]
-        self._cfg, self._sets = cfg, data_sets(cfg)
+        self._run, self._sets = run, run.sets
         self._options = {"num_eval_clips": settings.num_clips}
         self._data = build_data(
-            part(cfg, "data"), self._sets, batch_size=settings.batch_size, **self._options
+            run.data, self._sets, batch_size=settings.batch_size, **self._options
         )
         known = (*self._data.splits, REAL)
         unknown = [split for split in self.splits if split not in known]
@@ -71,14 +68,14 @@ class ScoredSets:
     def _modules(self) -> list[Any]:
         modules: list[Any] = []
         if REAL in self.splits:
-            real: RealDataModule = instantiate(
-                self._cfg.real, root=self._cfg.data_dir, **self._options
+            real: RealDataModule = self._run.real.build(
+                root=str(self._run.data_dir), **self._options
             )
             real.prepare_data()
             modules.append(real)
         if any(split != REAL for split in self.splits):
             for split in self._data.splits:
-                if split in self._cfg.simulation.datasets:
+                if split in self._sets.names:
                     self._sets.make(split)
             modules.append(self._data)
         return modules

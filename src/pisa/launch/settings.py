@@ -98,7 +98,7 @@ class StageSettings:
 class TrainSettings:
     """Top level of configs/train.yaml."""
 
-    name: str
+    name: Annotated[str, Length(1)]
     stages: Annotated[list[str], Length(1)]
     seed: Seed
     protocol: Protocol
@@ -148,6 +148,22 @@ class EvaluationSettings:
     batch_size: Count
     seed: Seed
     show_published: bool
+
+
+@dataclass(frozen=True)
+class EvalSettings:
+    """Top level of configs/eval.yaml."""
+
+    name: Annotated[str, Length(1)]
+    seed: Seed
+    protocol: Protocol
+    benchmark: str | None
+    generate_only: bool
+    allow_missing: bool
+    overwrite: bool
+    ckpt: str | None
+    data_dir: str
+    output_dir: str | None
 
 
 def read(kind: type[Settings], node: Any, name: str) -> Settings:

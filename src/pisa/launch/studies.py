@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig
 
 from pisa.bench.references import VideoSource, true_video
 from pisa.io.files import write_atomic
 from pisa.io.progress import clip_progress
+from pisa.launch.compose import EvalRun
 from pisa.launch.model_videos import codec_videos, make_tracker, model_videos
 from pisa.launch.study_clips import (
     StudyClip,
-    asked_model,
+    load_scored_model,
     means_of,
     model_and_tracker,
     row_name,
@@ -25,6 +24,7 @@ from pisa.launch.study_clips import (
     true_masks,
     write_study,
 )
+from pisa.ranges import Count, WholeNumber
 from pisa.section5 import drop_study, lift3d
 from pisa.section5.drop_tests import require_samples
 from pisa.section5.impact import Drop, count_rows, count_statuses, read_drop
@@ -34,15 +34,13 @@ _EVEN = "even"  # in drop_tracks.npz
 
 
 def run_drop_time(
-    cfg: DictConfig,
-    folder: Path,
+    run: EvalRun,
     *,
     data_set: str,
-    num_images: int | None,
-    num_samples: int,
-    truth_samples: int,
-    even_drops: int,
-    row: str = "checkpoint",
+    num_images: Count | None,
+    num_samples: Count,
+    truth_samples: WholeNumber,
+    even_drops: WholeNumber,
 ) -> None:
     """Section 5.2, test (2): do the drop times of many samples follow ``p(t | y)``?
 
@@ -58,20 +56,20 @@ def run_drop_time(
         require_samples(truth_samples, "source.truth_samples")
     if even_drops:
         require_samples(even_drops, "source.even_drops")
-    model, device = asked_model(cfg)
-    source, tracker = model_videos(cfg.evaluation, model, device), make_tracker(cfg, device)
-    codec = codec_videos(cfg.evaluation, model, device)
-    items = study_clips(cfg, data_set, "ambiguous", num_images)
+    model, device = load_scored_model(run)
+    source, tracker = model_videos(run.evaluation, model, device), make_tracker(run.tracker, device)
+    codec = codec_videos(run.evaluation, model, device)
+    items = study_clips(run, data_set, "ambiguous", num_images)
     tracks: dict[str, list[list[np.ndarray]]] = {}
     each = even_drops + 2 * truth_samples + num_samples
     with clip_progress() as progress:
         task = progress.add_task("drop times", total=len(items) * each)
         for item in items:
             drops = {
-                _EVEN: true_masks(cfg, data_set, item, even_drops, tracker, even_depths=True),
-                "truth": true_masks(cfg, data_set, item, truth_samples, tracker),
-                "codec": true_masks(cfg, data_set, item, truth_samples, tracker, videos=codec),
-                row_name(cfg): sampled_masks(cfg, source, tracker, item.clip, num_samples),
+                _EVEN: true_masks(run, data_set, item, even_drops, tracker, even_depths=True),
+                "truth": true_masks(run, data_set, item, truth_samples, tracker),
+                "codec": true_masks(run, data_set, item, truth_samples, tracker, videos=codec),
+                row_name(run): sampled_masks(run, source, tracker, item.clip, num_samples),
             }
             for name, clips in drops.items():
                 found = []
@@ -83,7 +81,7 @@ def run_drop_time(
     rows = {name: np.array(found) for name, found in tracks.items()}
     packed = io.BytesIO()
     np.savez_compressed(packed, allow_pickle=False, **rows)
-    write_atomic(folder / "drop_tracks.npz", packed.getvalue())
+    write_atomic(run.folder / "drop_tracks.npz", packed.getvalue())
     drops_of = {
         name: [[read_drop(track) for track in image] for image in images]
         for name, images in rows.items()
@@ -94,7 +92,7 @@ def run_drop_time(
         summary = result["summary"]
         print(f"{name}: {summary['passed']} of {summary['images']} images pass at 0.05")
         print(f"{name}: {summary['statuses']}")
-    print(f"results: {write_study(cfg, folder, 'drop_time', data_set, {'models': models})}")
+    print(f"results: {write_study(run, 'drop_time', data_set, {'models': models})}")
 
 
 def _fit(
@@ -127,13 +125,11 @@ def _fit(
 
 
 def run_lift3d(
-    cfg: DictConfig,
-    folder: Path,
+    run: EvalRun,
     *,
     data_set: str,
-    num_images: int | None,
-    num_samples: int,
-    row: str = "checkpoint",
+    num_images: Count | None,
+    num_samples: Count,
 ) -> None:
     """Section 5.2, test (1): are the trajectories those of some fall in 3D?
 
@@ -141,18 +137,18 @@ def run_lift3d(
     """
     if num_samples < 1:
         raise PisaError("lift3d needs at least one sample of each image: raise source.num_samples")
-    source, tracker = model_and_tracker(cfg)
-    items = study_clips(cfg, data_set, "ambiguous", num_images)
+    source, tracker = model_and_tracker(run)
+    items = study_clips(run, data_set, "ambiguous", num_images)
     sources: dict[str, tuple[VideoSource, int]] = {
         "truth": (true_video, 1),
-        row_name(cfg): (source, num_samples),
+        row_name(run): (source, num_samples),
     }
     lifted: dict[str, list[tuple[str, lift3d.Lifted]]] = {name: [] for name in sources}
     with clip_progress() as progress:
         task = progress.add_task("lifting", total=len(items) * (1 + num_samples))
         for item in items:
             for name, (videos, count) in sources.items():
-                for masks in sampled_masks(cfg, videos, tracker, item.clip, count):
+                for masks in sampled_masks(run, videos, tracker, item.clip, count):
                     lifted[name].append((item.clip.name, _lift(item, masks, name)))
                     progress.advance(task)
     models: dict[str, dict[str, Any]] = {
@@ -171,7 +167,7 @@ def run_lift3d(
         )
     depth_range_m = list(items[0].study["depth_range_m"])
     content = {"models": models, "depth_range_m": depth_range_m}
-    print(f"results: {write_study(cfg, folder, 'lift3d', data_set, content)}")
+    print(f"results: {write_study(run, 'lift3d', data_set, content)}")
 
 
 def _lift(item: StudyClip, masks: np.ndarray, model: str) -> lift3d.Lifted:

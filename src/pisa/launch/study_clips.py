@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool
-from omegaconf import DictConfig
 from torch import nn
 
 from pisa.bench.references import VideoSource, true_video
@@ -20,7 +19,7 @@ from pisa.data.clip_info import study_of
 from pisa.data.clip_io import read_clip
 from pisa.data.manifest import data_sha256, list_clips
 from pisa.io.files import write_atomic
-from pisa.launch.compose import build_model, data_sets, part
+from pisa.launch.compose import EvalRun, build_model
 from pisa.launch.model_videos import make_tracker, model_videos
 from pisa.launch.outcome import provenance_of
 from pisa.models.base import VideoModel
@@ -53,59 +52,59 @@ class StudyClip:
         return DropTimes(ray, (low, high))
 
 
-def study_clips(cfg: DictConfig, name: str, kind: str, limit: int | None = None) -> list[StudyClip]:
+def study_clips(run: EvalRun, name: str, kind: str, limit: int | None = None) -> list[StudyClip]:
     """The clips of a data set, simulated when they are missing.
 
     Raises ``PisaError`` for a set that is unknown or of another kind.
     """
-    paths = list_clips(data_sets(cfg).make(name))[:limit]
+    paths = list_clips(run.sets.make(name))[:limit]
     studies = [study_of(path, kind) for path in paths]
-    clips = [read_clip(path, num_frames=cfg.data.num_frames) for path in paths]
+    clips = [read_clip(path, num_frames=run.data.settings["num_frames"]) for path in paths]
     return [StudyClip(clip, study) for clip, study in zip(clips, studies, strict=True)]
 
 
-def model_and_tracker(cfg: DictConfig) -> tuple[VideoSource, Tracker]:
-    """Samples of ``asked_model``; and the tracker."""
-    model, device = asked_model(cfg)
-    return model_videos(cfg.evaluation, model, device), make_tracker(cfg, device)
+def model_and_tracker(run: EvalRun) -> tuple[VideoSource, Tracker]:
+    """Samples of ``load_scored_model``; and the tracker."""
+    model, device = load_scored_model(run)
+    return model_videos(run.evaluation, model, device), make_tracker(run.tracker, device)
 
 
-def asked_model(cfg: DictConfig) -> tuple[VideoModel, torch.device]:
+def load_scored_model(run: EvalRun) -> tuple[VideoModel, torch.device]:
     """The model of the checkpoint ``ckpt=...``, or the base model without one, on its device."""
-    device = pick_device(cfg.evaluation.device)
-    model = build_model(part(cfg, "model"), None if cfg.ckpt is None else Path(cfg.ckpt))
+    device = pick_device(run.evaluation.device)
+    model = build_model(run.model, run.ckpt)
     if isinstance(model, nn.Module):
         model.to(device)
     model.denoiser.eval()
     return model, device
 
 
-def row_name(cfg: DictConfig) -> str:
+def row_name(run: EvalRun) -> str:
     """``base`` without a checkpoint, else ``name=``."""
-    return "base" if cfg.ckpt is None else str(cfg.name)
+    return "base" if run.ckpt is None else run.name
 
 
 def sampled_masks(
-    cfg: DictConfig, source: VideoSource, tracker: Tracker, clip: Clip, num_samples: int
+    run: EvalRun, source: VideoSource, tracker: Tracker, clip: Clip, num_samples: int
 ) -> Iterator[Bool[np.ndarray, "t h w"]]:
     """Masks of the object in samples of one first frame, one after another.
 
     Sample ``k`` has noise of its own, whatever the batch size. Raises ``PisaError`` for samples
     that aren't finite: a tracker would find no object in them, which would pass for a result.
     """
-    size, device = cfg.evaluation.batch_size, pick_device(cfg.evaluation.device)
+    size, device = run.evaluation.batch_size, pick_device(run.evaluation.device)
     for start in range(0, num_samples, size):
         numbers = range(start, min(start + size, num_samples))
         batch = collate([replace(clip, name=f"{clip.name}.{k}") for k in numbers])
         batch = batch.to(device)
-        video = source(batch, cfg.evaluation.seed)
+        video = source(batch, run.evaluation.seed)
         if not video.isfinite().all():
-            raise PisaError(f"samples of {clip.name} hold NaN or infinity: is {cfg.ckpt} sound?")
+            raise PisaError(f"samples of {clip.name} hold NaN or infinity: is {run.ckpt} sound?")
         yield from track_dropping(video, batch, tracker).cpu().numpy()
 
 
 def true_masks(
-    cfg: DictConfig,
+    run: EvalRun,
     name: str,
     item: StudyClip,
     count: int,
@@ -122,43 +121,41 @@ def true_masks(
     """
     if not count:
         return
-    spec = data_sets(cfg).spec(name)
+    spec = run.sets.spec(name)
     backend: Any = spec.simulator
     prior = backend.prior
     if not isinstance(prior, AmbiguousPrior):
         raise PisaError(f"data set {name!r} has no other drops of one first frame")
     simulator = replace(backend, prior=replace(prior, trajectories=count, even_depths=even_depths))
-    first, device = int(item.study["group"]) * count, pick_device(cfg.evaluation.device)
+    first, device = int(item.study["group"]) * count, pick_device(run.evaluation.device)
     for member in range(count):
         clip, _ = simulator.make_clip(first + member, spec.split, f"{member}")
         batch = collate([replace(clip, depth_m=None, poses=None)]).to(device)
-        video = videos(batch, cfg.evaluation.seed)
+        video = videos(batch, run.evaluation.seed)
         yield from track_dropping(video, batch, tracker).cpu().numpy()
 
 
-def write_study(
-    cfg: DictConfig, folder: Path, analysis: str, data_set: str, content: Mapping[str, Any]
-) -> Path:
+def write_study(run: EvalRun, analysis: str, data_set: str, content: Mapping[str, Any]) -> Path:
     """``FOLDER/ANALYSIS.json``: the content with schema, settings and provenance."""
     keys = ("num_steps", "guidance", "eta", "bfloat16", "seed")
-    settings = {key: cfg.evaluation[key] for key in keys}
+    settings = {key: getattr(run.evaluation, key) for key in keys}
     record = {
         "schema": 1,
         "analysis": analysis,
         "data_set": data_set,
-        "ckpt": cfg.ckpt,
+        "ckpt": None if run.ckpt is None else str(run.ckpt),
         "settings": settings,
         **content,
-        "provenance": provenance_of(cfg, data_hash(cfg, data_set)),
+        "provenance": provenance_of(run, data_hash(run, data_set)),
     }
-    path = folder / f"{analysis}.json"
+    path = run.folder / f"{analysis}.json"
     write_atomic(path, json.dumps(record, indent=1, allow_nan=False).encode())
     return path
 
 
-def data_hash(cfg: DictConfig, data_set: str) -> str:
+def data_hash(run: EvalRun, data_set: str) -> str:
     """Name and content hash of a data set, for the provenance."""
-    return f"{data_set}:{data_sha256(data_sets(cfg).make(data_set))}"
+    return f"{data_set}:{data_sha256(run.sets.make(data_set))}"
 
 
 def means_of(values: Sequence[float | None]) -> str:

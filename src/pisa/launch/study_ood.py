@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-
-from omegaconf import DictConfig
 
 from pisa.bench.collect import Collection
 from pisa.bench.references import REFERENCES, VideoSource
 from pisa.bench.score import Scorer
 from pisa.io.progress import clip_progress
-from pisa.launch.compose import public_yaml
+from pisa.launch.compose import EvalRun
 from pisa.launch.outcome import provenance_of, publish
 from pisa.launch.study_clips import (
     StudyClip,
@@ -22,61 +19,65 @@ from pisa.launch.study_clips import (
     write_study,
 )
 from pisa.ops.devices import pick_device
+from pisa.ranges import Count
 from pisa.reports.metrics_json import build_metrics
 from pisa.section5 import ood
 from pisa.types import collate
 
 
 def run_ood(
-    cfg: DictConfig,
-    folder: Path,
+    run: EvalRun,
     *,
     data_set: str,
-    num_clips: int | None,
-    row: str = "checkpoint",
+    num_clips: Count | None,
 ) -> None:
     """Table 2 (splits ``id`` and ``ood``), and the same by depth and height in ``ood.json``.
 
-    ``row`` is what configs/eval.yaml takes for ``name``. Raises ``IncompleteError`` as
-    ``publish`` does.
+    Raises ``IncompleteError`` as ``publish`` does.
     """
-    source, tracker = model_and_tracker(cfg)
-    items = study_clips(cfg, data_set, "ood", num_clips)
-    model = row_name(cfg)
+    source, tracker = model_and_tracker(run)
+    items = study_clips(run, data_set, "ood", num_clips)
+    model, settings = row_name(run), run.evaluation
     sources: dict[str, VideoSource] = {**REFERENCES, model: source}
-    scorer = Scorer(tracker, cfg.evaluation.protocol, pick_device(cfg.evaluation.device))
-    run = Collection()
+    scorer = Scorer(tracker, run.evaluation.protocol, pick_device(run.evaluation.device))
+    collected = Collection()
     with clip_progress() as progress:
         for name, videos in sources.items():
             task = progress.add_task(f"scoring {name}", total=len(items))
             for _ in score_ood(
-                scorer, videos, items, run, name, cfg.evaluation.batch_size, cfg.evaluation.seed
+                scorer,
+                videos,
+                items,
+                collected,
+                name,
+                settings.batch_size,
+                settings.seed,
             ):
                 progress.advance(task)
-    rows_of_all = [row.as_dict() for row in run.rows]
-    failures = [failure.as_dict() for failure in run.failures]
+    rows_of_all = [row.as_dict() for row in collected.rows]
+    failures = [failure.as_dict() for failure in collected.failures]
     models = {
-        name: {"table": ood.table(rows, cfg.evaluation.seed), "grid": ood.grid(rows)}
+        name: {"table": ood.table(rows, run.evaluation.seed), "grid": ood.grid(rows)}
         for name in sources
         if (rows := [r for r in rows_of_all if r["model"] == name])
     }
     content = {"models": models, "per_clip": rows_of_all, "failures": failures}
-    path = write_study(cfg, folder, "ood", data_set, content)
+    path = write_study(run, "ood", data_set, content)
     print(f"results: {path}")
     metrics = build_metrics(
         rows_of_all,
         failures,
-        protocol=cfg.evaluation.protocol,
-        provenance=provenance_of(cfg, data_hash(cfg, data_set), tracker),
+        protocol=run.evaluation.protocol,
+        provenance=provenance_of(run, data_hash(run, data_set), tracker),
     )
     publish(
         metrics,
-        folder,
+        run.folder,
         model=model,
-        allow_missing=bool(cfg.allow_missing),
+        allow_missing=run.allow_missing,
         title=f"In and out of distribution: {model}",
-        videos=run.videos,
-        config_text=public_yaml(cfg),
+        videos=collected.videos,
+        config_text=run.config_text,
         fps_hz=items[0].clip.fps_hz,
     )
 

@@ -25,7 +25,14 @@ from pisa.io.files import write_atomic
 from pisa.io.lock import hold
 from pisa.io.provenance import SETTINGS, machine_facts, provenance
 from pisa.io.weights import save
-from pisa.launch.compose import StageRun, TrainRun, build_data, build_model, compose_train
+from pisa.launch.compose import (
+    StageRun,
+    TrainRun,
+    build_data,
+    build_model,
+    compose_train,
+    denoiser_file,
+)
 from pisa.launch.evaluation import Evaluation
 from pisa.launch.targets import Part
 from pisa.models.lora import add_lora
@@ -39,8 +46,8 @@ def train_main(cfg: DictConfig) -> None:
     prepare_torch(run.seed)
     with claimed(run.folder, run.config_text):
         sources = train(run)
-        if run.evaluate and is_first_process():
-            Evaluation(cfg, run.folder).run(sources)
+        if run.scoring is not None and is_first_process():
+            Evaluation(run.scoring).score(sources)
 
 
 def train(run: TrainRun) -> dict[str, Path | None]:
@@ -57,8 +64,8 @@ def _stage_weights(run: StageRun, before: Path | None) -> Path:
     if settings.checkpoint is not None:
         given = f"{run.stage}.checkpoint={settings.checkpoint}"
         rank_zero_only(print)(f"{run.stage}: not trained, {given} is used")
-        return Path(settings.checkpoint)
-    start = before if settings.start is None else Path(settings.start)
+        return denoiser_file(settings.checkpoint)
+    start = before if settings.start is None else denoiser_file(settings.start)
     unfinished = is_first_process() and not run.weights.is_file()
     with hold(run.folder) if unfinished else nullcontext():  # finished weights are for everybody
         return run_stage(run, start)

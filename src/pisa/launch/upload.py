@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from pathlib import Path
 
-from omegaconf import DictConfig
 from PIL import Image
 
 from pisa.data.borders import pad_to
@@ -14,8 +12,9 @@ from pisa.data.clip_info import caption_of, read_info
 from pisa.io.files import write_atomic
 from pisa.io.progress import clip_progress
 from pisa.launch.benchmark import benchmark_clips
+from pisa.launch.compose import EvalRun
 from pisa.launch.generated_files import Wanted
-from pisa.launch.generation_settings import read_settings
+from pisa.launch.generation_settings import required
 from pisa.launch.generator import first_frame_of
 
 COLUMNS = (
@@ -24,14 +23,14 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def write_upload(cfg: DictConfig, folder: Path, *, row: str = "upload") -> None:
-    """Write ``prompts.csv`` and ``first_frames/CLIP.png`` to ``folder``; nothing is scored.
+def write_upload(run: EvalRun) -> None:
+    """Write ``prompts.csv`` and ``first_frames/CLIP.png``; nothing is scored.
 
     Each line asks for one video, to be saved under ``save_as``, the name that ``source=imported``
     matches. Raises ``PisaError`` for a benchmark or generation settings that are not there.
     """
-    settings = read_settings(cfg)
-    clips = benchmark_clips(cfg, cfg.benchmark)[: cfg.evaluation.num_clips]
+    settings, folder = required(run.generation), run.folder
+    clips = benchmark_clips(run)[: run.evaluation.num_clips]
     lines = []
     with clip_progress() as progress:
         task = progress.add_task("padding first frames", total=len(clips))

@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+import yaml
 from torch import nn
 
 from pisa.bench import first_frame
@@ -24,15 +24,16 @@ from pisa.data.manifest import clip_sha256
 from pisa.data.video_files import Footage, Limits, parse_fit, read_footage
 from pisa.io.progress import clip_progress
 from pisa.launch.benchmark import benchmark_clips, benchmark_size
-from pisa.launch.compose import public_yaml
+from pisa.launch.compose import EvalRun
 from pisa.launch.outcome import provenance_of, publish
-from pisa.launch.targets import instantiate
+from pisa.launch.targets import Part
 from pisa.metrics.pair import find_protocol
 from pisa.ops.devices import pick_device
 from pisa.ops.video import from_frames
 from pisa.perception.base import Tracker
 from pisa.perception.embedded_segmentation import EmbeddedTracker
 from pisa.perception.mask_cache import CachedTracker, tracker_identity
+from pisa.ranges import PixelSize, Positive, WholeNumber
 from pisa.reports.metrics_json import build_metrics
 from pisa.reports.published import published_table_1
 from pisa.types import Batch, Clip, PisaError, collate
@@ -42,36 +43,34 @@ _LISTED = 10  # names of missing or extra videos that are printed
 
 
 def score_videos(
-    cfg: DictConfig,
-    folder: Path,
+    run: EvalRun,
     *,
     path: str | None,
-    fps_hz: float | None,
-    size: Sequence[int] | None,
+    fps_hz: Positive | None,
+    size: PixelSize | None,
     fit: str,
-    references: Sequence[str],
+    references: list[str],
     mask_cache: str,
     device: str,
-    shown_clips: int,
+    shown_clips: WholeNumber,
     limits: Limits,
     allow_other_first_frames: bool = False,
-    row: str = "videos",
 ) -> None:
     """Score the videos of ``path``; configs/source/videos.yaml explains the settings.
 
-    ``row`` is what configs/eval.yaml takes for ``name``. Raises ``IncompleteError`` where samples
+    Raises ``IncompleteError`` where samples
     failed (see ``publish``), other ``PisaError``s for mistakes, before any work.
     """
     if fps_hz is not None and not 0 < fps_hz < MAX_FPS_HZ:
         raise PisaError(f"source.fps_hz must lie between 0 and {MAX_FPS_HZ} Hz, not {fps_hz:g}")
     if path is None:
         raise PisaError("source.path=DIR is needed: the folder of the videos")
-    model, split = str(cfg.name), cfg.benchmark
-    find_protocol(cfg.evaluation.protocol)
+    model, split = run.name, str(run.benchmark)
+    find_protocol(run.evaluation.protocol)
     parse_fit(fit)
     _check_names(model, references)
-    every = benchmark_clips(cfg, split)
-    clips = {clip.name: clip for clip in every[: cfg.evaluation.num_clips]}
+    every = benchmark_clips(run)
+    clips = {clip.name: clip for clip in every[: run.evaluation.num_clips]}
     matches = match_videos(Path(path), list(clips), [clip.name for clip in every])
     _print_matches(matches)
 
@@ -82,10 +81,10 @@ def score_videos(
         )
 
     place = pick_device(device)
-    tracker = cached_tracker(cfg, mask_cache, place)
+    tracker = cached_tracker(run.tracker, mask_cache, place)
     if split == "real" and isinstance(tracker.tracker, EmbeddedTracker):
         print("note: perception=embedded knows simulated clips only; the paper's is pretrained")
-    scorer = Scorer(tracker, cfg.evaluation.protocol, place)
+    scorer = Scorer(tracker, run.evaluation.protocol, place)
     clip_size = benchmark_size(split, size)
     collection = Collection(shown_clips)
     videos = VideoScorer(
@@ -102,20 +101,20 @@ def score_videos(
         [scored.as_dict() for scored in collection.rows],
         [failure.as_dict() for failure in collection.failures],
         protocol=scorer.protocol,
-        provenance=provenance_of(cfg, data, tracker.tracker),
+        provenance=provenance_of(run, data, tracker.tracker),
     )
     for note in collection.notes():
         print(f"note: {note}", file=sys.stderr)
     metrics["extra_videos"] = [entry.name for entry in matches.extra]
     publish(
         metrics,
-        folder,
+        run.folder,
         model=model,
-        allow_missing=bool(cfg.allow_missing),
+        allow_missing=run.allow_missing,
         title=f"PisaBench: {model}",
         videos=collection.videos,
-        config_text=public_yaml(cfg),
-        published=published_table_1() if cfg.evaluation.show_published else (),
+        config_text=run.config_text,
+        published=published_table_1() if run.evaluation.show_published else (),
         fps_hz=SHOWN_FPS_HZ,
     )
 
@@ -192,10 +191,10 @@ class VideoScorer:
         self.collection.add(Failure(self.model, self.split, sample.clip, sample.seed, reason))
 
 
-def cached_tracker(cfg: DictConfig, folder: str, device: torch.device) -> CachedTracker:
+def cached_tracker(part: Part, folder: str, device: torch.device) -> CachedTracker:
     """The configured tracker with its masks kept in ``folder``."""
-    tracker: Tracker = instantiate(cfg.perception.tracker)
-    settings = OmegaConf.to_yaml(cfg.perception.tracker, resolve=True, sort_keys=True)
+    tracker: Tracker = part.build()
+    settings = yaml.safe_dump(dict(part.settings), allow_unicode=True, sort_keys=True)
     identity = tracker_identity(tracker, settings)
     if isinstance(tracker, nn.Module):
         tracker.to(device)
