@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pisa.types import Batch, PisaError
+from pisa.errors import PisaError
+from pisa.types import Batch
 from tests.tasks.toy import falling_batch
 
 

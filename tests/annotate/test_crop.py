@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pisa.annotate.crop import MIN_SIDE_PX, Crop, check_inside, full, inside, leaves, suggest
-from pisa.types import PisaError
+from pisa.errors import PisaError
 
 SIZE = (240, 320)
 far = st.integers(-2000, 2000)

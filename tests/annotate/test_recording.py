@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pisa.annotate.recording import even_index, import_recording
-from pisa.types import PisaError
+from pisa.errors import PisaError
 from tests.annotate import drawn
 
 

@@ -16,7 +16,7 @@ from pisa.annotate.page.view import View, parse_field
 from pisa.annotate.session import Mode, Session
 from pisa.annotate.store import Click, ClipDraft, ObjectDraft, check_clip
 from pisa.annotate.workspace import Workspace
-from pisa.types import PisaError
+from pisa.errors import PisaError
 from tests.annotate import drawn
 
 

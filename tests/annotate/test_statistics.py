@@ -12,7 +12,7 @@ from PIL import Image
 from pisa.__main__ import main
 from pisa.annotate.statistics import NOT_RECORDED, draw, real_statistics
 from pisa.data.manifest import list_clips
-from pisa.types import PisaError
+from pisa.errors import PisaError
 
 
 def make(folder: Path, num_objects: int, num_frames: int = 12, **info: object) -> None:

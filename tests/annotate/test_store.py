@@ -10,7 +10,7 @@ import pytest
 
 from pisa.annotate.crop import Crop
 from pisa.annotate.store import ClipDraft, ConflictError, ProjectStore, clip_to_json
-from pisa.types import PisaError
+from pisa.errors import PisaError
 
 CLIP = ClipDraft("drop_01", "a.mp4", 100, 220, Crop(0, 0, 64))
 

@@ -15,9 +15,9 @@ from pisa.annotate.crop import Crop
 from pisa.annotate.first_mask import masks_from_points
 from pisa.annotate.store import Click, ClipDraft, ObjectDraft
 from pisa.annotate.tracking import ClipTracker, seen_size, to_clip_px
+from pisa.errors import PisaError
 from pisa.perception.base import ObjectPoints
 from pisa.perception.embedded_segmentation import EmbeddedTracker
-from pisa.types import PisaError
 from tests.annotate import drawn
 from tests.annotate.colour import Colour
 

@@ -18,8 +18,8 @@ from pisa.annotate.statistics import real_statistics
 from pisa.annotate.workspace import Workspace
 from pisa.data.clip_io import read_clip
 from pisa.data.manifest import list_clips
+from pisa.errors import PisaError
 from pisa.perception.embedded_segmentation import EmbeddedTracker
-from pisa.types import PisaError
 from tests.annotate import drawn
 from tests.annotate.conftest import workspace
 

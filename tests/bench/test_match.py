@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pisa.bench.match import match_videos, split_name
-from pisa.types import PisaError
+from pisa.errors import PisaError
 
 CLIPS = ["0000", "0001", "0002"]
 

@@ -13,8 +13,8 @@ from pisa.bench.collect import Collection
 from pisa.bench.references import ModelSource, frozen_video, true_video
 from pisa.bench.row import ScoreRow, check_rates, comparable, truth_sha256
 from pisa.bench.score import Failure, Scored, Scorer
+from pisa.errors import PisaError
 from pisa.metrics import PROTOCOLS
-from pisa.types import PisaError
 from tests.tasks.toy import BrightTracker, falling_batch, toy_model
 
 SCORER = Scorer(BrightTracker())

@@ -15,10 +15,10 @@ from pisa.callbacks.pisabench import PisaBench, StepInterval
 from pisa.callbacks.samples import SampleVideos, side_by_side, tint
 from pisa.callbacks.throughput import StepProgressBar, Throughput, peak_rss_bytes
 from pisa.callbacks.wandb_logger import RUN_ID, WandbLogger
+from pisa.errors import PisaError
 from pisa.ops.video import read_video
 from pisa.tasks.psft import PSFT
 from pisa.tasks.weights import load_denoiser
-from pisa.types import PisaError
 from tests.tasks.toy import BrightTracker, ToyData, falling_batch, make_trainer, toy_model
 
 

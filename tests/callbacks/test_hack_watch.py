@@ -12,11 +12,11 @@ from torch import nn
 from pisa.callbacks.checkpoints import ExportWeights
 from pisa.callbacks.ema import EMA
 from pisa.callbacks.hack_watch import HackDetector, HackWatch, MetricJudge, Verdict
+from pisa.errors import PisaError
 from pisa.rewards.mix import WeightedReward
 from pisa.tasks.oro import ORO
 from pisa.tasks.psft import PSFT
 from pisa.tasks.weights import load_denoiser
-from pisa.types import PisaError
 from tests.tasks.toy import BrightTracker, ToyData, falling_batch, make_trainer, toy_model
 
 

@@ -16,11 +16,11 @@ import torch
 from pisa.callbacks.checkpoints import LIGHTNING_VERSION, StepCheckpoint, newest_checkpoint
 from pisa.callbacks.csv_logger import CSVLogger
 from pisa.callbacks.ema import EMA
+from pisa.errors import PisaError
 from pisa.io.checkpoint_io import AtomicCheckpointIO
 from pisa.tasks.gradient_steps import RandomSteps
 from pisa.tasks.oro import ORO
 from pisa.tasks.psft import PSFT
-from pisa.types import PisaError
 from tests.tasks.test_oro import Similarity
 from tests.tasks.toy import ToyData, make_trainer, toy_model
 

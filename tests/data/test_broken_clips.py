@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from pisa.data.clip_io import read_clip, write_clip
-from pisa.types import Clip, PisaError
+from pisa.errors import PisaError
+from pisa.types import Clip
 
 
 @pytest.fixture

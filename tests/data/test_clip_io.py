@@ -13,8 +13,9 @@ from PIL import Image
 
 from pisa.data import clip_io
 from pisa.data.clip_io import frame_indices, read_clip, write_clip
+from pisa.errors import PisaError
 from pisa.io import files
-from pisa.types import Clip, PisaError
+from pisa.types import Clip
 
 
 def test_round_trip(tmp_path: Path, clip: Clip) -> None:

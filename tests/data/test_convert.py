@@ -14,7 +14,7 @@ from pisa.data.borders import content_window
 from pisa.data.clip_io import read_clip
 from pisa.data.convert import convert_clip, place
 from pisa.data.image_files import read_image
-from pisa.types import PisaError
+from pisa.errors import PisaError
 from tests.data.conftest import make_clip, make_data_set
 
 SIZE = 32

@@ -12,7 +12,8 @@ from lightning.pytorch import LightningModule, Trainer
 from pisa.data.clip_io import write_clip
 from pisa.data.manifest import Manifest, write_manifest
 from pisa.data.simulated import AmbiguousDataModule, SimulatedDataModule
-from pisa.types import Batch, PisaError
+from pisa.errors import PisaError
+from pisa.types import Batch
 from tests.data.conftest import make_clip
 
 

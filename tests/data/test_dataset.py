@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from pisa.data.dataset import ClipDataset, flip_horizontally
-from pisa.types import Clip, PisaError, collate
+from pisa.errors import PisaError
+from pisa.types import Clip, collate
 
 
 def tensors(clip: Clip) -> list[torch.Tensor]:

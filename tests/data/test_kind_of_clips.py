@@ -9,7 +9,8 @@ import pytest
 from pisa.data.clip_io import write_clip
 from pisa.data.manifest import Manifest, write_manifest
 from pisa.data.simulated import SimulatedDataModule
-from pisa.types import PisaError, collate
+from pisa.errors import PisaError
+from pisa.types import collate
 from tests.tasks.toy import falling_clip
 
 

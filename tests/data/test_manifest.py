@@ -16,7 +16,8 @@ from pisa.data.manifest import (
     read_manifest,
     write_manifest,
 )
-from pisa.types import Clip, PisaError
+from pisa.errors import PisaError
+from pisa.types import Clip
 
 Maker = Callable[[Path, int], Path]
 

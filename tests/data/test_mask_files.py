@@ -16,7 +16,7 @@ from pisa.data.mask_files import (
     read_mask_array,
     to_bool,
 )
-from pisa.types import PisaError
+from pisa.errors import PisaError
 
 PATH = Path("m.npy")
 

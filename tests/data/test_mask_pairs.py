@@ -12,7 +12,7 @@ import pytest
 
 from pisa.data.mask_files import read_mask_array
 from pisa.data.mask_pairs import BrokenLine, MaskPair, load_pair, pairs_sha256, read_pairs
-from pisa.types import PisaError
+from pisa.errors import PisaError
 
 LINE = {"gt_mask": "gt/0000/mask.npz", "gt_fps": 120, "pd_mask": "pd/0000/mask.npz", "pd_fps": 16}
 

@@ -13,7 +13,7 @@ from pisa.data import real_download
 from pisa.data.manifest import list_clips
 from pisa.data.real import RealDataModule, require_real_clips
 from pisa.data.real_download import FILE, REPOSITORY, fetch_real
-from pisa.types import PisaError
+from pisa.errors import PisaError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CLIPS = ("0000", "0001", "0002")

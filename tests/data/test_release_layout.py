@@ -12,7 +12,7 @@ from PIL import Image
 
 from pisa.data.clip_io import read_clip
 from pisa.data.real import RealDataModule
-from pisa.types import PisaError
+from pisa.errors import PisaError
 
 
 def square_masks(num_frames: int, size: int = 16) -> np.ndarray:

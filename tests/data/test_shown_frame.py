@@ -15,7 +15,7 @@ from PIL import Image
 
 from pisa.data.image_files import read_image
 from pisa.data.video_files import read_footage
-from pisa.types import PisaError
+from pisa.errors import PisaError
 
 T, SIDE = 12, 64
 ONE = 0x10000

@@ -5,7 +5,7 @@ from itertools import chain, islice
 import pytest
 
 from pisa.data.loaders import StepSampler
-from pisa.types import PisaError
+from pisa.errors import PisaError
 
 
 def take(sampler: StepSampler, count: int) -> list[list[int]]:

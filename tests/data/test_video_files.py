@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pisa.data.video_files import Limits, read_footage
+from pisa.errors import PisaError
 from pisa.ops.video import write_mp4
-from pisa.types import PisaError
 
 SIZE = 32
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from pisa.errors import PisaError
 from pisa.io.download import download, fetch_library
 from pisa.simulation.assets import kubric_split
-from pisa.types import PisaError
 
 
 class Bucket(http.server.BaseHTTPRequestHandler):

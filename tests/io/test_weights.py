@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from pisa.errors import PisaError
 from pisa.io.weights import check_pretrained, fill, load, read, save
-from pisa.types import PisaError
 
 
 def source_layer() -> nn.Linear:

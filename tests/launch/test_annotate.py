@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from pisa.data.clip_io import read_clip
+from pisa.errors import PisaError
 from pisa.launch.annotate import annotate_clip, annotate_main
 from pisa.launch.outcome import IncompleteError
 from pisa.perception.base import ObjectPoints
-from pisa.types import PisaError
 from tests.launch.conftest import CLIPS, SIZE, compose, falling, write_real
 
 

@@ -12,9 +12,9 @@ import pytest
 from hydra.errors import InstantiationException
 from torch.utils.data import DataLoader, Dataset
 
+from pisa.errors import PisaError
 from pisa.launch import entry
 from pisa.launch.entry import _attempt, mistake_in
-from pisa.types import PisaError
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pisa.errors import PisaError
 from pisa.launch.evaluate import evaluate_main
 from pisa.launch.outcome import IncompleteError
-from pisa.types import PisaError
 from tests.launch.conftest import CLIPS, Bench, compose, falling, write_mp4
 
 ROOT = Path(__file__).parents[2]

@@ -13,6 +13,7 @@ from torch import nn
 
 from pisa.data.clip_io import write_clip
 from pisa.data.manifest import Manifest, write_manifest
+from pisa.errors import PisaError
 from pisa.launch import evaluation
 from pisa.launch.compose import build_model, data_sets, part
 from pisa.launch.evaluate import evaluate_main
@@ -20,7 +21,7 @@ from pisa.launch.outcome import EXIT_INCOMPLETE, IncompleteError
 from pisa.models.generate import generate
 from pisa.ops.video import from_frames
 from pisa.tasks.weights import save_denoiser
-from pisa.types import Clip, PisaError
+from pisa.types import Clip
 from tests.launch.conftest import CLIPS, compose, falling, write_real
 
 FRAMES = 16  # what the tiny model makes

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from pisa.__main__ import main
+from pisa.errors import PisaError
 from pisa.launch import search
 from pisa.reports.sweep import read_members
-from pisa.types import PisaError
 from tests.launch.test_sweep import scored
 
 CONFIGS = Path(__file__).parents[2] / "configs"

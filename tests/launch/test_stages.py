@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from pisa.errors import PisaError
 from pisa.launch import train
 from pisa.launch.compose import StageRun
 from pisa.launch.train import clips_per_rank
-from pisa.types import PisaError
 from tests.launch.conftest import compose
 
 

@@ -12,9 +12,9 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
+from pisa.errors import PisaError
 from pisa.launch import sweep
 from pisa.reports.sweep import Member, draw, read_members, summarise, table_rows, write_member
-from pisa.types import PisaError
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
+from pisa.errors import PisaError
 from pisa.launch.targets import PLUGINS, check_target, check_targets, instantiate
-from pisa.types import PisaError
 
 BROKEN = "class Reward(nn.Module):\n    pass\n"
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pisa.errors import PisaError
 from pisa.launch.evaluate import evaluate_main
 from pisa.launch.outcome import EXIT_INCOMPLETE, IncompleteError
 from pisa.perception.embedded_segmentation import EmbeddedTracker
-from pisa.types import PisaError
 from tests.launch.conftest import CLIPS, Bench, compose, falling, write_mp4, write_videos
 
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from pisa.errors import PisaError
 from pisa.metrics import evaluate_pair
-from pisa.types import PisaError
 
 PROTOCOLS = ("official", "paper", "strict")
 SIZE = 24

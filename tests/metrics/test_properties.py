@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from pisa.errors import PisaError
 from pisa.metrics import evaluate_pair
 from pisa.metrics.chamfer import chamfer_px
 from pisa.metrics.many import PairMasks, evaluate_many
 from pisa.metrics.pair import PROTOCOLS
 from pisa.ops.masks import iou
-from pisa.types import PisaError
 
 METRICS = ("l2", "chamfer", "iou")
 ANY = hnp.arrays(bool, (4, 9, 9))

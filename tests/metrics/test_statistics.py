@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from pisa.errors import PisaError
 from pisa.metrics import bootstrap_ci, paired_difference
 from pisa.metrics.statistics import count_missing
-from pisa.types import PisaError
 
 
 def test_interval_is_reproducible_and_holds_the_mean() -> None:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from pisa.errors import PisaError
 from pisa.metrics import time_error
-from pisa.types import GRAVITY_M_S2, PisaError
+from pisa.types import GRAVITY_M_S2
 
 FPS_HZ, FRAMES, SIZE, TOP_PX, PX_PER_M = 16.0, 32, 96, 8, 20.0
 HEIGHT_M = 2.0

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from pisa.diffusion.samplers import Ancestral, Euler
+from pisa.errors import PisaError
 from pisa.models.base import VideoModel
 from pisa.models.generate import generate
-from pisa.types import Condition, PisaError
+from pisa.types import Condition
 
 OPTIONS = {"num_frames": 4, "fps_hz": 16.0, "num_steps": 3}
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pisa.errors import PisaError
 from pisa.models.diffusers_i2v import LTX2
 from pisa.models.diffusers_i2v.loading import check_family
 from pisa.models.diffusers_i2v.ltx2_streams import Guidance, Streams, join, split
 from pisa.models.generate import generate
 from pisa.tasks.psft import PSFT
-from pisa.types import PisaError, collate
+from pisa.types import collate
 from tests.models.tiny_ltx2 import ltx2
 from tests.tasks.toy import falling_clip
 

@@ -7,10 +7,11 @@ import torch
 
 from pisa.diffusion.noise_levels import inference_noise_levels
 from pisa.diffusion.path import interpolate, velocity_target
+from pisa.errors import PisaError
 from pisa.models.generate import generate
 from pisa.models.opensora import OpenSoraVAE, STDiT3
 from pisa.models.opensora.adapter import OpenSoraModel
-from pisa.types import Condition, PisaError
+from pisa.types import Condition
 
 torch.set_num_threads(1)
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from pisa.errors import PisaError
 from pisa.models.opensora import STDiT3, adapter
 from pisa.models.opensora.adapter import OpenSoraModel
 from pisa.models.tiny_text import WordHashEncoder
-from pisa.types import PisaError
 from tests.models.test_opensora_adapter import tiny_vae
 
 SMALL = partial(

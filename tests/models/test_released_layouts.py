@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from pisa.errors import PisaError
 from pisa.io.weights import load
 from pisa.models.opensora import STDiT3
 from pisa.models.opensora.text import T5TextEncoder
 from pisa.tasks.weights import load_denoiser
-from pisa.types import PisaError
 
 WORDS = ("\u2581a", "\u2581video", "\u2581of", "\u2581an", "\u2581object", "\u2581dropping")
 PROMPT = "a video of an object dropping"

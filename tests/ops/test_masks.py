@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from pisa.errors import PisaError
 from pisa.ops import masks as ops
-from pisa.types import PisaError
 
 
 def test_centroid_of_a_rectangle_is_its_middle() -> None:

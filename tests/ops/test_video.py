@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from pisa.errors import PisaError
 from pisa.ops.video import (
     from_frames,
     from_uint8,
@@ -15,7 +16,6 @@ from pisa.ops.video import (
     to_uint8,
     write_mp4,
 )
-from pisa.types import PisaError
 
 
 def moving_square(num_frames: int = 8, height: int = 32, width: int = 48) -> np.ndarray:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pisa.errors import PisaError
 from pisa.metrics import evaluate_pair
-from pisa.types import PisaError
 
 DATA = Path(__file__).parent / "data"
 CASES = json.loads((DATA / "metrics.json").read_text())["cases"]

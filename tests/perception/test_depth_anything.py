@@ -12,8 +12,8 @@ from transformers import (
     DPTImageProcessor,
 )
 
+from pisa.errors import PisaError
 from pisa.perception.depth_anything import DepthAnything
-from pisa.types import PisaError
 
 SIZE = 42  # three patches
 

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from pisa.errors import PisaError
 from pisa.perception.embedded_depth import EmbeddedDepth
 from pisa.perception.embedded_flow import EmbeddedFlow, local_correlation, warp
 from pisa.perception.embedded_segmentation import (
@@ -16,7 +17,6 @@ from pisa.perception.embedded_segmentation import (
     colour_distance,
     object_colours,
 )
-from pisa.types import PisaError
 
 TEACHERS = [EmbeddedTracker, EmbeddedFlow, EmbeddedDepth]
 Clips = tuple[Tensor, Tensor]

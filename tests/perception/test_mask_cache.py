@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pisa.errors import PisaError
 from pisa.perception.base import ALL_OBJECTS
 from pisa.perception.mask_cache import LOGIT, CachedTracker, tracker_identity
-from pisa.types import PisaError
 
 
 class Brightness(nn.Module):

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torchvision.models.optical_flow import Raft_Large_Weights, raft_large, raft_small
 
+from pisa.errors import PisaError
 from pisa.perception.raft import RAFT
-from pisa.types import PisaError
 
 
 @pytest.fixture(scope="module")

@@ -21,11 +21,12 @@ from scipy import ndimage
 
 from pisa.data.clip_io import read_clip
 from pisa.data.manifest import list_clips
+from pisa.errors import PisaError
 from pisa.io.files import write_atomic
 from pisa.ops.masks import MaskError, centroids
 from pisa.ops.video import to_frames
 from pisa.reports.contact_sheet import contact_sheet, save_png
-from pisa.types import Clip, PisaError
+from pisa.types import Clip
 from tests.red_team.attacks import ATTACKS, EXTRA_ATTACKS, LOST_TRACKER, Attack, losses
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)

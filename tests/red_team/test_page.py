@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from pisa.data.clip_io import write_clip
-from pisa.types import Clip, PisaError
+from pisa.errors import PisaError
+from pisa.types import Clip
 from tests.red_team.__main__ import (
     BEGIN,
     END,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pisa.errors import PisaError
 from pisa.reports.contact_sheet import contact_sheet, save_png, stroboscopic
-from pisa.types import PisaError
 
 
 def test_the_sheet_holds_every_shown_frame(moving_square):

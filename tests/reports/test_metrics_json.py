@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
+from pisa.errors import PisaError
 from pisa.reports import metrics_json
 from pisa.reports.metrics_json import build_metrics, paired_summary, read_metrics, write_metrics
-from pisa.types import PisaError
 
 
 @pytest.fixture

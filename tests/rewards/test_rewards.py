@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from pisa.errors import PisaError
 from pisa.rewards.depth import DepthReward, normalised_per_frame
 from pisa.rewards.flow import FlowReward
 from pisa.rewards.mix import WeightedReward
 from pisa.rewards.official import OfficialScaling, official_scaling
 from pisa.rewards.segmentation import SegmentationReward, soft_iou
-from pisa.types import Batch, PisaError
+from pisa.types import Batch
 from tests.rewards.hand_teachers import ColourTracker, DifferenceFlow, GreenDepth
 
 REWARDS = {

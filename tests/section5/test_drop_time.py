@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
+from pisa.errors import PisaError
 from pisa.ops.drop_ray import DropRay
 from pisa.section5.drop_study import correct, document, fit_image
 from pisa.section5.drop_tests import (
@@ -18,7 +19,7 @@ from pisa.section5.drop_tests import (
     two_sample_ks,
 )
 from pisa.section5.drop_time import DropTimes, to_frames
-from pisa.types import GRAVITY_M_S2, PisaError
+from pisa.types import GRAVITY_M_S2
 
 FPS_HZ, NUM_FRAMES = 16.0, 16
 TRUTH = DropTimes(DropRay(0.12, 0.5), (2.0, 18.0))

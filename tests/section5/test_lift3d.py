@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from pisa.errors import PisaError
 from pisa.ops.drop_ray import DropRay, drop_time_s
 from pisa.section5.impact import count_statuses, find_drop
 from pisa.section5.lift3d import lift, plain, summarise
-from pisa.types import Camera, PisaError
+from pisa.types import Camera
 
 CAMERA = Camera((0.0, 0.0, 0.5), 256, 256)
 FPS_HZ, NUM_FRAMES = 16.0, 16

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig
 
+from pisa.errors import PisaError
 from pisa.launch.evaluate import evaluate_main
 from pisa.section5.impact import read_drop
-from pisa.types import PisaError
 from tests.launch.conftest import compose
 
 

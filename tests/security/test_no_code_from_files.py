@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from pisa.data.mask_files import read_arrays, read_mask_array
+from pisa.errors import PisaError
 from pisa.io.checkpoint_io import AtomicCheckpointIO
 from pisa.io.weights import load, read
 from pisa.launch.hub import model_card
@@ -27,7 +28,6 @@ from pisa.perception.mask_cache import read_masks as read_cached_masks
 from pisa.reports.figures.run_log import read_run
 from pisa.reports.gallery import read_prior
 from pisa.tasks.weights import load_denoiser
-from pisa.types import PisaError
 
 SOURCE = Path(__file__).parents[2]
 

@@ -13,9 +13,9 @@ from pisa.bench.match import match_videos
 from pisa.data.clip_io import write_clip
 from pisa.data.manifest import Manifest, list_clips, read_manifest, write_manifest
 from pisa.data.real_download import unpack
+from pisa.errors import PisaError
 from pisa.io.weights import find
 from pisa.launch.compose import stage_folder
-from pisa.types import PisaError
 from tests.security.test_allow_list import CONFIGS, hydra
 
 LEADING_OUT = ("../evil", "/tmp/evil", "..", ".", "", "a/b", "a\\b", ".hidden", "a\0b", "~root")

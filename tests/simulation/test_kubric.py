@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pisa.errors import PisaError
 from pisa.simulation.assets import _read_mesh, asset_names, kubric_split
 from pisa.simulation.fast import FastSimulator, draw_moving_scene
 from pisa.simulation.kubric.description import RenderSettings, describe
@@ -14,7 +15,6 @@ from pisa.simulation.kubric.hdris import Hdri, choose_hdri, packaged_folder
 from pisa.simulation.kubric.process import Renderer, RendererDied
 from pisa.simulation.kubric.simulator import KubricSimulator
 from pisa.simulation.scene import Prior, draw_scene
-from pisa.types import PisaError
 
 PRIOR = Prior(num_dropping=(1, 2), num_pile=(0, 1))
 

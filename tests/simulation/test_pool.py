@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pisa.errors import PisaError
 from pisa.simulation.pool import supervise
-from pisa.types import PisaError
 
 
 def misbehave(folder: Path, task: int) -> None:

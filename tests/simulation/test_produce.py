@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from pisa.data.clip_io import read_clip, write_clip
+from pisa.errors import PisaError
 from pisa.simulation.fast import FastSimulator
 from pisa.simulation.produce import DataSetSpec, produce
 from pisa.simulation.scene import Prior
-from pisa.types import PisaError
 
 PRIOR = Prior(num_dropping=(1, 1), num_pile=(0, 0), size_m=None, span_px=(9.0, 20.0))
 SPEC = DataSetSpec(FastSimulator(PRIOR, num_frames=4), "train", 3, 10)

@@ -7,13 +7,13 @@ import pytest
 from scipy.ndimage import binary_dilation, binary_erosion
 from scipy.stats import kstest
 
+from pisa.errors import PisaError
 from pisa.ops.drop_ray import drop_time_s
 from pisa.simulation.ambiguous import AmbiguousPrior, depth_of, ray_of
 from pisa.simulation.fast import FastSimulator
 from pisa.simulation.ood import OodPrior
 from pisa.simulation.physics import simulate_fall
 from pisa.simulation.scene import Prior
-from pisa.types import PisaError
 
 TINY = Prior(num_dropping=(1, 2), num_pile=(0, 2), size_m=None, span_px=(9.0, 20.0))
 AMBIGUOUS = AmbiguousPrior(TINY, min_slope=0.04, max_drop_s=0.875)

@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 
 from pisa.callbacks.checkpoints import ExportWeights
 from pisa.callbacks.ema import EMA
+from pisa.errors import PisaError
 from pisa.models.lora import add_lora, has_lora, linear_layers_of_blocks, merged_state
 from pisa.tasks.oro import ORO
 from pisa.tasks.psft import PSFT
 from pisa.tasks.weights import load_denoiser
-from pisa.types import PisaError
 from tests.models import tiny_pipelines
 from tests.tasks.test_oro import Similarity
 from tests.tasks.test_psft import fit

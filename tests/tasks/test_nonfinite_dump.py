@@ -10,9 +10,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from pisa.diffusion.samplers import Euler
+from pisa.errors import PisaError
 from pisa.ops.seeding import generator_of
 from pisa.tasks.oro import ORO, ChainStart
-from pisa.types import PisaError, collate
+from pisa.types import collate
 from tests.tasks.toy import ToyData, make_trainer, toy_model
 
 

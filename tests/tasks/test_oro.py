@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from pisa.errors import PisaError
 from pisa.ops.seeding import generator_of
 from pisa.rewards.mix import WeightedReward
 from pisa.tasks.gradient_steps import (
@@ -21,7 +22,6 @@ from pisa.tasks.gradient_steps import (
     SpreadSteps,
 )
 from pisa.tasks.oro import ORO, ChainStart
-from pisa.types import PisaError
 from tests.tasks.toy import ToyData, falling_batch, make_trainer, toy_model
 
 

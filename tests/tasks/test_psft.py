@@ -13,12 +13,13 @@ from omegaconf import OmegaConf
 from pisa.callbacks.ema import EMA
 from pisa.diffusion.noise_levels import uniform_noise_level
 from pisa.diffusion.path import velocity_loss
+from pisa.errors import PisaError
 from pisa.ops.seeding import generator_of
 from pisa.tasks.latents import LatentEncoder, object_coverage
 from pisa.tasks.psft import PSFT
 from pisa.tasks.rectified_flow import RectifiedFlowLoss, drop_captions
 from pisa.tasks.weights import codec_metadata, load_denoiser, load_weights, save_denoiser
-from pisa.types import Condition, PisaError
+from pisa.types import Condition
 from tests.tasks.toy import ToyData, falling_batch, make_trainer, toy_model
 
 TINY = Path(__file__).parents[2] / "configs" / "model" / "tiny.yaml"

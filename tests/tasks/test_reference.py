@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from pisa.diffusion.samplers import Euler
+from pisa.errors import PisaError
 from pisa.models.generate import generate
 from pisa.models.lora import adapters_off, add_lora
 from pisa.tasks.oro import ORO
 from pisa.tasks.reference import RecordedChain, Reference
-from pisa.types import PisaError
 from tests.tasks.test_oro import Similarity, fit
 from tests.tasks.toy import falling_batch, toy_model
 

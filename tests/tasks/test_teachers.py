@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pisa.errors import PisaError
 from pisa.perception.augment import augmented, degrade, gaussian_blur, mirror
 from pisa.perception.embedded_depth import EmbeddedDepth
 from pisa.perception.embedded_flow import EmbeddedFlow
@@ -21,7 +22,7 @@ from pisa.tasks.teachers import (
     relative_error,
     tracked_iou,
 )
-from pisa.types import Batch, PisaError
+from pisa.types import Batch
 
 TASKS = [(TrackerTask, EmbeddedTracker), (FlowTask, EmbeddedFlow), (DepthTask, EmbeddedDepth)]
 METRICS = {

@@ -24,9 +24,9 @@ from pisa.data.image_files import frame_paths
 from pisa.data.mask_files import write_mask_file
 from pisa.data.shown_frame import shown_frame
 from pisa.data.video_decoder import moving_stream
+from pisa.errors import PisaError, reason
 from pisa.io.files import replace_folder
 from pisa.ops.masks import dropping_object_index
-from pisa.types import PisaError, reason
 
 QUALITY = 95  # as docs/reference/data_format.md has it
 _EARLIER_S = 0.2  # seek so much before the first frame: times of key frames may be rounded

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool
 
+from pisa.errors import PisaError
 from pisa.ops.masks import bounding_box
-from pisa.types import PisaError
 
 MIN_SIDE_PX = 32
 _MARGIN = 0.12  # of the moving area's longer side, on each side

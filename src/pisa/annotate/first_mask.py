@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from scipy.ndimage import binary_dilation, binary_fill_holes, label, sobel
 
+from pisa.errors import PisaError
 from pisa.perception.base import ObjectPoints
-from pisa.types import PisaError
 
 _TOLERANCES = range(6, 120, 3)  # grey levels
 _LARGEST = 0.35  # of the picture; more is the background

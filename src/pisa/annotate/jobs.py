@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pisa.annotate.recording import Progress
-from pisa.types import PisaError
+from pisa.errors import PisaError
 
 
 class Stopped(PisaError):

@@ -24,8 +24,8 @@ from pisa.data.clip_io import write_npz
 from pisa.data.mask_files import read_arrays
 from pisa.data.shown_frame import shown_frame, shown_grey, shown_size
 from pisa.data.video_decoder import Decoder, moving_stream
+from pisa.errors import PisaError, reason
 from pisa.io.files import replace_file
-from pisa.types import PisaError, reason
 
 FPS_HZ = 120.0  # of clips (paper section 3)
 MAX_PIXELS, MAX_FRAMES = 36_000_000, 200_000  # 8K; 27 minutes at 120 Hz

@@ -18,7 +18,7 @@ from pisa.annotate.crop import Crop, check_inside
 from pisa.annotate.recording import Recording
 from pisa.annotate.store import Click, ClipDraft, ObjectDraft, Project, check_clip
 from pisa.annotate.workspace import Workspace
-from pisa.types import PisaError
+from pisa.errors import PisaError
 
 
 class Mode(StrEnum):

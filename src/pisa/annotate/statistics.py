@@ -22,8 +22,8 @@ from pisa.data.clip_info import NOT_RECORDED, fps_of, read_info, scene_of
 from pisa.data.image_files import frame_paths
 from pisa.data.manifest import list_clips
 from pisa.data.mask_files import read_masks
+from pisa.errors import PisaError
 from pisa.io.files import write_atomic
-from pisa.types import PisaError
 
 PAPER_CLIPS = 361
 

@@ -20,8 +20,8 @@ from pisa.annotate.crop import Crop
 from pisa.annotate.motion import MAX_CLIP_S
 from pisa.annotate.recording import FPS_HZ
 from pisa.data.clip_info import check_name
+from pisa.errors import PisaError, reason
 from pisa.io.files import write_atomic
-from pisa.types import PisaError, reason
 
 MAX_HISTORY = 300
 

@@ -21,9 +21,9 @@ from pisa.annotate.first_mask import masks_from_points
 from pisa.annotate.recording import Progress
 from pisa.annotate.store import ClipDraft, ObjectDraft
 from pisa.data.image_files import frame_paths, read_frames
+from pisa.errors import PisaError
 from pisa.ops.video import from_frames
 from pisa.perception.base import ObjectPoints, PointTracker, Tracker
-from pisa.types import PisaError
 
 CHUNK = 32  # frames between two steps of the progress bar
 

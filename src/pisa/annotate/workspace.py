@@ -27,8 +27,8 @@ from pisa.annotate.tracking import ClipTracker
 from pisa.data.image_files import frame_paths, read_frames
 from pisa.data.mask_files import resize_masks
 from pisa.data.video_files import VIDEO_SUFFIXES
+from pisa.errors import PisaError
 from pisa.perception.mask_cache import read_masks, write_masks
-from pisa.types import PisaError
 
 CHECKED_PX = 128  # side of the frames that checks look at
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pisa.data.image_files import holds_frames
 from pisa.data.video_files import VIDEO_SUFFIXES
-from pisa.types import PisaError, reason
+from pisa.errors import PisaError, reason
 
 _SAMPLE = re.compile(r"(.+)_s(\d{1,6})")
 

@@ -10,10 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pisa.diffusion.samplers import Ancestral, Euler
+from pisa.errors import PisaError
 from pisa.models.base import VideoModel
 from pisa.models.generate import generate
 from pisa.ops.seeding import clip_noise
-from pisa.types import Batch, PisaError
+from pisa.types import Batch
 
 
 class VideoSource(Protocol):

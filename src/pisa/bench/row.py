@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
+from pisa.errors import PisaError
 from pisa.metrics.alignment import DURATION_S
-from pisa.types import PisaError
 
 METRICS = ("l2", "chamfer", "iou", "time_error", "miss_rate")  # averaged, in the order of tables
 MIN_COVERAGE = 0.5  # a pair that compares less of the true clip is partial

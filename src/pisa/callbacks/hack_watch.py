@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from pisa.bench.row import METRICS
 from pisa.bench.score import Failure, Scorer
+from pisa.errors import PisaError
 from pisa.io.files import write_atomic
 from pisa.models.lora import merged_state
 from pisa.perception.base import Tracker
@@ -26,7 +27,7 @@ from pisa.rewards.base import reward_name
 from pisa.tasks.base import denoiser_of
 from pisa.tasks.oro import ORO
 from pisa.tasks.weights import save_denoiser
-from pisa.types import Batch, PisaError
+from pisa.types import Batch
 
 BEST = "best.safetensors"
 RECORD = "record.json"

@@ -10,9 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pisa.errors import PisaError, reason
 from pisa.ops.masks import MaskError, dropping_object_index
 from pisa.perception.base import ObjectPoints
-from pisa.types import Camera, Clip, PisaError, reason
+from pisa.types import Camera, Clip
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 SCHEMA = 1

@@ -32,10 +32,11 @@ from pisa.data.clip_info import (
 )
 from pisa.data.image_files import frame_paths, read_frames
 from pisa.data.mask_files import read_arrays, read_masks, resize_masks
+from pisa.errors import PisaError
 from pisa.io.files import replace_folder
 from pisa.ops.camera import rigid_flow
 from pisa.ops.video import from_frames, to_frames
-from pisa.types import Camera, Clip, PisaError, Poses
+from pisa.types import Camera, Clip, Poses
 
 
 def write_clip(

@@ -23,8 +23,8 @@ from pisa.data.clip_io import write_npz
 from pisa.data.image_files import frame_paths, read_image
 from pisa.data.manifest import list_clips
 from pisa.data.mask_files import read_masks, resize_masks
+from pisa.errors import PisaError
 from pisa.io.files import replace_folder
-from pisa.types import PisaError
 
 MAX_PIXELS = 36_000_000
 

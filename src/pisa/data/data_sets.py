@@ -18,10 +18,10 @@ from pisa.data.manifest import (
     read_manifest,
     write_manifest,
 )
+from pisa.errors import PisaError
 from pisa.io.files import write_atomic
 from pisa.io.progress import track_clips
 from pisa.simulation.produce import ClipsFailed, DataSetSpec, Shard, produce
-from pisa.types import PisaError
 
 
 class DataSets:

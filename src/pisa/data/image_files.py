@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from pisa.data.clip_info import number, read_info
-from pisa.types import PisaError, reason
+from pisa.errors import PisaError, reason
 
 _NUMBERED = re.compile(r"(.*?)(\d+)\.(png|jpe?g)", re.IGNORECASE)
 _PREFERRED = ("rgba_", "")  # prefixes of the release's frames, before depth_, flow_ ...

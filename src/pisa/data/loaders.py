@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader, Sampler
 
 from pisa.data.dataset import ClipDataset
 from pisa.data.manifest import is_complete
-from pisa.types import Clip, PisaError, collate
+from pisa.errors import PisaError
+from pisa.types import Clip, collate
 
 PrepareHook = Callable[[Path, str], None]
 

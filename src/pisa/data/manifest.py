@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pisa.data.clip_info import check_name
+from pisa.errors import PisaError, reason
 from pisa.io.files import write_atomic
-from pisa.types import PisaError, reason
 
 SCHEMA = 1
 

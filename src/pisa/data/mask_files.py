@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Bool
 from numpy.typing import NDArray
 
+from pisa.errors import PisaError, reason
 from pisa.io.files import replace_file
-from pisa.types import PisaError, reason
 
 _ARRAY_ERRORS = (
     OSError,

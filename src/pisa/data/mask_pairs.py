@@ -21,7 +21,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from pisa.data.mask_files import MaskValues, check_axes, describe, mask_values, read_mask_array
-from pisa.types import PisaError, reason
+from pisa.errors import PisaError, reason
 
 _NOTED: set[MaskValues] = set()  # one note per kind of values and process
 KEYS = ("gt_mask", "gt_fps", "pd_mask", "pd_fps")

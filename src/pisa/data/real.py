@@ -10,8 +10,9 @@ from torch.utils.data import DataLoader
 from pisa.data.dataset import ClipDataset
 from pisa.data.loaders import eval_loader
 from pisa.data.manifest import is_complete, list_clips
+from pisa.errors import PisaError
 from pisa.ranges import Count, FrameCount, PixelSize, Positive, WholeNumber
-from pisa.types import Clip, PisaError
+from pisa.types import Clip
 
 
 def require_real_clips(folder: Path, revision: str | None = None) -> Path:

@@ -22,8 +22,8 @@ from pathlib import Path, PurePosixPath
 from rich.progress import track
 
 from pisa.data.manifest import is_complete, list_clips
+from pisa.errors import PisaError, reason
 from pisa.io.files import replace_folder
-from pisa.types import PisaError, reason
 
 REPOSITORY = "nyu-visionx/pisa-experiments"  # named by the README of the paper's release
 FILE = "pisabench/real.zip"

@@ -20,8 +20,9 @@ from pisa.data.loaders import (
 )
 from pisa.data.manifest import list_clips
 from pisa.data.mask_files import read_masks
+from pisa.errors import PisaError
 from pisa.ranges import Count, FrameCount, PixelSize, Positive, Seed, WholeNumber
-from pisa.types import Clip, PisaError
+from pisa.types import Clip
 
 MAX_DIFFERENT = 0.01  # share of the object's pixels in frame 0
 

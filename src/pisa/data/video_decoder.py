@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 
 from pisa.data.image_files import check_pixels
 from pisa.data.shown_frame import UnshowableError, shown_frame, shown_size
-from pisa.types import PisaError, reason
+from pisa.errors import PisaError, reason
 
 _DECODE_ERRORS = (
     av.FFmpegError,

@@ -13,8 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pisa.data.manifest import is_complete
 from pisa.doctor.weights import Weights, weights_of
+from pisa.errors import PisaError, reason
 from pisa.launch.compose import data_sets
-from pisa.types import PisaError, reason
 
 SCALES = ("tiny", "paper")
 _TEST_SETS = ("sim_seen", "sim_unseen", "test")

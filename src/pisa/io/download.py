@@ -23,8 +23,8 @@ from typing import Any
 
 from rich.progress import track
 
+from pisa.errors import PisaError, reason
 from pisa.io.files import write_atomic
-from pisa.types import PisaError, reason
 
 BUCKET = "https://storage.googleapis.com/kubric-public/assets"
 TIMEOUT_S = 60.0

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pisa.types import PisaError
+from pisa.errors import PisaError
 
 NAME = ".lock"
 _BUSY = (errno.EAGAIN, errno.EACCES)

@@ -17,12 +17,12 @@ from pisa.data.clip_info import parse_points, read_info, scale_points
 from pisa.data.image_files import frame_paths, read_frames
 from pisa.data.mask_files import write_mask_file
 from pisa.data.video_files import VIDEO_SUFFIXES
+from pisa.errors import PisaError
 from pisa.launch.outcome import IncompleteError
 from pisa.launch.targets import instantiate, look_up
 from pisa.ops.devices import pick_device
 from pisa.ops.video import from_frames
 from pisa.perception.base import PointTracker
-from pisa.types import PisaError
 
 WITHOUT_POINTS = (
     "This tracker takes no points: a first mask is grown from yours, over like colours up to the "

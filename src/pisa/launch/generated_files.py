@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from pisa.errors import PisaError
 from pisa.io.files import write_atomic
 from pisa.io.provenance import provenance
 from pisa.launch.generation_settings import GenerationSettings
 from pisa.ops.video import write_lossless
-from pisa.types import PisaError
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from torch import Tensor
 from pisa.data.borders import pad_to, padded_window
 from pisa.data.clip_info import caption_of, read_info
 from pisa.data.image_files import frame_paths, read_frames
+from pisa.errors import PisaError
 from pisa.launch.generated_files import Wanted
 from pisa.launch.generation_settings import GenerationSettings
 from pisa.models.base import VideoModel
 from pisa.models.generate import generate
 from pisa.ops.seeding import clip_noise, default_generator_of
 from pisa.ops.video import from_frames, to_frames
-from pisa.types import PisaError
 
 Frames = UInt8[np.ndarray, "t h w 3"]
 

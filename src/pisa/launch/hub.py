@@ -18,6 +18,7 @@ import yaml
 from huggingface_hub import HfApi, ModelCard, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError
 
+from pisa.errors import PisaError, reason
 from pisa.io.secrets import redacted
 from pisa.launch.compose import WEIGHTS
 from pisa.reports.names import (
@@ -28,7 +29,6 @@ from pisa.reports.names import (
     order_splits,
     split_label,
 )
-from pisa.types import PisaError, reason
 
 RELEASE_NAME = "model.safetensors"  # what loaders of the Hub look for first
 METRICS, CONFIG = "metrics.json", "config.yaml"

@@ -24,9 +24,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 
+from pisa.errors import PisaError, reason
 from pisa.launch.sweep import folder_of
 from pisa.reports.sweep import Member, read_members, scores_of, summarise, write_member
-from pisa.types import PisaError, reason
 
 REPOSITORY = Path(__file__).parents[3]
 KEYS = {"overrides", "parameters", "objective", "direction", "seed"}

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+from pisa.errors import PisaError
 from pisa.metrics.pair import evaluate_pair, find_protocol
 from pisa.ops.masks import AnnotatedPoints, Masks
-from pisa.types import PisaError
 
 Source = TypeVar("Source")
 # Forked processes start at once and score with NumPy and SciPy only; spawned ones import torch

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from pisa.errors import PisaError
 from pisa.metrics.alignment import Protocol, align
 from pisa.metrics.official import OFFICIAL
 from pisa.metrics.paper import PAPER
 from pisa.metrics.strict import STRICT
 from pisa.ops.masks import AnnotatedPoints, Masks
-from pisa.types import PisaError
 
 PROTOCOLS = {protocol.name: protocol for protocol in (OFFICIAL, PAPER, STRICT)}
 

@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from pisa.errors import PisaError
 from pisa.ops.masks import to_numpy
-from pisa.types import PisaError
 
 Values = Sequence[float] | np.ndarray | Tensor
 _COVERAGE = 0.95

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pisa.types import PisaError
+from pisa.errors import PisaError
 
 ADAPTER = "default"  # peft's name for a single adapter
 _MARKS = (f".lora_A.{ADAPTER}.weight", f".lora_B.{ADAPTER}.weight")

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from pisa.types import PisaError
+from pisa.errors import PisaError
 
 Masks: TypeAlias = np.ndarray | Tensor
 AnnotatedPoints: TypeAlias = Sequence[Mapping[str, Any]]

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from pisa.errors import reason
+from pisa.errors import PisaError, reason
 from pisa.io.files import replace_file
-from pisa.types import PisaError
 
 
 def to_uint8(video: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.models.optical_flow import Raft_Large_Weights, raft_large
 
+from pisa.errors import PisaError
 from pisa.io.weights import load
 from pisa.perception.base import freeze
-from pisa.types import PisaError
 
 
 class RAFT(nn.Module):

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pisa.errors import PisaError
 from pisa.io.files import write_atomic
-from pisa.types import PisaError
 
 NAME = "PISA"
 GROUP_BY = ("experiment", "seed")  # keys of the configuration

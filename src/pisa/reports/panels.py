@@ -18,10 +18,10 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
+from pisa.errors import PisaError
 from pisa.ops.masks import centroids
 from pisa.ops.video import read_video, write_mp4
 from pisa.reports.names import order_metrics, order_models
-from pisa.types import PisaError
 
 TILE_PX = 128  # long side of one tile inside the encoded strip
 _MASK_PX = 128  # long side of the mask grid kept for the overlay

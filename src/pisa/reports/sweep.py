@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from pisa.errors import PisaError
 from pisa.io.files import write_atomic
 from pisa.reports.metrics_json import read_metrics
 from pisa.reports.names import metric_label, order_metrics, order_splits, split_label
-from pisa.types import PisaError
 
 SHOWN = ("l2", "iou")
 _PREFIX = "member-"

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from pisa.types import Batch, PisaError
+from pisa.errors import PisaError
+from pisa.types import Batch
 
 
 class Reward(nn.Module):

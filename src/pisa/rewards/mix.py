@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pisa.errors import PisaError
 from pisa.rewards.base import Reward, reward_name
-from pisa.types import Batch, PisaError
+from pisa.types import Batch
 
 
 class WeightedReward(Reward):

@@ -21,8 +21,8 @@ from jaxtyping import Float, Int
 from numpy.random import Generator
 from scipy import stats
 
+from pisa.errors import PisaError
 from pisa.section5.drop_time import DropTimes
-from pisa.types import PisaError
 
 MIN_SAMPLES = 20
 TRUTH_DRAWS = 1000  # paper section 5.2

@@ -17,8 +17,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.random import Generator
 
+from pisa.errors import PisaError
 from pisa.ops.drop_ray import DropRay, drop_time_s, fallen_m
-from pisa.types import GRAVITY_M_S2, PisaError
+from pisa.types import GRAVITY_M_S2
 
 
 @dataclass(frozen=True)

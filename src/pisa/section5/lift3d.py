@@ -22,9 +22,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from pisa.errors import PisaError
 from pisa.ops.drop_ray import DropRay, bottom_row_px, fallen_m, slope_of_row
 from pisa.section5.impact import find_drop
-from pisa.types import Camera, PisaError
+from pisa.types import Camera
 
 MOMENTS = 21  # tried within the impact frame
 DEPTHS = 201  # tried among the possible falls

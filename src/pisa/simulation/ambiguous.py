@@ -16,10 +16,10 @@ from typing import Any
 
 from numpy.random import default_rng
 
+from pisa.errors import PisaError
 from pisa.ops.drop_ray import DropRay, fallen_m
 from pisa.ranges import Count, NonNegative, Positive, PositiveInterval
 from pisa.simulation.scene import LATER, Prior, Scene, SceneObject, draw_scene, object_in_view
-from pisa.types import PisaError
 
 MAX_DRAWS = 1000
 DRAW_STRIDE = 1_000_003

@@ -7,10 +7,11 @@ from typing import Any
 
 from numpy.random import default_rng
 
+from pisa.errors import PisaError
 from pisa.ranges import Positive, PositiveInterval
 from pisa.simulation.materials import identity
 from pisa.simulation.scene import Prior, Scene, draw_object, lift, object_in_view, sized_for
-from pisa.types import Camera, PisaError
+from pisa.types import Camera
 
 MAX_DRAWS = 1000
 

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pisa.errors import PisaError
 from pisa.simulation.assets import load_asset
 from pisa.simulation.engine import BulletClient, bullet, pybullet
 from pisa.simulation.scene import Scene, SceneObject
-from pisa.types import GRAVITY_M_S2, PisaError, Poses
+from pisa.types import GRAVITY_M_S2, Poses
 
 SETTLE_S = 0.75
 CLEARANCE_M = 0.05  # between the settled pile and a dropping object

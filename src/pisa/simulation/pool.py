@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 
 import torch
 
-from pisa.types import PisaError
+from pisa.errors import PisaError
 
 START_TIMEOUT_S = 600.0  # imports, on a machine that does other things too
 MAX_FAILED_STARTS = 3

@@ -10,8 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from pisa.errors import PisaError
 from pisa.simulation.pool import Outcome, Transient, supervise
-from pisa.types import Clip, PisaError
+from pisa.types import Clip
 
 WriteClip = Callable[..., None]  # (folder, clip, *, extra)
 

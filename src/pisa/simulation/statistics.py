@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import kstest
 
+from pisa.errors import PisaError
 from pisa.simulation.scene import Prior
-from pisa.types import PisaError
 
 Values = dict[str, NDArray[np.floating]]
 

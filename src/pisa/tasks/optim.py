@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from pisa.types import PisaError
+from pisa.errors import PisaError
 
 
 def adamw(

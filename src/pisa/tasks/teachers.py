@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from pisa.errors import PisaError
 from pisa.perception.augment import augmented
 from pisa.perception.embedded_depth import EmbeddedDepth
 from pisa.perception.embedded_flow import EmbeddedFlow
@@ -18,7 +19,7 @@ from pisa.perception.embedded_segmentation import EmbeddedTracker
 from pisa.rewards.flow import moving
 from pisa.tasks.base import Optimisation
 from pisa.tasks.optim import warmup_cosine
-from pisa.types import Batch, PisaError
+from pisa.types import Batch
 
 
 class TeacherTask(pl.LightningModule):

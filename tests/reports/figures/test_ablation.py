@@ -9,10 +9,10 @@ from typing import ClassVar
 import pytest
 
 from pisa.__main__ import main
+from pisa.errors import PisaError
 from pisa.io.provenance import SETTINGS
 from pisa.reports.figures import ablation, run_log, style
 from pisa.reports.figures.run_log import read_run
-from pisa.types import PisaError
 from tests.reports import saved_results as saved
 
 

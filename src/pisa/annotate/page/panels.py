@@ -13,7 +13,7 @@ from pisa.annotate.page.actions import Actions
 from pisa.annotate.recording import FPS_HZ, Recording
 from pisa.annotate.session import Mode
 from pisa.annotate.store import ClipDraft
-from pisa.types import PisaError
+from pisa.errors import PisaError
 
 _TITLES = {
     Mode.CUT: "1 Cut",

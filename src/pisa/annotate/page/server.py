@@ -18,7 +18,7 @@ from pisa.annotate.statistics import PAPER_CLIPS, draw, real_statistics
 from pisa.annotate.workspace import Workspace
 from pisa.data.clip_info import caption_of, fps_of, read_info
 from pisa.data.manifest import list_clips
-from pisa.types import PisaError
+from pisa.errors import PisaError
 
 HOST = "127.0.0.1"
 _KEPT = {"Cache-Control": "private, max-age=3600"}  # addresses change with what they show

@@ -15,7 +15,7 @@ from pisa.annotate.page.picture import Picture
 from pisa.annotate.page.sidebar import SideBar
 from pisa.annotate.session import Mode, Session
 from pisa.annotate.workspace import Workspace
-from pisa.types import PisaError
+from pisa.errors import PisaError
 
 PLAY_EVERY_S, PLAY_FRAMES = 1 / 15, 4  # half of real time
 POLL_S = 0.4

@@ -14,10 +14,11 @@ from einops import repeat
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from pisa.errors import PisaError
 from pisa.models.diffusers_i2v.base import DiffusersModel
 from pisa.models.diffusers_i2v.parametrisation import level_of_sigma
 from pisa.models.diffusers_i2v.wan import Wan
-from pisa.types import Condition, PisaError
+from pisa.types import Condition
 
 
 class Cosmos2(Wan):

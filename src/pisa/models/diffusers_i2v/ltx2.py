@@ -16,11 +16,12 @@ from einops import rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from pisa.errors import PisaError
 from pisa.models.diffusers_i2v.base import TIMESTEPS, DiffusersModel
 from pisa.models.diffusers_i2v.ltx import shifted_levels
 from pisa.models.diffusers_i2v.ltx2_streams import Guidance, Streams, join, split
 from pisa.ops.video import from_frames, to_frames
-from pisa.types import Condition, PisaError
+from pisa.types import Condition
 
 OF_SOUND = ("audio", "a2v", "v2a", "av_cross")  # in the names of the parameters
 

@@ -14,11 +14,12 @@ from matplotlib.figure import Figure
 from pisa.data.clip_info import study_of
 from pisa.data.clip_io import read_clip
 from pisa.data.manifest import list_clips
+from pisa.errors import PisaError
 from pisa.ops.drop_ray import DropRay
 from pisa.ops.video import to_frames
 from pisa.reports.figures import style
 from pisa.reports.figures.origin import origin_of_data
-from pisa.types import Clip, PisaError
+from pisa.types import Clip
 
 MEMBERS = 3  # as in the paper
 _COLOURS = (style.BLUE, style.ORANGE, style.PURPLE)

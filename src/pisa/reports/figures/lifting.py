@@ -12,11 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from pisa.errors import PisaError
 from pisa.ops.drop_ray import DropRay, fallen_m
 from pisa.reports.figures import style
 from pisa.reports.figures.origin import model_of, origin_of, read_analysis
 from pisa.reports.names import model_label
-from pisa.types import PisaError
 
 SHOWN = 3
 _DEPTHS = 9  # grey falls

@@ -12,9 +12,9 @@ from typing import Any
 
 import pisa
 from pisa.data.manifest import data_sha256, is_complete, read_manifest
+from pisa.errors import PisaError
 from pisa.io.provenance import git_commit
 from pisa.reports.names import TRUTH, order_models
-from pisa.types import PisaError
 
 _SHOWN = 3  # different values that are listed; of more, their number and one hash over all
 _SHORT = 8

@@ -15,11 +15,11 @@ from typing import Any
 
 import yaml
 
+from pisa.errors import PisaError
 from pisa.io.provenance import SETTINGS, settings_of
 from pisa.reports.curves import read_csv_logger
 from pisa.reports.figures.origin import Origin, origin_of
 from pisa.reports.metrics_json import read_metrics
-from pisa.types import PisaError
 
 _PREFIX = "pisabench/"
 

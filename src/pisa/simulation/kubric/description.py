@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from pisa.errors import PisaError
 from pisa.simulation.assets import load_asset
 from pisa.simulation.kubric.hdris import Hdri
 from pisa.simulation.materials import Pattern, background, object_material
 from pisa.simulation.scene import Scene
-from pisa.types import PisaError, Poses
+from pisa.types import Poses
 
 SCHEMA = 1
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pisa.errors import PisaError
 from pisa.simulation.assets import kubric_split
-from pisa.types import PisaError
 
 SUFFIXES = (".exr", ".hdr")
 PACKAGED = "bpy/*/datafiles/studiolights/world"

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import pisa
+from pisa.errors import PisaError
 from pisa.simulation.pool import Transient
-from pisa.types import PisaError
 
 START_TIMEOUT_S = 300.0
 CLIPS_PER_PROCESS = 100  # Blender keeps a little memory of every scene
