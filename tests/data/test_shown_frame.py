@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pisa.data.image_files import read_image
+from pisa.data.image_files import read_frames, read_image
 from pisa.data.video_files import read_footage
 from pisa.errors import PisaError
 
@@ -252,6 +252,22 @@ def test_exif_orientation_of_images_is_honoured(tmp_path: Path, orientation: int
     path = tmp_path / "f.jpg"
     Image.fromarray(np.ascontiguousarray(stored)).save(path, quality=95, subsampling=0, exif=exif)
     assert close_to(read_image(path, 10_000)[None], upright[None])
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "L", "LA", "P", "I;16", "RGBA"])
+def test_images_of_every_mode_show_the_same_picture(tmp_path: Path, mode: str) -> None:
+    """Clips and frame folders read colour, grey, palette, 16-bit and print images alike."""
+    picture = Image.fromarray(scene()[5])
+    expected = picture if mode in ("CMYK", "P", "RGBA") else picture.convert("L").convert("RGB")
+    if mode == "I;16":
+        stored = Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257)
+    else:
+        stored = picture.quantize(64) if mode == "P" else picture.convert(mode)
+    path = tmp_path / ("00000.jpg" if mode == "CMYK" else "00000.png")
+    stored.save(path, **({"quality": 98, "subsampling": 0} if mode == "CMYK" else {}))
+    for found in (read_image(path, 10**6), read_frames([path])[0][0]):
+        assert found.dtype == np.uint8 and found.shape == (SIDE, SIDE, 3)
+        assert np.abs(found.astype(int) - np.asarray(expected).astype(int)).mean() < 2
 
 
 def test_an_animation_is_not_a_frame(tmp_path: Path) -> None:
