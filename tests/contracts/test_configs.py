@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from pisa.launch import compose as composing
-from pisa.launch.compose import compose_eval, data_sets, stage_folder
+from pisa.launch.compose import compose_eval, compose_train, data_sets, stage_folder
 from pisa.simulation.ambiguous import AmbiguousPrior
 from pisa.simulation.ood import OodPrior
 from pisa.types import collate
@@ -177,3 +177,16 @@ def test_new_weights_in_the_package_start_new_runs(monkeypatch):
     monkeypatch.setattr(composing, "shipped_weights", lambda: shipped | {names[1]: "other"})
     taught = [stage_folder(cfg, "psft") for cfg in (tiny, diffusers)]  # both have the teachers
     assert all(a != b for a, b in zip(before, taught, strict=True))
+
+
+def test_the_paper_scale_states_the_length_and_intervals_of_both_stages():
+    run = compose_train(compose("experiment=oro_flow", "scale=paper"))
+    psft, oro = run.stages
+    intervals = [
+        (s.settings.max_steps, s.settings.batch_size, s.trainer.settings["val_check_interval"],
+         next(c for c in s.callbacks if c.name == "callbacks.checkpoint").settings["every_n_steps"])
+        for s in (psft, oro)
+    ]  # fmt: skip
+    assert intervals == [(5000, 128, 500, 500), (500, 2, 50, 25)]
+    assert psft.task.settings["lr"] == 1e-4 and oro.task.settings["lr"] == 1e-5
+    assert oro.settings.data["num_train_clips"] == oro.settings.max_steps * 2  # one pass

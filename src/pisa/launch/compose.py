@@ -50,6 +50,8 @@ IRRELEVANT = (
     "num_workers",
     "enable_progress_bar",
     "val_check_interval",
+    "validate_every",
+    "checkpoint_every",
     "root",
     "latent_cache_dir",
     "cache_file",
@@ -345,9 +347,12 @@ def _stage_run(tree: Node, stage: str, sets: DataSets, public: Node) -> StageRun
         "model": None if settings.exports else Part("model", tree["model"]),
         "reward": None if settings.reward is None else Part(f"{stage}.reward", settings.reward),
         "data": data,
-        "trainer": Part("trainer", _trainer(tree)),
+        "trainer": Part("trainer", _trainer(tree, settings)),
         "tracker": Part("perception.tracker", tree["perception"]["tracker"]),
     }
+    if settings.checkpoint_every is not None and tree["callbacks"].get("checkpoint"):
+        own = {**tree["callbacks"]["checkpoint"], "every_n_steps": settings.checkpoint_every}
+        tree = {**tree, "callbacks": {**tree["callbacks"], "checkpoint": own}}
     entries = {group: _entries(tree, group) for group in ("callbacks", "logger")}
     for part in (*parts.values(), *entries["callbacks"], *entries["logger"]):
         if part is not None:
@@ -398,12 +403,13 @@ def _check_num_clips(stage: str, settings: StageSettings, sets: DataSets) -> Non
         )
 
 
-def _trainer(tree: Node) -> dict[str, Any]:
+def _trainer(tree: Node, stage: StageSettings) -> dict[str, Any]:
     """Lightning counts micro-batches between validations, the settings optimiser steps."""
     settings = dict(tree["trainer"])
     micro_batches = settings.get("accumulate_grad_batches", 1)
     if isinstance(micro_batches, int):
-        settings["val_check_interval"] = tree["validate_every"] * micro_batches
+        steps = stage.validate_every or tree["validate_every"]
+        settings["val_check_interval"] = steps * micro_batches
     return settings
 
 

@@ -89,6 +89,8 @@ class StageSettings:
     start: str | None = None
     checkpoint: str | None = None
     lora: LoraSettings | None = None
+    validate_every: Count | None = None  # optimiser steps; None: the setting of the whole run
+    checkpoint_every: Count | None = None
     exports: str | None = None  # the part of the task that the stage trains on its own
     focus: FocusSettings | None = None
     rates: Mapping[str, Positive] = field(default_factory=dict)
