@@ -164,7 +164,7 @@ def test_splits_may_mix_and_unknown_ones_are_named(data, tmp_path) -> None:
     evaluate_main(settings(data, tmp_path / "out", *mixed))
     assert set(read(tmp_path / "out")["summary"]["base"]) == {"real", "sim_unseen"}
     with pytest.raises(PisaError, match="no test set named 'unreal'; valid: sim_seen, sim_unseen"):
-        evaluate_main(settings(data, tmp_path / "out", "benchmark=unreal"))
+        evaluate_main(settings(data, tmp_path / "other", "benchmark=unreal"))
 
 
 def test_a_device_that_is_not_there_is_one_sentence(data, tmp_path) -> None:
