@@ -223,19 +223,22 @@ def _wait() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("parts", nargs="*", default=["psft", "oro"], choices=["psft", "oro"])
+    parser.add_argument("parts", nargs="*", metavar="psft|oro", help="default: both")
     parser.add_argument("--clips", type=int, default=8, help="of a PSFT step")
     parser.add_argument("--steps", type=int, default=4, help="of each run, the first not timed")
     given = parser.parse_args(arguments)
+    parts = given.parts or ["psft", "oro"]  # argparse compares a default list as one choice
+    if unknown := set(parts) - {"psft", "oro"}:
+        parser.error(f"no part {', '.join(sorted(unknown))}; valid: psft, oro")
     if given.steps < 2:
         parser.error("--steps must be at least 2: the first is not timed")
     if not torch.cuda.is_available():
-        wanted = " and ".join(given.parts)
+        wanted = " and ".join(parts)
         print(f"error: {NO_GPU}: nothing of {wanted} was measured", file=sys.stderr)
         return 2
     print(f"{torch.cuda.get_device_name()}, {date.today()}, torch {torch.__version__}\n")
     print("| run | seconds per step | peak GiB |\n|---|---|---|")
-    for row in rows(given.parts, given.clips, given.steps):
+    for row in rows(parts, given.clips, given.steps):
         print(row, flush=True)
     return 0
 

@@ -40,8 +40,18 @@ def test_out_of_memory_is_a_row():
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: it would measure")
-def test_without_a_gpu_it_says_so_and_measures_nothing(capsys):
-    assert main(["psft"]) == 2
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [([], "psft and oro"), (["psft"], "psft"), (["oro", "psft"], "oro and psft")],
+)
+def test_without_a_gpu_it_says_so_and_measures_nothing(capsys, arguments, parts):
+    assert main(arguments) == 2
     printed = capsys.readouterr()
     assert not printed.out
-    assert "no CUDA device here: nothing of psft was measured" in printed.err
+    assert f"no CUDA device here: nothing of {parts} was measured" in printed.err
+
+
+def test_an_unknown_part_is_named(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["psft", "orro"])
+    assert "no part orro; valid: psft, oro" in capsys.readouterr().err

@@ -19,7 +19,7 @@ from torch import nn
 
 from pisa.models import diffusers_i2v as adapters
 from pisa.models.base import VideoModel
-from pisa.models.diffusers_i2v.conditions import to_images
+from pisa.models.diffusers_i2v.base import to_images
 from pisa.models.diffusers_i2v.ltx2_streams import Streams, join
 from pisa.models.generate import generate
 from pisa.ops.video import from_uint8

@@ -7,7 +7,6 @@ import torch
 
 from pisa.models.opensora.text import (
     INFERENCE_SUFFIX,
-    TRAINING_PROMPT,
     T5TextEncoder,
     clean_caption,
 )
@@ -35,6 +34,9 @@ class FakeT5:
 
     def encoder(self, input_ids, attention_mask):
         return SimpleNamespace(last_hidden_state=input_ids[..., None].float().expand(-1, -1, 3))
+
+
+PROMPT = "a video of an object dropping"
 
 
 def make(**options) -> tuple[T5TextEncoder, FakeT5]:
@@ -113,12 +115,12 @@ def test_the_training_prompt_is_embedded_once_and_the_encoder_let_go(tmp_path):
     )
     counter = first.encoder
     waiting = T5TextEncoder("nowhere/at-all", cache_file=path, max_length=3)  # another rank
-    first.prepare([TRAINING_PROMPT])
+    first.prepare([PROMPT])
     assert counter.calls == 1 and first.encoder is None and first.tokenizer is None
-    expected = first([TRAINING_PROMPT])
-    assert torch.equal(waiting([TRAINING_PROMPT]).embedding, expected.embedding)
+    expected = first([PROMPT])
+    assert torch.equal(waiting([PROMPT]).embedding, expected.embedding)
     assert waiting.encoder is None
     later = T5TextEncoder("nowhere/at-all", cache_file=path, max_length=3)
-    later.prepare([TRAINING_PROMPT])
+    later.prepare([PROMPT])
     assert later.encoder is None
     assert [p.name for p in path.parent.iterdir()] == ["t5.safetensors"]

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import hydra
 import pytest
-import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from pisa.launch.targets import PLUGINS, check_hydra, check_target, instantiate
@@ -49,7 +48,7 @@ def test_every_target_of_this_repository_is_allowed():
     for path in CONFIGS.rglob("*.yaml"):
         text = OmegaConf.create(path.read_text())
         for target in targets_in(text):
-            if target != "hydra.utils.get_object" and "hydra" not in text:
+            if "hydra" not in text:
                 check_target(str(target))
                 count += 1
     assert count > 70
@@ -83,12 +82,10 @@ def test_an_interpolation_hides_nothing(tmp_path):
     assert not proof.exists()
 
 
-def test_get_object_gives_dtypes_only():
-    node = {"_target_": "hydra.utils.get_object", "path": "torch.bfloat16"}
-    assert instantiate(OmegaConf.create(node)) is torch.bfloat16
-    for path in ("os.system", "torch.load", "torch.float33"):
-        with pytest.raises(PisaError, match="dtypes of torch only"):
-            instantiate(OmegaConf.create(node | {"path": path}))
+def test_objects_cannot_be_looked_up_by_path():
+    node = {"_target_": "hydra.utils.get_object", "path": "os.system"}
+    with pytest.raises(PisaError, match=r"hydra\.utils\.get_object"):
+        instantiate(OmegaConf.create(node))
 
 
 def test_own_code_is_allowed_by_the_environment_alone(monkeypatch, tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pisa.models.fingerprint import module_sha256
+from pisa.io.weights import module_sha256
 from pisa.tasks.latents import LatentEncoder, LatentStore
 from pisa.tasks.psft import PSFT
 from pisa.types import PisaError

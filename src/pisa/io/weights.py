@@ -7,6 +7,7 @@ understood. Pickled files are read with ``weights_only=True``, which runs no cod
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import re
@@ -183,6 +184,16 @@ def check_pretrained(module: nn.Module, source: str | Path) -> None:
                 kind = file.get_slice(name).get_dtype()
                 if own[name].is_floating_point() and kind not in _FLOATS:
                     raise _wrong_type(str(path), name, kind)
+
+
+def module_sha256(module: nn.Module, *settings: object) -> str:
+    """Hash of every parameter and buffer (name, dtype, shape, bits) and of ``settings``."""
+    digest = hashlib.sha256(repr(settings).encode())
+    for name, tensor in sorted(module.state_dict().items()):
+        content = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {content.dtype} {tuple(content.shape)}".encode())
+        digest.update(content.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def gather(state: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:

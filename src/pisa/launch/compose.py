@@ -38,7 +38,7 @@ from pisa.launch.settings import (
     read,
     read_top,
 )
-from pisa.launch.targets import GET_OBJECT, Part, plain
+from pisa.launch.targets import Part, plain
 from pisa.models.base import VideoModel
 from pisa.simulation.produce import DataSetSpec, Shard, Simulator
 from pisa.tasks.weights import load_weights
@@ -465,7 +465,7 @@ def shipped_weights() -> dict[str, str]:
 def _shipped_names(settings: Any) -> Iterator[str]:
     """Names of weights files in settings: values that are one, and those that a class declares."""
     if isinstance(settings, Mapping):
-        if "_target_" in settings and settings["_target_"] != GET_OBJECT:
+        if "_target_" in settings:
             found = Part("", settings).target
             declared = getattr(getattr(found, "__self__", found), "shipped_weights", None)
             yield from [declared] if declared else []

@@ -49,7 +49,6 @@ FOREIGN = (
     "lightning.pytorch.profilers.",
     "lightning.pytorch.strategies.",
 )
-GET_OBJECT = "hydra.utils.get_object"  # of dtypes only
 SWEEP_SUMMARY = "pisa.launch.sweep.SweepSummary"
 _HYDRAS_OWN = re.compile(  # launchers and sweepers: PACKAGE.module.Class, no way through a module
     r"(hydra\._internal\.core_plugins|hydra_plugins\.\w+)\.[a-z_]+\.[A-Z]\w*"
@@ -140,9 +139,6 @@ def check_target(target: str, node: Mapping[str, Any] | None = None, place: str 
     ``node`` is the mapping that names it, at ``place`` in the configuration; each of its keys must
     be an argument of the target.
     """
-    if target == GET_OBJECT:
-        _check_dtype(str((node or {}).get("path")))
-        return
     if not target.startswith((f"{PACKAGE}.", *FOREIGN, *_plugins())):
         raise PisaError(_refusal(target))
     try:
@@ -259,15 +255,6 @@ def _reason(error: BaseException) -> str:
 def _plugins() -> tuple[str, ...]:
     names = (name.strip() for name in os.environ.get(PLUGINS, "").split(","))
     return tuple(f"{name}." for name in names if name)
-
-
-def _check_dtype(path: str) -> None:
-    import torch  # slow; needed here only
-
-    if not path.startswith("torch.") or not isinstance(
-        getattr(torch, path.removeprefix("torch."), None), torch.dtype
-    ):
-        raise PisaError(f"{GET_OBJECT} takes dtypes of torch only, not {path!r}")
 
 
 def _refusal(target: str) -> str:

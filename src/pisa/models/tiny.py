@@ -13,9 +13,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pisa.io.weights import load
+from pisa.io.weights import load, module_sha256
 from pisa.models.base import VideoModel
-from pisa.models.fingerprint import module_sha256
 from pisa.models.tiny_codec import STRIDE, TinyCodec
 from pisa.models.tiny_denoiser import TinyDenoiser
 from pisa.models.tiny_text import WordHashEncoder

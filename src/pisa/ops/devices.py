@@ -1,10 +1,10 @@
-"""Which device a command computes on."""
+"""Devices and number formats by name."""
 
 from __future__ import annotations
 
 import torch
 
-from pisa.types import PisaError, reason
+from pisa.errors import PisaError, check_choice, reason
 
 
 def pick_device(name: str) -> torch.device:
@@ -26,3 +26,10 @@ def precision_of(setting: str) -> str:
     capable = torch.cpu.get_capabilities()
     fast = capable.get("amx_bf16", False) or capable.get("avx512_bf16", False)
     return "bf16-mixed" if fast else "32-true"
+
+
+def dtype_of(name: str) -> torch.dtype:
+    """``float32``, ``bfloat16`` or ``float16``; raises ``PisaError`` for other names."""
+    check_choice("dtype", name, ("float32", "bfloat16", "float16"))
+    found: torch.dtype = getattr(torch, name)
+    return found

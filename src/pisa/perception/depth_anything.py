@@ -13,9 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import DepthAnythingForDepthEstimation
 
 from pisa.io.weights import check_pretrained
-from pisa.perception.base import freeze
-from pisa.perception.colour import imagenet_normalised
-from pisa.perception.layers import per_frame
+from pisa.perception.base import freeze, imagenet_normalised, per_frame
 from pisa.types import PisaError
 
 VITS = "depth-anything/Depth-Anything-V2-Small-hf"  # the paper's release takes ViT-S

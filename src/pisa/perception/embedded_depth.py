@@ -11,8 +11,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pisa.perception.base import load_teacher
-from pisa.perception.layers import UNetTrunk, per_frame
+from pisa.perception.base import UNetTrunk, load_teacher, per_frame
 
 
 class EmbeddedDepth(nn.Module):

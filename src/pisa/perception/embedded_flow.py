@@ -16,8 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pisa.ops.warp import sample_bilinear
-from pisa.perception.base import load_teacher
-from pisa.perception.layers import ResidualBlock, per_frame, upsample2
+from pisa.perception.base import ResidualBlock, load_teacher, per_frame, upsample2
 
 
 class EmbeddedFlow(nn.Module):

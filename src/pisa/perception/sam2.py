@@ -18,9 +18,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pisa.io.weights import load
-from pisa.perception.base import ALL_OBJECTS, ObjectPoints, freeze
-from pisa.perception.colour import imagenet_normalised
-from pisa.perception.sam2_network import HIERA_LARGE, HieraSize, build_sam2
+from pisa.perception.base import ALL_OBJECTS, ObjectPoints, freeze, imagenet_normalised
+from pisa.perception.sam2_network import (
+    HIERA_LARGE,
+    HieraSize,
+    build_sam2,
+    encode_memory,
+    prepare_features,
+)
 from pisa.types import PisaError
 
 HUB_REPOSITORY = "facebook/sam2.1-hiera-large"
@@ -189,20 +194,14 @@ class SAM2Tracker(nn.Module):
             key: [x.expand(count, -1, -1, -1) for x in backbone[key]]
             for key in ("backbone_fpn", "vision_pos_enc")
         }
-        _, features, positions, sizes = self.network._prepare_backbone_features(repeated)
-        return features, positions, sizes
+        return prepare_features(self.network, repeated)
 
     def _remember_prompt(self, result: dict[str, Any], features: list, sizes: list) -> None:
         """Memory of frame 0, from its low-resolution mask as the package's predictor makes it."""
         side = (self.network.image_size,) * 2
         masks = F.interpolate(result["pred_masks"], side, mode="bilinear", align_corners=False)
-        encoded = self.network._encode_new_memory(
-            current_vision_feats=features,
-            feat_sizes=sizes,
-            pred_masks_high_res=masks,
-            object_score_logits=result["object_score_logits"],
-            is_mask_from_pts=True,
-        )
+        scores = result["object_score_logits"]
+        encoded = encode_memory(self.network, features, sizes, masks, scores)
         result["maskmem_features"], result["maskmem_pos_enc"] = encoded
 
     def train(self, mode: bool = True) -> SAM2Tracker:

@@ -1,7 +1,8 @@
-"""SAM 2.1 networks by plain constructors.
+"""SAM 2.1 networks by plain constructors, and all that is used of ``sam2`` beside its interface.
 
 Values are those of the YAML files that the ``sam2`` package reads through a global Hydra; built
-here so that they work inside another Hydra application, at any image size.
+here so that they work inside another Hydra application, at any image size. The private methods
+are those of sam2 1.1.0, the version that pyproject.toml pins.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,26 @@ def build_sam2(size: HieraSize = HIERA_LARGE, image_size: int = 1024) -> nn.Modu
         **_BEHAVIOUR,
     )
     return network.eval()
+
+
+def prepare_features(network: Any, backbone: dict[str, Any]) -> tuple[list, list, list]:
+    """Features, position codes and sizes of one frame, flattened as ``track_step`` takes them."""
+    _, features, positions, sizes = network._prepare_backbone_features(backbone)
+    return features, positions, sizes
+
+
+def encode_memory(
+    network: Any, features: list, sizes: list, masks: Tensor, object_scores: Tensor
+) -> tuple[Tensor, list[Tensor]]:
+    """Memory features of a frame with these mask logits, and their position codes."""
+    encoded: tuple[Tensor, list[Tensor]] = network._encode_new_memory(
+        current_vision_feats=features,
+        feat_sizes=sizes,
+        pred_masks_high_res=masks,
+        object_score_logits=object_scores,
+        is_mask_from_pts=True,
+    )
+    return encoded
 
 
 _BEHAVIOUR: dict[str, Any] = {

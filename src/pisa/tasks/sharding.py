@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from lightning.fabric.utilities.optimizer import _optimizers_to_device
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
@@ -18,6 +17,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from pisa.io.weights import check_finite
+from pisa.ops.devices import dtype_of
 from pisa.tasks.base import denoiser_of
 from pisa.types import PisaError
 
@@ -42,7 +42,9 @@ class ShardedStrategy(ModelParallelStrategy):
             save_distributed_checkpoint=False,
             process_group_backend=process_group_backend,
         )
-        self.policy = MixedPrecisionPolicy(_dtype(param_dtype), _dtype(reduce_dtype))
+        self.policy = MixedPrecisionPolicy(
+            *(None if name is None else dtype_of(name) for name in (param_dtype, reduce_dtype))
+        )
 
     def setup_environment(self) -> None:
         self._data_parallel_size = self.num_nodes * self.num_processes
@@ -143,12 +145,3 @@ def laid_out_like(tensor: Tensor, like: Tensor) -> Tensor:
     if isinstance(tensor, DTensor) or not isinstance(like, DTensor):
         return tensor.to(like.device)
     return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements)
-
-
-def _dtype(name: str | None) -> torch.dtype | None:
-    if name is None:
-        return None
-    dtype = getattr(torch, name, None)
-    if not isinstance(dtype, torch.dtype):
-        raise PisaError(f"{name!r} is no dtype of torch; use float32 or bfloat16")
-    return dtype

@@ -17,13 +17,13 @@ from typing import Any, ClassVar, cast
 
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor, nn
 
+from pisa.io.weights import module_sha256
 from pisa.models.base import VideoModel
-from pisa.models.diffusers_i2v.conditions import every_token, visiting
-from pisa.models.diffusers_i2v.latent_size import latent_size
-from pisa.models.diffusers_i2v.loading import load_pipeline, place_pipeline
-from pisa.models.fingerprint import module_sha256
+from pisa.models.diffusers_i2v.loading import load_pipeline, place_pipeline, visiting
+from pisa.ops.video import to_frames
 from pisa.types import Condition, PisaError
 
 TIMESTEPS = 1000.0
@@ -88,8 +88,8 @@ class DiffusersModel(VideoModel):
         repository: str,
         *,
         revision: str | None = None,
-        dtype: torch.dtype = torch.bfloat16,
-        vae_dtype: torch.dtype | None = None,
+        dtype: str = "bfloat16",
+        vae_dtype: str | None = None,
         vae_tiling: bool = False,
         vae_slicing: bool = False,
         **options: Any,
@@ -265,3 +265,44 @@ class DiffusersModel(VideoModel):
         parts = [getattr(self.pipe, name, None) for name in names]
         moved = [part for part in parts if part is not None and not self._offloading]
         return visiting(moved, self.device, keep=self.keep_encoders)
+
+
+def every_token(embedding: Float[Tensor, "b l d"]) -> Condition:
+    """A condition of which every token counts, padding too."""
+    mask = torch.ones(embedding.shape[:2], dtype=torch.bool, device=embedding.device)
+    return Condition(embedding, mask)
+
+
+def to_images(first_frame: Float[Tensor, "b 3 h w"]) -> list[Image.Image]:
+    """The frames, of [-1, 1], as the pipelines' image processors take them."""
+    return [Image.fromarray(to_frames(frame[:, None])[0]) for frame in first_frame]
+
+
+def latent_size(
+    name: str,
+    factors: tuple[int, int, int],
+    num_frames: int,
+    height: int,
+    width: int,
+    frame_step: int,
+) -> tuple[int, int, int]:
+    """Latent frames, rows and columns of a clip of ``num_frames`` frames of height x width pixels.
+
+    Args:
+        name: of the model, for the messages.
+        factors: pixel sides per latent side, frames per latent frame, latent sides per token side.
+        frame_step: the model makes ``frame_step k + 1`` frames.
+
+    Raises:
+        PisaError: the model cannot make that number of frames, or that size.
+    """
+    space, time, patch = factors
+    if num_frames < 1 or (num_frames - 1) % frame_step:
+        low = (num_frames - 1) // frame_step * frame_step + 1
+        raise PisaError(
+            f"{name} makes {frame_step} k + 1 frames, not {num_frames}: "
+            f"set {max(low, 1)} or {low + frame_step}"
+        )
+    if height % (space * patch) or width % (space * patch):
+        raise PisaError(f"{name} needs sides divisible by {space * patch} px, not {height}x{width}")
+    return (num_frames - 1) // time + 1, height // space, width // space

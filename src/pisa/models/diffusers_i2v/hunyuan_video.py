@@ -17,8 +17,7 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
-from pisa.models.diffusers_i2v.base import TIMESTEPS, DiffusersModel
-from pisa.models.diffusers_i2v.conditions import to_images
+from pisa.models.diffusers_i2v.base import TIMESTEPS, DiffusersModel, to_images
 from pisa.types import Condition, PisaError
 
 CAPTION_BYTES = 1024

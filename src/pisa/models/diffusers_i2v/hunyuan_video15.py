@@ -12,8 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pisa.models.diffusers_i2v.base import TIMESTEPS, DiffusersModel
-from pisa.models.diffusers_i2v.conditions import to_images
+from pisa.models.diffusers_i2v.base import TIMESTEPS, DiffusersModel, to_images
 from pisa.models.diffusers_i2v.hunyuan_video import even_levels
 from pisa.types import Condition, PisaError
 

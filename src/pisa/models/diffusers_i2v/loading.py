@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from pisa.types import PisaError
+from pisa.errors import PisaError
+from pisa.io.weights import check_pretrained
+from pisa.ops.devices import dtype_of
 
 OFFLOAD = ("none", "model", "sequential")
 
@@ -18,8 +22,8 @@ def load_pipeline(
     name: str,
     repository: str,
     revision: str | None,
-    dtype: torch.dtype,
-    vae_dtype: torch.dtype | None = None,
+    dtype: str,
+    vae_dtype: str | None = None,
 ) -> Any:
     """A pipeline of diffusers' class ``name``, its VAE in ``vae_dtype``.
 
@@ -28,16 +32,34 @@ def load_pipeline(
     """
     import diffusers  # takes seconds
 
+    dtypes = {"default": dtype_of(dtype), "vae": dtype_of(vae_dtype or dtype)}
+
     if repository.startswith(("/", ".", "~")) and not Path(repository).is_dir():
         raise PisaError(f"no folder {repository} (model.repository)")
     try:
         config = diffusers.DiffusionPipeline.load_config(repository, revision=revision)
         check_family(str(config.get("_class_name")), name, repository)
-        return getattr(diffusers, name).from_pretrained(
-            repository, revision=revision, dtype={"default": dtype, "vae": vae_dtype or dtype}
-        )
+        pipe = getattr(diffusers, name).from_pretrained(repository, revision=revision, dtype=dtypes)
     except (OSError, ValueError, ImportError) as error:  # the hub's errors are OSErrors
         raise PisaError(_reason(repository, error)) from error
+    for part, module in pipe.components.items():
+        if isinstance(module, nn.Module):
+            folder = Path(repository).expanduser() / part
+            check_pretrained(module, folder if folder.is_dir() else f"{repository} ({part})")
+    return pipe
+
+
+@contextmanager
+def visiting(
+    parts: Sequence[nn.Module], device: torch.device, *, keep: bool = False
+) -> Iterator[None]:
+    """Frozen encoders on the device within the block; afterwards back on the CPU unless kept."""
+    for part in parts:
+        part.requires_grad_(False).eval().to(device)
+    yield
+    if not keep:
+        for part in parts:
+            part.to("cpu")
 
 
 def check_family(found: str, wanted: str, repository: str) -> None:

@@ -13,8 +13,7 @@ from einops import rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pisa.models.diffusers_i2v.base import DiffusersModel
-from pisa.models.diffusers_i2v.conditions import every_token, to_images
+from pisa.models.diffusers_i2v.base import DiffusersModel, every_token, to_images
 from pisa.models.diffusers_i2v.parametrisation import level_of_sigma, velocity_of_v
 from pisa.types import Condition, PisaError
 

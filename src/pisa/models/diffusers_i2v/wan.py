@@ -14,8 +14,7 @@ from einops import rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from pisa.models.diffusers_i2v.base import TIMESTEPS, DiffusersModel
-from pisa.models.diffusers_i2v.conditions import every_token, to_images
+from pisa.models.diffusers_i2v.base import TIMESTEPS, DiffusersModel, every_token, to_images
 from pisa.types import Condition
 
 

@@ -13,12 +13,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pisa.io.weights import fill, find, read
+from pisa.io.weights import fill, find, module_sha256, read
 from pisa.models.base import VideoModel
-from pisa.models.fingerprint import module_sha256
 from pisa.models.opensora.stdit3 import STDiT3
 from pisa.models.opensora.text import T5TextEncoder, TextEncoder
 from pisa.models.opensora.vae import SPATIAL_FACTOR, OpenSoraVAE
+from pisa.ops.devices import dtype_of
 from pisa.types import Condition, PisaError
 
 TIMESTEPS = 1000.0
@@ -58,8 +58,8 @@ class OpenSoraModel(VideoModel):
         vae: str | Path = "hpcai-tech/OpenSora-VAE-v1.2",
         text: TextEncoder | None = None,
         *,
-        dtype: torch.dtype = torch.float32,
-        vae_dtype: torch.dtype = torch.bfloat16,
+        dtype: str = "float32",
+        vae_dtype: str = "bfloat16",
         sample_posterior: bool = True,
         grad_checkpoint: bool = True,
     ) -> OpenSoraModel:
@@ -82,8 +82,8 @@ class OpenSoraModel(VideoModel):
         if denoiser is not None:
             fill(network, read(files[0]), files[0][0])
         return cls(
-            network.to(dtype),
-            fill(autoencoder, read(files[-1]), files[-1][0]).to(vae_dtype),
+            network.to(dtype_of(dtype)),
+            fill(autoencoder, read(files[-1]), files[-1][0]).to(dtype_of(vae_dtype)),
             T5TextEncoder() if text is None else text,
             sample_posterior,
         )

@@ -20,7 +20,6 @@ from torch import Tensor
 from pisa.io.weights import check_pretrained, read, save
 from pisa.types import Condition, PisaError
 
-TRAINING_PROMPT = "a video of an object dropping"
 INFERENCE_SUFFIX = " aesthetic score: 6.5."
 
 
