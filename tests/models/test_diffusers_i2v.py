@@ -303,6 +303,7 @@ def test_every_yaml_builds_its_model(monkeypatch):
         pipe = YAMLS[name]()
         loaded = Mock(return_value=pipe)
         monkeypatch.setattr("pisa.models.diffusers_i2v.base.load_pipeline", loaded)
-        model = instantiate(OmegaConf.load(path))
+        shared = OmegaConf.load(folder / "base" / "diffusers.yaml")
+        model = instantiate(OmegaConf.merge(shared, OmegaConf.load(path).model))
         assert isinstance(model, VideoModel) and model.pipe is pipe
         assert loaded.call_args.args[0] == type(pipe).__name__
