@@ -43,7 +43,8 @@ class ShardedStrategy(ModelParallelStrategy):
             process_group_backend=process_group_backend,
         )
         self.policy = MixedPrecisionPolicy(
-            *(None if name is None else dtype_of(name) for name in (param_dtype, reduce_dtype))
+            param_dtype=None if param_dtype is None else dtype_of(param_dtype),
+            reduce_dtype=None if reduce_dtype is None else dtype_of(reduce_dtype),
         )
 
     def setup_environment(self) -> None:
