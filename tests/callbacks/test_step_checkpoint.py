@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import multiprocessing
 import random
 import resource
@@ -98,6 +99,22 @@ def test_a_crash_anywhere_leaves_no_trace_after_a_resume(tmp_path, crash_at, acc
     a, b = (torch.load(f / "end.ckpt", weights_only=True) for f in (straight, crashed))
     for part in ("state_dict", "ema_denoiser"):
         assert all(torch.equal(a[part][k], b[part][k]) for k in a[part])
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_resume_with_another_validation_interval_logs_the_same_steps(tmp_path, accumulate):
+    def interval(steps: int) -> dict[str, int]:
+        return {"accumulate_grad_batches": accumulate, "val_check_interval": steps * accumulate}
+
+    straight = run(tmp_path / "straight", **interval(2))
+    crashed = run(tmp_path / "crashed", crash_at="5 on_train_batch_end", **interval(2))
+    run(crashed, **interval(3))
+    losses = []
+    for folder in (straight, crashed):
+        with (folder / "csv" / "metrics.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        losses.append([(row["step"], row["train/loss"]) for row in rows if row["train/loss"]])
+    assert losses[0] == losses[1] and len(losses[0]) == 10
 
 
 @pytest.mark.parametrize("build", [psft, oro])

@@ -45,6 +45,8 @@ class StepCheckpoint(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         step = trainer.global_step
+        # A resume counts a step for a validation that it skips, at whatever interval it has now.
+        trainer.fit_loop.epoch_loop._batches_that_stepped = step  # type: ignore[attr-defined]
         if step == self._last_step or step % self.every_n_steps:
             return
         self._last_step = step
@@ -98,20 +100,14 @@ LIGHTNING_VERSION = "2.6.6"
 def _as_before_the_batch(trainer: pl.Trainer) -> Iterator[None]:
     """Lightning's counters as a resume expects them from a checkpoint saved after validation.
 
-    At ``on_train_batch_start`` the coming batch is counted as ready already. And a resume whose
-    first act is to skip a validation that is done counts a step for it.
+    At ``on_train_batch_start`` the coming batch is counted as ready already.
     """
     loop = trainer.fit_loop.epoch_loop  # type: ignore[attr-defined]
-    fetcher = trainer.fit_loop._data_fetcher  # type: ignore[attr-defined]
-    assert fetcher is not None
     ready = loop.batch_progress.total, loop.batch_progress.current
     for progress in ready:
         progress.ready -= 1
-    validated = int(loop._should_check_val_fx(fetcher))
-    loop._batches_that_stepped -= validated
     try:
         yield
     finally:
-        loop._batches_that_stepped += validated
         for progress in ready:
             progress.ready += 1
