@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Bool, UInt8
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pisa.annotate.checks import (
@@ -55,7 +56,7 @@ def colour_of(index: int) -> tuple[int, int, int]:
     return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
 
 
-def _camera(axes, evidence: Evidence) -> None:
+def _camera(axes: Axes, evidence: Evidence) -> None:
     shift = background_shift_px(evidence.frames, evidence.masks) * 256 / evidence.frames.shape[2]
     axes.plot(shift[:, 0], label="x", color=BLUE)
     axes.plot(shift[:, 1], label="y", color=RED)
@@ -65,7 +66,7 @@ def _camera(axes, evidence: Evidence) -> None:
     axes.legend(fontsize=7, frameon=False)
 
 
-def _rest(axes, evidence: Evidence) -> None:
+def _rest(axes: Axes, evidence: Evidence) -> None:
     first = max(0, evidence.start - _BEFORE)
     stop = min(len(evidence.signal), evidence.start + _BEFORE)
     axes.plot(np.arange(first, stop) - evidence.start, evidence.signal[first:stop], color="black")
@@ -74,7 +75,7 @@ def _rest(axes, evidence: Evidence) -> None:
     _label(axes, "frame (0: start of the clip)", "motion, grey levels")
 
 
-def _rate(axes, evidence: Evidence) -> None:
+def _rate(axes: Axes, evidence: Evidence) -> None:
     axes.plot(evidence.intervals_ms, ".", ms=3, color=BLUE)
     axes.axhline(GAP_MS, color="grey", lw=0.7, ls=":")
     axes.axhline(1000 / FPS_HZ, color="grey", lw=0.7)
@@ -82,7 +83,7 @@ def _rate(axes, evidence: Evidence) -> None:
     _label(axes, "frame of the file", "time to the next, ms")
 
 
-def _visible(axes, evidence: Evidence) -> None:
+def _visible(axes: Axes, evidence: Evidence) -> None:
     bad = leaves(evidence.track)
     last = len(evidence.track) - 1
     chosen = [0, bad[0] if bad else last // 2, last]
@@ -93,7 +94,7 @@ def _visible(axes, evidence: Evidence) -> None:
     axes.set_title("   ".join(f"frame {t}" for t in chosen), fontsize=7)
 
 
-def _areas(axes, evidence: Evidence) -> None:
+def _areas(axes: Axes, evidence: Evidence) -> None:
     areas = np.count_nonzero(evidence.masks, axis=(2, 3))
     for index, area in enumerate(areas.T):
         colour = tuple(value / 255 for value in colour_of(index))
@@ -105,7 +106,7 @@ def _areas(axes, evidence: Evidence) -> None:
     axes.legend(fontsize=7, frameon=False, title="object", title_fontsize=7)
 
 
-def _fall(axes, evidence: Evidence) -> None:
+def _fall(axes: Axes, evidence: Evidence) -> None:
     fall = fit_fall(evidence.track)
     axes.plot(fall.y_px, ".", ms=3, color="black")
     stop = fall.impact or len(fall.y_px)
@@ -115,7 +116,7 @@ def _fall(axes, evidence: Evidence) -> None:
     _label(axes, "frame", "height of the centroid, px")
 
 
-def _label(axes, x: str, y: str) -> None:
+def _label(axes: Axes, x: str, y: str) -> None:
     axes.set_xlabel(x, fontsize=7)
     axes.set_ylabel(y, fontsize=7)
 

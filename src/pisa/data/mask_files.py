@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from enum import StrEnum
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from jaxtyping import Bool
@@ -84,7 +85,7 @@ def _declared_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
         return max(member.file_size, _declared(stream))
 
 
-def _declared(stream) -> int:
+def _declared(stream: IO[bytes]) -> int:
     """Bytes that the header of an ``.npy`` promises."""
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0

@@ -88,7 +88,7 @@ def write_lossless(path: Path, frames: NDArray[np.uint8], fps_hz: float) -> None
         container.mux(stream.encode())
 
 
-def _encode(container, frames: NDArray[np.uint8], rate: Fraction) -> None:
+def _encode(container: Any, frames: NDArray[np.uint8], rate: Fraction) -> None:
     stream = container.add_stream("libx264", rate=rate)
     stream.height, stream.width = frames.shape[1:3]
     stream.pix_fmt = "yuv420p"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -120,7 +121,7 @@ class CodecTask(pl.LightningModule):
         assert loader is not None
         return (batch.video for batch, _ in zip(loader, range(SCALE_BATCHES), strict=False))
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(self.codec.parameters(), self.hparams["lr"], weight_decay=0)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
+from typing import Any
 
 from nicegui import background_tasks, run, ui
 
@@ -254,7 +256,14 @@ def _field(page: Actions, name: str, value: object, label: str, example: str) ->
     field.on("keydown.esc", js_handler="(e) => e.target.blur()")
 
 
-def _button(text: str, key: str, action, *, primary: bool = False, icon: str | None = None) -> None:
+def _button(
+    text: str,
+    key: str,
+    action: Callable[..., Any],
+    *,
+    primary: bool = False,
+    icon: str | None = None,
+) -> None:
     look = "unelevated" if primary else "outline"
     with ui.button(text, on_click=action, icon=icon).props(f"{look} dense no-caps"):
         if key:
