@@ -6,9 +6,9 @@ Per compared frame:
   image diagonal), Chamfer 2 (the diagonal in both directions, which no pair of masks exceeds) and
   IoU 0. If both are empty they agree: 0, 0 and 1.
 * **Too large.** A mask much larger than the object ever is (a tracker that lost its target and took
-  the background) lies near everything, which Chamfer alone rewards. Up to twice the largest true
-  area in the clip the distances count as they are; from there to four times, the frame moves
-  linearly to the worst case.
+  the background) lies near everything, which Chamfer alone rewards. Up to twice the true area the
+  distances count as they are; from there to four times, the frame moves linearly to the worst
+  case. A true area of less than 2 % of the picture (hidden, or far away) counts as 2 %.
 * **Spread.** l2 is the 2-Wasserstein distance of two Gaussians with the masks' centroids and
   covariances A and B: ``l2^2 = |c_gen - c_gt|^2 + tr(A + B - 2 (A^1/2 B A^1/2)^1/2)``. For masks of
   one shape it is Eq. 6, for others it is more: concentric growth, and copies left and right of the
@@ -40,7 +40,8 @@ from pisa.ops.masks import MaskError, bounding_box, iou, to_binary
 
 WORST = {"l2": 1.0, "chamfer": 2.0, "iou": 0.0}
 _AGREED = {"l2": 0.0, "chamfer": 0.0, "iou": 1.0}
-_TOO_LARGE = (2.0, 4.0)  # times the largest true area: where the penalty begins, and is complete
+_TOO_LARGE = (2.0, 4.0)  # times the true area: where the penalty begins, and is complete
+_MIN_AREA = 0.02  # of the picture
 
 
 def score(pair: AlignedPair) -> dict[str, Any]:
@@ -50,7 +51,9 @@ def score(pair: AlignedPair) -> dict[str, Any]:
     """
     if not pair.gt.any():
         raise MaskError("the ground truth shows the dropping object in no compared frame")
-    excess = np.clip(np.interp(pair.area_ratio, _TOO_LARGE, (0.0, 1.0)), 0.0, 1.0)
+    true_px, gen_px = (np.count_nonzero(m, axis=(1, 2)) for m in (pair.gt, pair.gen))
+    times = gen_px / np.maximum(true_px, _MIN_AREA * pair.gt[0].size)
+    excess = np.interp(times, _TOO_LARGE, (0.0, 1.0))
     frames = [
         _towards_worst(_frame_scores(gt, gen, pieces), float(share))
         for gt, gen, pieces, share in zip(pair.gt, pair.gen, pair.extra_pieces, excess, strict=True)
