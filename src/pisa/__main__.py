@@ -39,6 +39,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "figure5": ("pisa.reports.figures.ablation", "ablations: steps, initialisation, clips"),
         "figure6": ("pisa.reports.figures.ambiguous", "scenes that share a first frame"),
         "figure7": ("pisa.reports.figures.lifting", "trajectories lifted to 3D"),
+        "hero": ("pisa.reports.figures.hero", "an animated picture of a run for a README"),
         "figure8": ("pisa.reports.figures.drop_times", "drop times against p(t | y)"),
     },
     "Data": {

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from pisa.reports.curves import average_windows, draw_charts, read_csv_logger
+from pisa.reports.curves import average_windows, draw_charts, read_csv_logger, titled
 from pisa.types import PisaError
 
 
@@ -36,6 +36,22 @@ def test_windows_average_and_leave_gaps():
     steps, values, window = average_windows(curve, max_points=3)
     assert (steps, window) == ([1, 3, 4], 2)
     assert values[0] == 2 and math.isnan(values[1]) and values[2] == 5
+
+
+def test_curves_are_named_for_readers_and_start_at_the_model_before():
+    cell = {"l2": {"mean": 0.1}}
+    summary = {"truth": {}, "frozen": {}, "base": {"real": cell}, "psft": {"real": {}}}
+    curves = {"psft pisabench/real/l2": [(9, 0.05)], "psft train/loss": [(0, 1.0)], "x": [(0, 1)]}
+    shown, starts = titled(curves, summary)
+    assert list(shown) == ["PSFT: L2, Real", "PSFT: training loss", "x"]
+    assert starts == {"PSFT: L2, Real": 0.1}
+
+
+def test_a_few_values_are_points_without_a_line():
+    few, many = draw_charts({"a": [(1, 0.35), (2, 0.36)], "b": [(i, i) for i in range(9)]})
+    line = "stroke: var(--line); stroke-width: 1.6"
+    assert line not in few.svg and line in many.svg
+    assert ">0.0" in few.svg  # the axis includes zero
 
 
 def test_charts_carry_notes_and_no_page_wide_style():

@@ -127,6 +127,7 @@ def test_controls_have_names(page):
 def test_differences_failures_and_curves_are_there(page):
     assert "PSFT minus Base" in page
     assert "better on 3 of 3" in page
+    assert "equal on 3" in page  # IoU
     assert "1 failure " in page
     assert page.count("<svg") == 2
     assert "each point is the mean of 4 logged values" in page

@@ -101,6 +101,25 @@ def test_runs_that_cannot_be_compared(tmp_path, capsys):
     runs = [write_run(tmp_path / p, "m", 0.2, p) for p in ("official", "strict")]
     with pytest.raises(PisaError, match="different protocols"):
         read_runs(runs)
+    whole = write_run(tmp_path / "whole", "m", 0.2)
+    other = write_run(tmp_path / "other", "n", 0.3, clips=["other"])
+    with pytest.raises(PisaError, match="no real clip in common"):
+        read_runs([whole, other])
+    for change, reason in (
+        ({"provenance": {**PROVENANCE, "data_sha256": "real:1"}}, "not the same data set"),
+        ({"num_frames_gt": 9}, "different frames: 16 and 9 of clip 000000"),
+    ):
+        changed = write_run(tmp_path / reason[:5], "n", 0.3)
+        for run, frames in ((whole, 16), (changed, change.get("num_frames_gt", 16))):
+            document = json.loads((run / "metrics.json").read_text())
+            document["provenance"] = (
+                change.get("provenance", PROVENANCE) if run is changed else (PROVENANCE)
+            )
+            for row in document["per_clip"]:
+                row["num_frames_gt"] = frames
+            (run / "metrics.json").write_text(json.dumps(document))
+        with pytest.raises(PisaError, match=f"cannot share a table: .*{reason}"):
+            read_runs([whole, changed])
     with pytest.raises(PisaError, match="twice"):
         read_runs([runs[0], runs[0]])
     assert main(["leaderboard", str(tmp_path / "none")]) == 2

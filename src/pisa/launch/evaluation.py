@@ -23,7 +23,7 @@ from pisa.reports.metrics_json import build_metrics
 from pisa.reports.published import published_table_1
 from pisa.tasks.weights import load_weights
 
-CURVES = ("train/loss", "val/loss", "val/reward", "train/gradient_norm")
+CURVES = ("train/reward", "val/reward", "train/loss", "val/loss", "train/gradient_norm")
 
 
 class Evaluation:
@@ -101,7 +101,10 @@ class Evaluation:
             logged = path.parent / "csv" / "metrics.csv" if path is not None else None
             if logged is None or not logged.is_file():
                 continue
-            for key, points in read_csv_logger(logged).items():
-                if key in CURVES or (key.startswith("pisabench/") and not key.endswith("n")):
-                    curves[f"{name} {key}"] = points
+            found = read_csv_logger(logged)
+            if "train/reward" in found:  # ORO's loss is minus its reward
+                found.pop("train/loss", None)
+            scores = [k for k in found if k.startswith("pisabench/") and not k.endswith("n")]
+            for key in [k for k in CURVES if k in found] + scores:
+                curves[f"{name} {key}"] = found[key]
         return curves

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pisa.reports.names import TRUTH, metric_label, model_label, order_models, split_label
 from pisa.types import PisaError
 
 Curve = Sequence[tuple[float, float]]
@@ -21,6 +23,14 @@ _NOT_CURVES = ("step", "epoch")
 _INK = "#0a0b0c"  # stands for the page's text colour until the SVG is inlined
 _LINE = "#0072b1"
 _MAX_POINTS = 300
+_TITLES = {
+    "train/reward": "reward in training",
+    "val/reward": "reward in validation",
+    "train/loss": "training loss",
+    "val/loss": "validation loss",
+    "train/gradient_norm": "gradient norm",
+}
+_FEW = 5  # fewer points than this show no course
 
 
 @dataclass(frozen=True)
@@ -58,20 +68,56 @@ def read_csv_logger(path: Path | str) -> dict[str, list[tuple[int, float]]]:
     return {name: sorted(points, key=lambda p: p[0]) for name, points in curves.items()}
 
 
-def draw_charts(curves: Mapping[str, Curve]) -> list[Chart]:
-    """One small chart per curve; curves without a point are left out."""
-    return [_draw(name, curve) for name, curve in curves.items() if len(curve)]
+def titled(
+    curves: Mapping[str, Curve], summary: Mapping[str, Any]
+) -> tuple[dict[str, Curve], dict[str, float]]:
+    """Curves "MODEL KEY" under titles that a reader understands, and their values at step 0.
+
+    Those are the scores of the model that training started from, the row before in ``summary``.
+    Other names stay as they are.
+    """
+    rows = [m for m in order_models(summary) if m not in (TRUTH, "frozen")]
+    shown: dict[str, Curve] = {}
+    starts: dict[str, float] = {}
+    for name, curve in curves.items():
+        model, _, key = name.partition(" ")
+        group, _, rest = key.partition("/")
+        split, _, metric = rest.partition("/")
+        if key in _TITLES:
+            shown[f"{model_label(model)}: {_TITLES[key]}"] = curve
+        elif group == "pisabench" and metric:
+            title = f"{model_label(model)}: {metric_label(metric)}, {split_label(split)}"
+            shown[title] = curve
+            place = rows.index(model) if model in rows else 0
+            before = rows[place - 1] if place else ""
+            mean = summary.get(before, {}).get(split, {}).get(metric, {}).get("mean")
+            starts |= {} if mean is None else {title: mean}
+        else:
+            shown[name] = curve
+    return shown, starts
 
 
-def _draw(name: str, curve: Curve) -> Chart:
+def draw_charts(
+    curves: Mapping[str, Curve], starts: Mapping[str, float] | None = None
+) -> list[Chart]:
+    """One small chart per curve; curves without a point are left out.
+
+    ``starts``: a value at step 0 by curve, that of the model that training started from.
+    """
+    starts = starts or {}
+    return [_draw(name, curve, starts.get(name)) for name, curve in curves.items() if len(curve)]
+
+
+def _draw(name: str, curve: Curve, start: float | None) -> Chart:
     steps, values, window = average_windows(curve, _MAX_POINTS)
     missing = sum(not math.isfinite(value) for _, value in curve)
     notes = [f"each point is the mean of {window} logged values"] if window > 1 else []
     notes += [f"{missing} of {len(curve)} values are not finite"] if missing else []
+    notes += ["hollow: before training, on all clips"] if start is not None else []
     last = curve[-1][1]
     return Chart(
         name=name,
-        svg=_svg(name, steps, values),
+        svg=_svg(name, steps, values, start),
         last_value=last if math.isfinite(last) else None,
         last_step=curve[-1][0],
         note="; ".join(notes),
@@ -90,7 +136,8 @@ def average_windows(curve: Curve, max_points: int) -> tuple[list[float], list[fl
     return steps, values, window
 
 
-def _svg(name: str, steps: Sequence[float], values: Sequence[float]) -> str:
+def _svg(name: str, steps: Sequence[float], values: Sequence[float], start: float | None) -> str:
+    """A few points are drawn as points, on an axis that includes zero: no line between them."""
     style: dict[Any, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": name,
@@ -101,12 +148,26 @@ def _svg(name: str, steps: Sequence[float], values: Sequence[float]) -> str:
     with mpl.rc_context(style):
         figure = Figure(figsize=(3.5, 1.9), layout="constrained")
         axes = figure.add_subplot()
-        marker = "o" if len(steps) < 12 else ""
-        axes.plot(steps, values, color=_LINE, linewidth=1.6, marker=marker)
+        few = len(steps) < _FEW
+        axes.plot(steps, values, color=_LINE, lw=0 if few else 1.6, marker="o" if few else "")
+        if start is not None:
+            axes.plot(0, start, color=_LINE, marker="o", markerfacecolor="none")
+        if few:
+            _include_zero(axes, values)
+            axes.set_xlim(left=min(0.0, *steps))
+            axes.margins(x=0.08)
         axes.grid(color=_INK, alpha=0.12, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_xlabel("step", color=_INK)
         return inline_svg(figure)
+
+
+def _include_zero(axes: Axes, values: Sequence[float]) -> None:
+    finite = [value for value in values if math.isfinite(value)]
+    if finite and min(finite) >= 0:
+        axes.set_ylim(bottom=0)
+    elif finite and max(finite) <= 0:
+        axes.set_ylim(top=0)
 
 
 def inline_svg(figure: Figure) -> str:

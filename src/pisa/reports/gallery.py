@@ -1,7 +1,7 @@
 """A static page that shows a data set: `pisa gallery DATASET`.
 
 For each clip the video, its masks, depth and flow as moving pictures, and all frames in one (paper
-Figure 1); above them the distributions of the set's scenes, with the prior's drawn over them.
+Figure 1); above them the distributions of the set's scenes, with those of a given prior over them.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ LAYOUT = """
 """
 
 
-def write_gallery(data_set: Path, folder: Path, prior: Prior, num_clips: int = 24) -> Path:
+def write_gallery(data_set: Path, folder: Path, prior: Prior | None, num_clips: int = 24) -> Path:
     """Write ``folder/index.html`` and its pictures; returns the page.
 
     The first ``num_clips`` clips are shown; the distributions are those of the whole set. Raises
@@ -95,15 +95,15 @@ def _facts(clip: Clip, record: Mapping[str, Any]) -> str:
     return " · ".join(facts)
 
 
-def _charts(records: Sequence[Mapping[str, Any]], prior: Prior) -> str:
+def _charts(records: Sequence[Mapping[str, Any]], prior: Prior | None) -> str:
     try:
-        values = scene_values(records, prior)
+        values = scene_values(records, prior or Prior())
     except PisaError as error:
         return f'<p class="quiet">No distributions: {html.escape(str(error))}.</p>'
     figures = "".join(
         f"<figure><figcaption>{html.escape(chart.label)}"
         f'<span class="quiet">{html.escape(chart.note)}</span></figcaption>{chart.svg}</figure>'
-        for chart in draw_distributions(values, prior, uniformity(values, prior))
+        for chart in draw_distributions(values, prior)
     )
     return f'<div class="charts">{figures}</div>'
 
@@ -120,24 +120,28 @@ def _page(name: str, total: int, charts: str, cards: Sequence[str]) -> str:
     )
 
 
-def read_prior(path: Path | None) -> Prior:
-    """The prior of a YAML of ``configs/prior``; None is the paper's.
+def read_prior(path: Path | None) -> Prior | None:
+    """The prior of a YAML of ``configs/prior``; None without one.
 
     Raises ``PisaError`` for a file that is none.
     """
     if path is None:
-        return Prior()
+        return None
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Prior.of(**{k: v for k, v in values.items() if not k.startswith("_")})
     except (OSError, yaml.YAMLError, AttributeError, TypeError) as error:
-        raise PisaError(f"{path}: is no prior: {' '.join(str(error).split())}") from error
+        raise PisaError(f"{path}: is not a prior: {' '.join(str(error).split())}") from error
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", type=Path, help="data set folder")
     parser.add_argument("--out", type=Path, help="folder of the page; default: DATASET/gallery")
-    parser.add_argument("--prior", type=Path, help="YAML of configs/prior; default: the paper's")
+    parser.add_argument(
+        "--prior",
+        type=Path,
+        help="YAML of configs/prior, to test the set against",
+    )
     parser.add_argument("--clips", type=int, default=24, help="how many to show")
 
 
@@ -160,11 +164,10 @@ class Distribution:
     svg: str
 
 
-def draw_distributions(
-    values: Values, prior: Prior, p_values: Mapping[str, float]
-) -> Iterator[Distribution]:
-    """One chart per key that has values."""
-    ranges = prior_ranges(prior)
+def draw_distributions(values: Values, prior: Prior | None) -> Iterator[Distribution]:
+    """One chart per key that has values, tested against the prior that the set was drawn from."""
+    ranges = {} if prior is None else prior_ranges(prior)
+    p_values = {} if prior is None else uniformity(values, prior)
     for key, label in LABELS.items():
         sample = values[key]
         if len(sample) == 0:

@@ -12,9 +12,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pisa.bench.row import METRICS
 from pisa.io.files import write_atomic
 from pisa.reports.breakdown import KindTable, breakdown, paired_list
-from pisa.reports.curves import Curve, draw_charts
+from pisa.reports.curves import Curve, draw_charts, titled
 from pisa.reports.metrics_json import validate_metrics
 from pisa.reports.names import (
+    METRIC_MEANINGS,
+    SPLIT_MEANINGS,
     TRUTH,
     direction,
     metric_arrow,
@@ -23,14 +25,16 @@ from pisa.reports.names import (
     model_label,
     order_metrics,
     order_models,
+    order_splits,
     split_label,
 )
 from pisa.reports.panels import Panel, build_panels
 from pisa.reports.published import PublishedRow
-from pisa.reports.table import Cell, result_table, status_notice
+from pisa.reports.table import PUBLISHED_CAVEAT, Cell, result_table, status_notice
 
 _TEMPLATES = Path(__file__).with_name("templates")
 GROUP_LABELS = {"num_objects": "objects in the clip"}  # of the breakdown
+LOST_L2 = 0.03  # of the true clip itself: its tracked path is not the object's
 
 
 def write_report(
@@ -52,7 +56,7 @@ def write_report(
     """Write the page atomically and return its path.
 
     ``videos``: see ``panels.build_panels``; ``curves``: ``{name: [(step, value), ...]}``.
-    ``pairs``: instead of ``paired_list(metrics)``; ``kinds``: how clips fail, by model; ``notes``:
+    ``pairs``: instead of the document's ``paired``; ``kinds``: how clips fail, by model; ``notes``:
     lines below the title; ``ranked``: the results are sorted by their first column;
     ``runs``: what was merged, ``{"run", "models", "commit", "config_sha256"}`` each.
     Raises ``ValueError`` for metrics that are not schema 1, ``PisaError`` for an unwritable path.
@@ -61,6 +65,8 @@ def write_report(
     panels = build_panels(videos, metrics["per_clip"], fps_hz)
     models = order_models(model for panel in panels for model in panel.models)
     sort_by = _sort_choices(panels)
+    lost = [panel.scores.get(TRUTH, {}).get("l2") or 0.0 for panel in panels]
+    lost = [l2 if l2 > LOST_L2 else None for l2 in lost]
     page = (
         _environment()
         .get_template("report.html.j2")
@@ -68,19 +74,22 @@ def write_report(
             title=title,
             metrics=metrics,
             table=result_table(metrics, published),
-            has_published=bool(published),
+            published_caveat=PUBLISHED_CAVEAT if published else "",
+            meanings=_meanings(metrics),
+            splits=order_splits(panel.split for panel in panels),
+            lost=lost,
             empty=Cell(),
             notice=status_notice(metrics),
-            pairs=_pairs(paired_list(metrics) if pairs is None else pairs),
+            pairs=_pairs(_given_pairs(metrics) if pairs is None else pairs),
             kinds=kinds,
             notes=notes,
             ranked=ranked,
             runs=runs,
             breakdown=_breakdown_tables(metrics),
-            charts=draw_charts(curves or {}),
-            panels=_worst_first(panels, sort_by),
+            charts=draw_charts(*titled(curves or {}, metrics["summary"])),
+            panels=_worst_first(panels, sort_by, lost),
             sort_by=sort_by,
-            data=_page_data(panels, models, fps_hz),
+            data=_page_data(panels, models, fps_hz, lost),
             fps_hz=fps_hz,
             colours=model_colours(models),
             config_text=config_text,
@@ -107,6 +116,20 @@ def _environment() -> Environment:
         "signed": _signed,
     }
     return environment
+
+
+def _given_pairs(metrics: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The document's own differences, which are bootstrapped only where it has none."""
+    return metrics["paired"] if "paired" in metrics else paired_list(metrics)
+
+
+def _meanings(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Name and meaning of each metric and split in the table."""
+    splits = [cells for model in metrics["summary"].values() for cells in model.items()]
+    names = order_metrics(metric for _, cells in splits for metric in cells)
+    found = [(metric_label(m), METRIC_MEANINGS[m]) for m in names if m in METRIC_MEANINGS]
+    shown = order_splits(split for split, _ in splits)
+    return found + [(split_label(s), SPLIT_MEANINGS[s]) for s in shown if s in SPLIT_MEANINGS]
 
 
 def _pairs(pairs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -154,22 +177,28 @@ def _sort_choices(panels: Sequence[Panel]) -> dict[str, list[str]]:
 
 
 def _worst_first(
-    panels: Sequence[Panel], sort_by: Mapping[str, list[str]]
+    panels: Sequence[Panel], sort_by: Mapping[str, list[str]], lost: Sequence[float | None]
 ) -> list[tuple[int, Panel]]:
-    """Panels with their index in the page's data; clips without a score come before all others."""
+    """Panels with their index in the page's data.
+
+    Clips without a score come before all others, those that the tracker lost after them.
+    """
     numbered = list(enumerate(panels))
     if not sort_by["models"] or not sort_by["metrics"]:
         return numbered
     model, metric = sort_by["models"][0], sort_by["metrics"][0]
 
-    def badness(entry: tuple[int, Panel]) -> float:
+    def badness(entry: tuple[int, Panel]) -> tuple[bool, float]:
         value = entry[1].scores.get(model, {}).get(metric)
-        return float("inf") if value is None else -direction(metric) * value
+        bad = float("inf") if value is None else -direction(metric) * value
+        return lost[entry[0]] is None, bad
 
     return sorted(numbered, key=badness, reverse=True)
 
 
-def _page_data(panels: Sequence[Panel], models: Sequence[str], fps_hz: float) -> dict[str, Any]:
+def _page_data(
+    panels: Sequence[Panel], models: Sequence[str], fps_hz: float, lost: Sequence[float | None]
+) -> dict[str, Any]:
     """What the page's script needs; Jinja's ``tojson`` makes it safe inside a script element."""
     return {
         "fps": fps_hz,
@@ -185,8 +214,9 @@ def _page_data(panels: Sequence[Panel], models: Sequence[str], fps_hz: float) ->
                 "frames": panel.num_frames,
                 "overlay": panel.overlay,
                 "scores": panel.scores,
+                "lost": l2 is not None,
             }
-            for panel in panels
+            for panel, l2 in zip(panels, lost, strict=True)
         ],
     }
 

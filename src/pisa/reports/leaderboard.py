@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from pisa.bench.row import comparable
 from pisa.reports.breakdown import count_kinds
 from pisa.reports.html import write_report
 from pisa.reports.metrics_json import build_metrics, paired_summary, read_metrics
@@ -53,7 +55,7 @@ def write_leaderboard(
     """Merge and write the page.
 
     Raises:
-        PisaError: a run that cannot be read, or runs that cannot be compared (protocols differ).
+        PisaError: a run that cannot be read, or runs that cannot be compared (``read_runs``).
     """
     read = read_runs(runs)
     metrics = merge(read)
@@ -77,14 +79,15 @@ def write_leaderboard(
 def read_runs(folders: Sequence[Path]) -> list[Run]:
     """The runs; models of one name are told apart by their folders where their scores differ.
 
-    Raises ``PisaError`` for a run that is given twice, and for runs of different protocols.
+    Raises ``PisaError`` for a run that is given twice, and for runs whose protocol, tracker, clips
+    or compared frames differ (``pisa.bench.row.comparable``).
     """
     if len({folder.resolve() for folder in folders}) != len(folders):
         raise PisaError("a run is given twice")
     documents = [(f, read_metrics(f / "metrics.json" if f.is_dir() else f)) for f in folders]
-    protocols = {document["protocol"] for _, document in documents}
-    if len(protocols) > 1:
-        raise PisaError(f"runs of different protocols cannot be compared: {sorted(protocols)}")
+    for (one, a), (two, b) in combinations(documents, 2):
+        if reason := _refusal(a, b):
+            raise PisaError(f"{one} and {two} cannot share a table: {reason}")
     places = [f if f.is_dir() else f.parent for f, _ in documents]
     rows = [_rows_by_model(document) for _, document in documents]
     names = [{model: model for model in own} for own in rows]
@@ -97,6 +100,39 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
         Run(place, document, own)
         for place, (_, document), own in zip(places, documents, names, strict=True)
     ]
+
+
+def _refusal(a: Mapping[str, Any], b: Mapping[str, Any]) -> str | None:
+    """Why two documents must not share a column; None where they may."""
+    if reason := comparable(a, b):
+        return reason
+    clips_a, clips_b = _clips_by_split(a), _clips_by_split(b)
+    data_a, data_b = _data_by_split(a), _data_by_split(b)
+    for split in clips_a.keys() & clips_b.keys():
+        if not clips_a[split] & clips_b[split]:
+            return f"they scored no {split} clip in common"
+        # true masks that both record were compared above; else the hash of the set decides
+        recorded = all(_has_truths(document, split) for document in (a, b))
+        if not recorded and data_a.get(split) != data_b.get(split):
+            return f"{split} is not the same data set: {data_a.get(split)} and {data_b.get(split)}"
+    return None
+
+
+def _clips_by_split(document: Mapping[str, Any]) -> dict[str, set[str]]:
+    clips: dict[str, set[str]] = {}
+    for row in document["per_clip"]:
+        clips.setdefault(row["split"], set()).add(row["clip"])
+    return clips
+
+
+def _data_by_split(document: Mapping[str, Any]) -> dict[str, str]:
+    """``{"sim_seen": sha256}`` of the provenance's "sim_seen:SHA256 sim_unseen:SHA256"."""
+    recorded = str(document["provenance"].get("data_sha256") or "").split()
+    return dict(entry.split(":", 1) for entry in recorded if ":" in entry)
+
+
+def _has_truths(document: Mapping[str, Any], split: str) -> bool:
+    return any("truth_sha256" in row for row in document["per_clip"] if row["split"] == split)
 
 
 def _same_model(runs: Sequence[tuple[int, list[Any]]]) -> list[list[int]]:

@@ -25,6 +25,7 @@ from pisa.types import PisaError
 
 __all__ = [
     "build_metrics",
+    "newest",
     "paired_summary",
     "provenance",
     "read_metrics",
@@ -86,9 +87,10 @@ def summarise(
 def paired_summary(metrics: Mapping[str, Any], a: str, b: str) -> dict[str, dict[str, Any]]:
     """Mean of (a - b) per split and metric, over the clips and seeds that both models have.
 
-    ``{split: {metric: {"mean", "ci95", "n", "a_better"}}}``; ``a_better`` counts the clips on which
-    ``a`` is strictly better (None where a metric has no known direction). Negative L2, chamfer and
-    time-error differences and positive IoU differences favour ``a``.
+    ``{split: {metric: {"mean", "ci95", "n", "a_better", "ties"}}}``; ``a_better`` counts the clips
+    on which ``a`` is strictly better (None where a metric has no known direction), ``ties`` those
+    with equal values. Negative L2, chamfer and time-error differences and positive IoU differences
+    favour ``a``.
     Raises ``PisaError`` for a model that has no rows.
     """
     rows_a, rows_b = _rows_of(metrics, a), _rows_of(metrics, b)
@@ -118,6 +120,17 @@ def read_metrics(path: Path | str) -> dict[str, Any]:
     except ValueError as error:
         raise PisaError(f"{path} is not a metrics.json of schema 1: {error}") from error
     return document
+
+
+def newest(folder: Path, pattern: str, command: str) -> Path:
+    """The folder whose file or folder ``pattern`` (of the form "NAME/FILE") changed last.
+
+    Raises ``PisaError`` where there is none; ``command`` says how to make one.
+    """
+    found = sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise PisaError(f"{folder.resolve()} has no {pattern}: {command}")
+    return found[-1].parent
 
 
 def _clean_row(row: Row, metrics: Sequence[str]) -> dict[str, Any]:
@@ -199,4 +212,4 @@ def _paired(rows_a: Mapping, rows_b: Mapping, split: str, metric: str, seed: int
     values = _clip_means(sorted(differences, key=lambda row: row["clip"]), metric)
     sign = direction(metric)
     better = sum(sign * value > 0 for value in values) if sign else None
-    return _cell(values, seed) | {"a_better": better}
+    return _cell(values, seed) | {"a_better": better, "ties": sum(v == 0 for v in values)}

@@ -18,10 +18,25 @@ _METRIC_LABELS = {
     "l2": "L2",
     "chamfer": "CD",
     "iou": "IoU",
-    "time_error": "Time error",
+    "time_error": "Time error (s)",
     "miss_rate": "Missed",
     "spurious_rate": "Spurious",
     "split_rate": "Split",
+}
+METRIC_MEANINGS = {
+    "l2": "distance between the object's centre in the generated and in the true clip, as a "
+    "fraction of the picture's side, mean over frames",
+    "chamfer": "Chamfer distance between the object's two shapes, in the same unit",
+    "iou": "overlap of the object's two shapes, from 0 (none) to 1 (the same)",
+    "time_error": "seconds between the object's impact and the true one",
+    "miss_rate": "fraction of frames in which the object was not found",
+}
+SPLIT_MEANINGS = {
+    "real": "filmed drops",
+    "sim_seen": "simulated drops of objects that training used, in new scenes",
+    "sim_unseen": "simulated drops of objects that training did not use",
+    "id": "depths and heights within the range of training",
+    "ood": "depths or heights outside the range of training",
 }
 _SPLIT_LABELS = {
     "real": "Real",
@@ -63,9 +78,9 @@ def split_label(split: str) -> str:
 
 
 def model_label(model: str) -> str:
-    """``oro_flow`` reads "ORO (flow)"; unknown names stay as they are."""
+    """``oro_flow`` reads "PSFT + ORO (flow)"; unknown names stay as they are."""
     if model.startswith("oro_"):
-        return f"ORO ({model.removeprefix('oro_')})"
+        return f"PSFT + ORO ({model.removeprefix('oro_')})"
     return _MODEL_LABELS.get(model, model)
 
 

@@ -1,7 +1,7 @@
 """Results in the layout of the paper's Table 1: for the terminal and as markdown.
 
-All renderers (HTML too) share one ``ResultTable``. Best means are marked among our own models;
-the ground-truth row and published rows do not compete (other clips, other code, no interval).
+All renderers (HTML too) share one ``ResultTable``. Best means are marked among the models measured
+here; the ground-truth row and published rows do not compete (other clips and code, no interval).
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ from pisa.reports.names import (
 from pisa.reports.published import PublishedRow
 
 NO_VALUE = "-"
+PUBLISHED_CAVEAT = (
+    "published rows are the paper's: official protocol, its clips, models and masks, no interval"
+)
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,11 @@ class ResultTable:
     groups: tuple[Group, ...]
     rows: tuple[ResultRow, ...]
 
+    @property
+    def has_best(self) -> bool:
+        """Whether a cell is marked, which takes two models."""
+        return any(cell.best for row in self.rows for cell in row.cells.values())
+
     def header(self, metric: str) -> str:
         return f"{metric_label(metric)} {metric_arrow(metric)}".strip()
 
@@ -121,11 +129,21 @@ def print_table(
         console.width = max(width, needed)  # long lines rather than means or counts cut off
         console.print(table)
         console.width = width
-    console.print(Text("mean and 95 % bootstrap interval over clips; bold: best of our models"))
+    console.print(Text(_legend(metrics, published)))
     for pair in metrics.get("paired", ()):
         console.print(Text(_pair_line(pair)))
     if notice := status_notice(metrics):
         console.print(Text(notice, style="bold"))
+
+
+def _legend(metrics: Mapping[str, Any], published: Sequence[PublishedRow]) -> str:
+    """What the printed table's numbers are; bold is explained only where something is bold."""
+    parts = ["mean and 95 % bootstrap interval over clips"]
+    if result_table(metrics).has_best:
+        parts.append("bold: best of the models measured here (ties at three decimals are all bold)")
+    if published:
+        parts.append(PUBLISHED_CAVEAT)
+    return "; ".join(parts)
 
 
 def status_notice(metrics: Mapping[str, Any]) -> str:
@@ -150,7 +168,7 @@ def _pair_line(pair: Mapping[str, Any]) -> str:
 
 
 def markdown_table(metrics: Mapping[str, Any], published: Sequence[PublishedRow] = ()) -> str:
-    """A markdown table; the best of our models is bold."""
+    """A markdown table; the best of the models measured here is bold."""
     lines = [
         [text.replace("|", "\\|") for text in line]
         for line in _lines(result_table(metrics, published))

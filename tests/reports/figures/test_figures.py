@@ -8,6 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pisa.__main__ import main
 from pisa.ops.drop_ray import DropRay
@@ -154,6 +155,36 @@ def test_figure_4_has_a_row_per_model(results, tmp_path):
     assert np.array_equal(shown[-1], clips[0]["models"]["base"]["frames"][-1])
 
 
+def test_default_clips_are_at_quantiles_of_l2():
+    clips = [{"split": "real", "clip": f"{i}"} for i in range(9)]
+    l2 = {("real", f"{i}"): 0.1 * (8 - i) for i in range(9)}
+    assert [c["clip"] for c in qualitative.spread(clips, 1, l2)] == ["4"]
+    assert [c["clip"] for c in qualitative.spread(clips, 3, l2)] == ["6", "4", "2"]
+    assert len(qualitative.spread(clips, 20, l2)) == 9
+    rows = [
+        {"model": m, "split": "real", "clip": "0", "seed": s, "l2": v}
+        for m, s, v in (("psft", 0, 0.1), ("psft", 1, 0.3), ("base", 0, 0.9))
+    ]
+    assert qualitative.l2_of({"per_clip": rows}, "psft") == {("real", "0"): pytest.approx(0.2)}
+
+
+def test_the_hero_falls_beside_the_truth(results, tmp_path):
+    out = tmp_path / "deep" / "hero.webp"
+    assert run("hero", results / "psft", "--num", 2, "--out", out) == 0
+    with Image.open(out) as picture:
+        assert picture.n_frames == saved.NUM_FRAMES
+        assert picture.size == (3 * 264 + 8, 28 + 2 * 292 + 28)
+        reds = []
+        for frame in (0, saved.NUM_FRAMES - 1):
+            picture.seek(frame)
+            pixels = np.asarray(picture.convert("RGB"))[28:284].astype(int)
+            red = (pixels[..., 0] - pixels[..., 2] > 100).nonzero()
+            reds.append([red[0][red[1] // 264 == column].max() for column in range(3)])
+    assert reds[1][0] > reds[0][0] + 100  # the truth falls
+    assert reds[1][1] < reds[0][1] + 30  # base hangs in the air
+    assert out.stat().st_size < 3_000_000
+
+
 def test_the_heat_map_shows_cells_and_counts(results):
     document = json.loads((results / "ood.json").read_text())
     with style.paper_style():
@@ -186,6 +217,7 @@ def test_many_origins_are_counted_not_listed():
         (("figure1", "{}/psft"), "is no finished data set"),
         (("figure1", "{}/falls-1234", "--clips", "9"), "has no clip 9"),
         (("figure4", "{}/psft", "--clips", "real/9"), "no clip real/9; shown are"),
+        (("hero", "{}/psft", "--split", "real"), "shows no clips of 'real'; its sets: sim_seen"),
         (("figure5", "{}/nothing"), "no such run folder"),
         (("table1", "{}/nothing"), "cannot read"),
         (("table2", "{}/drop_time.json"), "holds the analysis 'drop_time', not 'ood'"),

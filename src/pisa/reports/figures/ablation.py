@@ -54,7 +54,7 @@ def draw(runs: Sequence[RunLog], *, published: bool = True) -> Figure:
     for letter, axes, metric in zip("abc", grid.flat, METRICS, strict=False):
         for index, split in enumerate(splits):
             _draw_steps(axes, [r for r in runs if r.train_clips == size], split, index, metric)
-            if published:
+            if published and metric != "iou":  # which grows with the size of the object
                 _draw_published(axes, split, index, metric)
         axes.set_title(f"({letter}) {metric_label(metric)} {metric_arrow(metric)}", loc="left")
         axes.set_xlabel("training steps")
@@ -96,8 +96,10 @@ def _draw_steps(axes: Axes, runs: Sequence[RunLog], split: str, index: int, metr
         look: dict[str, Any] = {"color": _COLOURS[kind], "linestyle": _DASHES[index % len(_DASHES)]}
         for run in chosen:
             points = run.curves.get((split, metric), [])
-            if points:
-                axes.plot(*zip(*points, strict=True), linewidth=0.8, marker=".", **look)
+            if len(points) > 1:  # one point is no course
+                fill = {"markerfacecolor": "white" if index else look["color"]}
+                mark = {"marker": _MARKERS[index % len(_MARKERS)], "markersize": 2}
+                axes.plot(*zip(*points, strict=True), linewidth=0.6, **mark, **fill, **look)
         _draw_scores(axes, steps_of(chosen, split, metric), index, look)
 
 
@@ -166,6 +168,9 @@ def _legend(runs: Sequence[RunLog], splits: Sequence[str], published: bool) -> l
         fill = "white" if index else style.INK
         label = split_label(split)
         lines.append(Line2D([], [], color=style.INK, label=label, markerfacecolor=fill, **look))
+    if any(len(points) > 1 for run in runs for points in run.curves.values()):
+        thin: dict[str, Any] = {"linewidth": 0.6, "marker": "o", "markersize": 2}
+        lines.append(Line2D([], [], color=style.GREY, label="during training", **thin))
     if published:
         lines.append(Line2D([], [], color=style.PALE, label="paper's PSFT (published)"))
     return lines
@@ -177,7 +182,8 @@ def _notes(runs: Sequence[RunLog]) -> str:
     scored = f" (n = {' or '.join(map(str, counts))} clips)" if counts else ""
     return (
         "Thin lines: validation during training (few clips: docs/guide/figures.md). "
-        f"Large markers: final scores with 95 % intervals{scored}. One seed each."
+        f"Large markers: final scores with 95 % intervals{scored}. One seed each. The paper's IoU "
+        "is left out: it grows with the size of the objects."
     )
 
 

@@ -16,6 +16,7 @@ from pisa.reports.figures import style
 from pisa.reports.figures.origin import model_of, origin_of, read_analysis
 from pisa.reports.names import model_label
 from pisa.reports.published import published_drop_times
+from pisa.section5.drop_study import LEVEL
 from pisa.section5.drop_time import DropTimes
 from pisa.types import PisaError
 
@@ -79,8 +80,8 @@ def draw(fits: Sequence[Fit], fps_hz: float, num_frames: int) -> Figure:
         axes_column[1].set_xlabel("drop time (s)")
     grid[0, 0].set_ylabel("density (1/s)")
     grid[1, 0].set_ylabel("distribution function")
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3)
+    handles = [h for axes in grid[:, 0] for h in axes.get_legend_handles_labels()[0]]
+    figure.legend(handles=handles, loc="outside upper center", ncols=4)
     return figure
 
 
@@ -116,7 +117,9 @@ def _draw_density(axes: Axes, fit: Fit, fps_hz: float, num_frames: int) -> None:
     first_s, last_s = fit["bounds_s"]
     time_s = np.linspace(first_s, last_s, _CURVE_POINTS)
     axes.plot(time_s, drop_times_of(fit).pdf(time_s), color=style.GREEN, label="truth, Eq. 4")
-    axes.set_title(f"image {fit['image']}\nKS {fit['ks']:.2f}, p = {fit['p_ks']:.3f}")
+    verdict = "passes" if fit["p_ks"] >= LEVEL else "fails"
+    title = f"image {fit['image']}: {verdict}\nKS {fit['ks']:.2f}, p = {fit['p_ks']:.3f}"
+    axes.set_title(title, color=style.GREEN if verdict == "passes" else style.RED)
     if samples[-1]:
         axes.annotate(
             "no impact", (middles_s[-1], samples[-1] * fps_hz), (0, 2), ha="right", fontsize=5.5,
@@ -129,6 +132,10 @@ def _draw_cdf(axes: Axes, fit: Fit, fps_hz: float, num_frames: int) -> None:
     time_s = np.linspace(0, num_frames / fps_hz, _CURVE_POINTS)
     axes.plot(time_s, drop_times_of(fit).cdf(time_s), color=style.GREEN)
     truth, model = np.array(fit["shares"]), sample_shares(fit, num_frames)
-    for shares, colour in ((truth, style.ORANGE), (model, style.BLUE)):
-        axes.step(frames_s, np.cumsum(shares)[:num_frames], where="post", color=colour)
+    for shares, colour, label in (
+        (truth, style.ORANGE, None),
+        (model, style.BLUE, "model, summed"),
+    ):
+        sums = np.cumsum(shares)[:num_frames]
+        axes.step(frames_s, sums, where="post", color=colour, label=label)
     axes.set_ylim(-0.02, 1.02)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from pisa.reports.figures import style
 from pisa.reports.figures.origin import origin_of, together
-from pisa.reports.leaderboard import merge_clips, read_runs
+from pisa.reports.leaderboard import merge, merge_clips, read_runs
 from pisa.reports.names import TRUTH, model_label, order_models, order_splits, split_label
 from pisa.types import PisaError
 
@@ -22,7 +22,8 @@ Shown = Mapping[str, Any]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", type=Path, help="folders with report.html")
-    parser.add_argument("--clips", nargs="+", help="SPLIT/CLIP; default: the first of each split")
+    help_text = "SPLIT/CLIP; default: those at the median (quantiles) of L2 of the last model"
+    parser.add_argument("--clips", nargs="+", help=help_text)
     parser.add_argument("--num", type=int, default=1, help="clips of each split")
     parser.add_argument("--frozen", action="store_true", help="show the frozen first frame too")
     style.add_out(parser, "figure4")
@@ -33,17 +34,25 @@ def main(given: argparse.Namespace) -> None:
     clips, fps_hz, notes = merge_clips(runs, max_clips=10**9)
     for note in notes:
         print(note)
-    chosen = choose(clips, given.num, given.clips)
+    model = order_models(model for item in clips for model in item["models"])[-1:]
+    chosen = choose(clips, given.num, given.clips, l2_of(merge(runs), *model))
     origin = together(origin_of(run.metrics["provenance"]) for run in runs)
     with style.paper_style():
         figure = draw(chosen, fps_hz, frozen=given.frozen)
         title = "Figure 4: models side by side"
-        paths = style.save(figure, given.out, origin, title=title)
+        rule = f"Clips at evenly spaced quantiles of the L2 of {', '.join(map(model_label, model))}"
+        notes = f"{rule} (of one: the median)." if given.clips is None else ""
+        paths = style.save(figure, given.out, origin, title=title, notes=notes)
     style.report(paths)
 
 
-def choose(clips: Sequence[Shown], count: int, names: Sequence[str] | None) -> list[Shown]:
-    """The named clips (``SPLIT/CLIP``), or the first ``count`` of each split.
+def choose(
+    clips: Sequence[Shown],
+    count: int,
+    names: Sequence[str] | None,
+    l2: Mapping[tuple[str, str], float],
+) -> list[Shown]:
+    """The named clips (``SPLIT/CLIP``), or ``count`` of each split, ``spread`` by their L2.
 
     Raises ``PisaError`` where the runs show no such clip.
     """
@@ -58,7 +67,29 @@ def choose(clips: Sequence[Shown], count: int, names: Sequence[str] | None) -> l
     if count < 1:
         raise PisaError("figure 4 needs at least one clip of each split: raise --num")
     splits = order_splits(item["split"] for item in clips)
-    return [c for s in splits for c in [i for i in clips if i["split"] == s][:count]]
+    return [c for s in splits for c in spread([i for i in clips if i["split"] == s], count, l2)]
+
+
+def l2_of(metrics: Mapping[str, Any], model: str) -> dict[tuple[str, str], float]:
+    """L2 of a model by split and clip, mean over seeds; clips without one are absent."""
+    values: dict[tuple[str, str], list[float]] = {}
+    for row in metrics["per_clip"]:
+        if row["model"] == model and row.get("l2") is not None:
+            values.setdefault((row["split"], row["clip"]), []).append(row["l2"])
+    return {key: sum(found) / len(found) for key, found in values.items()}
+
+
+def spread(clips: Sequence[Shown], count: int, l2: Mapping[tuple[str, str], float]) -> list[Shown]:
+    """Clips at evenly spaced quantiles of L2, best first: one is the median, three the quartiles.
+
+    All of them, best first, where there are no more than ``count``; clips without an L2 come last.
+    """
+    ranked = sorted(clips, key=lambda c: l2.get((c["split"], c["clip"]), float("inf")))
+    if len(ranked) <= count:
+        return ranked
+    scored = [c for c in ranked if (c["split"], c["clip"]) in l2] or ranked
+    places = np.arange(1, count + 1) / (count + 1) * (len(scored) - 1)
+    return [scored[i] for i in dict.fromkeys(places.round().astype(int))]
 
 
 def draw(clips: Sequence[Shown], fps_hz: float, *, frozen: bool = False) -> Figure:

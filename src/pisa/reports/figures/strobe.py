@@ -16,9 +16,13 @@ from pisa.ops.video import to_frames
 from pisa.reports.contact_sheet import stroboscopic
 from pisa.reports.figures import style
 from pisa.reports.figures.origin import origin_of_data, together
+from pisa.reports.names import split_label
 from pisa.types import Clip, PisaError
 
 EXPOSURES = 16
+_EXPOSURES_SMALL = 6  # where more would smear into one another
+_SMALL_PX = 128
+_NOTES = "The falling object at evenly spaced times, later ones more opaque; the last is the end."
 _LOOKED_AT = 30  # clips of a set among which the longest falls are shown
 
 
@@ -33,7 +37,8 @@ def main(given: argparse.Namespace) -> None:
     origin = together(origin_of_data(folder) for folder in given.data_sets)
     with style.paper_style():
         figure = draw([(f.name, choose(f, given.num, given.clips)) for f in given.data_sets])
-        paths = style.save(figure, given.out, origin, title="Figure 1: drops in one picture")
+        title = "Figure 1: drops in one picture"
+        paths = style.save(figure, given.out, origin, title=title, notes=_NOTES)
     style.report(paths)
 
 
@@ -44,7 +49,7 @@ def draw(rows: Sequence[tuple[str, Sequence[Clip]]]) -> Figure:
     figure = style.new_figure(side_in * columns, (side_in + 0.2) * len(rows) + 0.15)
     grid = figure.subplots(len(rows), columns, squeeze=False)
     for axes_row, (name, clips) in zip(grid, rows, strict=True):
-        axes_row[0].set_title(name.rsplit("-", 1)[0], loc="left")
+        axes_row[0].set_title(split_label(name.rsplit("-", 1)[0]), loc="left")
         for axes in axes_row[len(clips) :]:
             axes.set_axis_off()
         for axes, clip in zip(axes_row, clips, strict=False):
@@ -53,9 +58,10 @@ def draw(rows: Sequence[tuple[str, Sequence[Clip]]]) -> Figure:
 
 
 def picture(clip: Clip) -> np.ndarray:
-    """``EXPOSURES`` moments of the dropping object over one background, uint8 ``[H, W, 3]``."""
+    """Moments of the dropping object over one background, uint8 ``[H, W, 3]``."""
     frames, masks = to_frames(clip.video), clip.masks[clip.dropping_index].numpy()
-    return stroboscopic(frames, masks, every=max(1, len(frames) // EXPOSURES))
+    count = _EXPOSURES_SMALL if max(frames.shape[1:3]) <= _SMALL_PX else EXPOSURES
+    return stroboscopic(frames, masks, every=max(1, len(frames) // count))
 
 
 def choose(folder: Path, count: int, names: Sequence[str] | None) -> list[Clip]:

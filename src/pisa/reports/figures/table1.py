@@ -20,8 +20,8 @@ from pisa.reports.table import Cell, ResultRow, ResultTable, markdown_table, res
 
 PAPER_METRICS = ("l2", "chamfer", "iou")  # of Table 1
 _NOTES = (
-    "Mean and 95 % bootstrap interval over clips; bold: best of our models. Published: the paper's "
-    "own models, clips and code; they do not compete."
+    "Mean and 95 % bootstrap interval over clips; bold: best of the models measured here. "
+    "Published: the paper's own models, clips and code; they do not compete."
 )
 
 
@@ -123,7 +123,7 @@ def _draw_row(axes: Axes, row: ResultRow, cells: list[Cell], places: list[float]
 
 
 def latex_table(table: ResultTable) -> str:
-    """A ``tabular`` with the rules of booktabs; the best of our models is bold."""
+    """A ``tabular`` with the rules of booktabs; the best of the models measured here is bold."""
     columns = [(group, metric) for group in table.groups for metric in group.metrics]
     titles = [rf"\multicolumn{{{len(g.metrics)}}}{{c}}{{{_escape(g.title)}}}" for g in table.groups]
     headers = [_escape(table.header(metric)) for _, metric in columns]

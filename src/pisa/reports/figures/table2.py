@@ -74,8 +74,7 @@ def draw_grid(grids: Mapping[str, Grid]) -> Figure:
             draw_cells(axes, grids[model], metric)
         axes_row[0].set_ylabel(f"{model_label(model)}\nheight (m)")
     for axes, metric in zip(axes_grid[0], METRICS, strict=True):
-        unit = " (s)" if metric == "time_error" else ""
-        axes.set_title(f"{metric_label(metric)}{unit} {metric_arrow(metric)}")
+        axes.set_title(f"{metric_label(metric)} {metric_arrow(metric)}")
     for axes in axes_grid[-1]:
         axes.set_xlabel("depth (m)")
     return figure

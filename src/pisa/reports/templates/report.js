@@ -165,12 +165,27 @@
     return value === null || value === undefined ? Infinity : -data.directions[metric] * value;
   };
 
+  const median = (values) => {
+    const sorted = values.filter(Number.isFinite).sort((a, b) => a - b);
+    return sorted.length ? sorted[Math.floor((sorted.length - 1) / 2)] : 0;
+  };
+
   const sort = () => {
     const model = byId("sort-model").value, metric = byId("sort-metric").value;
-    const ranked = clips.map((clip) => [badness(clip, model, metric), clip]);
-    ranked.sort((a, b) => (a[0] === b[0] ? 0 : b[0] - a[0]));
+    const order = byId("sort-order").value;
+    const bad = clips.map((clip) => badness(clip, model, metric));
+    const middle = median(bad.filter((_, k) => !clips[k].panel.lost));
+    // the larger the key, the earlier the clip; one without a score leads, a lost one ends the list
+    const key = { worst: (x) => x, best: (x) => -x, median: (x) => -Math.abs(x - middle) }[order];
+    const ranked = clips.map((clip, k) => [bad[k] === Infinity ? Infinity : key(bad[k]), clip]);
+    ranked.sort(([a, one], [b, two]) => one.panel.lost - two.panel.lost || (a === b ? 0 : b - a));
     for (const [, clip] of ranked) list.append(clip.element);
-    byId("status").textContent = `Clips sorted, worst ${byId("sort-metric").selectedOptions[0].text} of ${data.labels[model]} first`;
+    byId("status").textContent = `Clips sorted, ${order} ${byId("sort-metric").selectedOptions[0].text} of ${data.labels[model]} first`;
+  };
+
+  const filter = () => {
+    const split = byId("split").value;
+    for (const clip of clips) clip.element.hidden = split !== "" && clip.panel.split !== split;
   };
 
   for (const clip of clips) {
@@ -200,6 +215,8 @@
   byId("paths").addEventListener("change", (event) => { state.paths = event.target.checked; });
   byId("sort-model")?.addEventListener("change", sort);
   byId("sort-metric")?.addEventListener("change", sort);
+  byId("sort-order")?.addEventListener("change", sort);
+  byId("split")?.addEventListener("change", filter);
   setPlaying(state.playing);
   window.requestAnimationFrame(tick);
 })();
