@@ -34,7 +34,7 @@ RANGE_M = (2.0, 18.0)
 
 
 def study(folder: Path, analysis: str, content: dict[str, Any]) -> Path:
-    """``FOLDER/ANALYSIS.json`` around the content (``pisa.launch.study_clips.write_study``)."""
+    """``FOLDER/ANALYSIS.json`` around the content (``pisa.launch.section5``)."""
     document = {"schema": 1, "analysis": analysis, "data_set": "test", "ckpt": None, **content}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{analysis}.json"

@@ -36,9 +36,9 @@ FUNCTIONS = (
     "pisa.diffusion.",
     "pisa.launch.mask_pairs.score_mask_pairs",
     "pisa.launch.evaluate.score_models",
-    "pisa.launch.studies.run_drop_time",
-    "pisa.launch.studies.run_lift3d",
-    "pisa.launch.study_ood.run_ood",
+    "pisa.launch.section5.run_drop_time",
+    "pisa.launch.section5.run_lift3d",
+    "pisa.launch.section5.run_ood",
     "pisa.launch.upload.write_upload",
     "pisa.launch.video_source.score_videos",
 )
