@@ -65,8 +65,8 @@ def write_report(
     panels = build_panels(videos, metrics["per_clip"], fps_hz)
     models = order_models(model for panel in panels for model in panel.models)
     sort_by = _sort_choices(panels)
-    lost = [panel.scores.get(TRUTH, {}).get("l2") or 0.0 for panel in panels]
-    lost = [l2 if l2 > LOST_L2 else None for l2 in lost]
+    errors = [panel.scores.get(TRUTH, {}).get("l2") or 0.0 for panel in panels]  # the tracker's
+    lost = [l2 if l2 > LOST_L2 else None for l2 in errors]
     page = (
         _environment()
         .get_template("report.html.j2")

@@ -97,9 +97,9 @@ def _draw_steps(axes: Axes, runs: Sequence[RunLog], split: str, index: int, metr
         for run in chosen:
             points = run.curves.get((split, metric), [])
             if len(points) > 1:  # one point is no course
-                fill = {"markerfacecolor": "white" if index else look["color"]}
-                mark = {"marker": _MARKERS[index % len(_MARKERS)], "markersize": 2}
-                axes.plot(*zip(*points, strict=True), linewidth=0.6, **mark, **fill, **look)
+                mark: dict[str, Any] = {"marker": _MARKERS[index % len(_MARKERS)], "markersize": 2}
+                mark["markerfacecolor"] = "white" if index else look["color"]
+                axes.plot(*zip(*points, strict=True), linewidth=0.6, **mark, **look)
         _draw_scores(axes, steps_of(chosen, split, metric), index, look)
 
 

@@ -41,8 +41,8 @@ def main(given: argparse.Namespace) -> None:
         figure = draw(chosen, fps_hz, frozen=given.frozen)
         title = "Figure 4: models side by side"
         rule = f"Clips at evenly spaced quantiles of the L2 of {', '.join(map(model_label, model))}"
-        notes = f"{rule} (of one: the median)." if given.clips is None else ""
-        paths = style.save(figure, given.out, origin, title=title, notes=notes)
+        foot = f"{rule} (of one: the median)." if given.clips is None else ""
+        paths = style.save(figure, given.out, origin, title=title, notes=foot)
     style.report(paths)
 
 
