@@ -16,6 +16,7 @@ from pisa.callbacks.samples import SampleVideos, side_by_side, tint
 from pisa.callbacks.throughput import StepProgressBar, Throughput, peak_rss_bytes
 from pisa.callbacks.wandb_logger import RUN_ID, WandbLogger
 from pisa.errors import PisaError
+from pisa.io.progress import ProgressLog
 from pisa.ops.video import read_video
 from pisa.tasks.psft import PSFT
 from pisa.tasks.weights import load_denoiser
@@ -202,3 +203,16 @@ def test_a_run_of_steps_shows_no_epochs(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "Training" in shown and "Epoch" not in shown
     assert bar.train_progress_bar is not None
+
+
+def test_a_log_has_lines_with_the_time_to_go(monkeypatch, capsys):
+    """One soon, which estimates the whole, and then one every 30 seconds."""
+    clock = [0.0]
+    monkeypatch.setattr("pisa.io.progress.time.monotonic", lambda: clock[0])
+    log = ProgressLog("training", 110, "steps", present=10)
+    for step in range(1, 101):
+        clock[0] += 1.0
+        log.update(step)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "training: 20/110 steps, 3,600 steps/h, 0 h 02 min to go"
+    assert [line.split()[1] for line in lines] == ["20/110", "50/110", "80/110", "110/110"]

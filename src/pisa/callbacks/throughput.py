@@ -11,13 +11,36 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import RichProgressBar
 
+from pisa.io.progress import ProgressLog
 from pisa.types import Batch
 
 GIB = 1024**3
 
 
 class StepProgressBar(RichProgressBar):
-    """Lightning's bar without the epoch: a run has one, and it would say "Epoch 0/-2"."""
+    """Lightning's bar without the epoch: a run has one, and it would say "Epoch 0/-2".
+
+    In a log (no terminal), lines with the optimiser steps and the time to go.
+    """
+
+    _log: ProgressLog | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        if trainer.is_global_zero and trainer.max_steps > 0:
+            self._log = ProgressLog("training", trainer.max_steps, "steps", trainer.global_step)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        super().on_train_batch_end(trainer, *args)
+        self._line(trainer)
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, *args: Any, **options: Any) -> None:
+        super().on_validation_batch_end(trainer, *args, **options)
+        self._line(trainer)
+
+    def _line(self, trainer: pl.Trainer) -> None:
+        if self._log is not None:
+            self._log.update(trainer.global_step - self._log.present)
 
     def _get_train_description(self, current_epoch: int) -> str:
         return f"{'Training':{len(self.validation_description)}}"  # as wide: no flicker
