@@ -64,6 +64,19 @@ def test_what_has_not_changed_is_zero_around_a_moving_object():
     assert (codec.encode(video)[0, :3, 1][:, ~changed] != 0).any()
 
 
+@pytest.mark.parametrize("stride", [2, 4])
+@pytest.mark.parametrize("moves", [False, True])
+def test_frame_0_is_kept_whole_with_enough_channels(stride, moves):
+    channels = {"latent_channels": 3 * stride**2, "motion_channels": 3}
+    codec = TinyCodec(**channels, width=8, stride=stride, moves=moves)
+    video = torch.rand(2, 3, 4, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    latents = codec.encode(video)
+    assert latents.shape == (2, 3 * stride**2, 4, 16 // stride, 16 // stride)
+    decoded = codec.decode(latents)
+    assert decoded.shape == video.shape
+    assert torch.allclose(decoded[:, :, 0], video[:, :, 0], atol=1e-6)
+
+
 def test_the_codecs_fingerprint_knows_what_it_leaves_out():
     model = small()
     before = model.codec_fingerprint()

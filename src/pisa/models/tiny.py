@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pisa.models.fingerprint import module_sha256
-from pisa.models.tiny_codec import STRIDE, TinyCodec
+from pisa.models.tiny_codec import TinyCodec
 from pisa.models.tiny_denoiser import TinyDenoiser
 from pisa.models.tiny_text import WordHashEncoder
 from pisa.types import Condition, PisaError
@@ -76,13 +76,15 @@ class TinyVideoModel(nn.Module):
         return self.codec.decode(latents)
 
     def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
-        if height % STRIDE or width % STRIDE:
-            raise PisaError(f"the tiny model needs sizes divisible by 4, not {height}x{width}")
+        if height % self.codec.stride or width % self.codec.stride:
+            raise PisaError(
+                f"the tiny model needs sizes divisible by {self.codec.stride}, not {height}x{width}"
+            )
         return (
             self.codec.latent_channels,
             num_frames,
-            height // STRIDE,
-            width // STRIDE,
+            height // self.codec.stride,
+            width // self.codec.stride,
         )
 
     def encode_captions(self, captions: Sequence[str]) -> Condition:

@@ -54,12 +54,17 @@ class _Up(nn.Module):
         return F.pixel_shuffle(self.conv(x), 2)
 
 
-def _down(channels_in: int, width: int) -> nn.Sequential:
-    """To a quarter of the resolution, ``2 * width`` channels."""
+def _down(channels_in: int, width: int, stride: int = STRIDE) -> nn.Sequential:
+    """To a quarter of the resolution (``stride`` 2: to a half), ``2 * width`` channels."""
+    second = (
+        nn.Conv2d(width, 2 * width, 4, stride=2, padding=1)
+        if stride == STRIDE
+        else nn.Conv2d(width, 2 * width, 3, padding=1)
+    )
     return nn.Sequential(
         nn.Conv2d(channels_in, width, 4, stride=2, padding=1),
         nn.SiLU(),
-        nn.Conv2d(width, 2 * width, 4, stride=2, padding=1),
+        second,
         _Residual(2 * width),
         _Residual(2 * width),
     )
@@ -116,6 +121,23 @@ class StillCodec(nn.Module):
             nn.init.zeros_(parameter)
 
 
+class WholeStill(nn.Module):
+    """Single frames rearranged into latents of ``3 stride^2`` channels: nothing is lost."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def encode(self, frames: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c i j"]:
+        return F.pixel_unshuffle(frames, self.stride)
+
+    def decode(self, latents: Float[Tensor, "n c i j"]) -> Float[Tensor, "n 3 h w"]:
+        return F.pixel_shuffle(latents, self.stride)
+
+    def fit_patches(self, frames: Float[Tensor, "n 3 h w"]) -> None:
+        """Nothing to fit."""
+
+
 class MotionCodec(nn.Module):
     """What has moved where from a reference frame to another, and the other frame from that.
 
@@ -123,13 +145,22 @@ class MotionCodec(nn.Module):
     ``STRIDE`` pixels, before what a still frame would give is subtracted; the rest is free.
     Positions whose pixels all differ by at most ``still_below`` from the reference hold zeros:
     around an object the matches of a uniform background jump about, which says nothing.
+    ``stride`` is 4 or 2 pixels per latent position. Without ``moves`` nothing is matched or warped:
+    the latents describe the frame, and the decoder sees the reference at full resolution.
     """
 
-    def __init__(self, channels: int, width: int, still_below: float | None = None) -> None:
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        still_below: float | None = None,
+        stride: int = STRIDE,
+        moves: bool = True,
+    ) -> None:
         super().__init__()
         w = width
-        self.still_below = still_below
-        self.features = _down(3, w)
+        self.still_below, self.stride, self.moves = still_below, stride, moves
+        self.features = _down(3, w, stride)
         self.log_scale = nn.Parameter(torch.tensor(3.4))  # of feature similarity
         self.read = nn.Sequential(
             nn.Conv2d(4 * w + 3, 2 * w, 3, padding=1),
@@ -141,9 +172,8 @@ class MotionCodec(nn.Module):
         self.write = nn.Sequential(
             nn.Conv2d(channels, 2 * w, 3, padding=1),
             _Residual(2 * w),
-            _Up(2 * w, w),
-            _Residual(w),
-            _Up(w, w // 2),
+            *([_Up(2 * w, w), _Residual(w), _Up(w, w // 2)] if stride == STRIDE else []),
+            *([_Residual(2 * w), _Up(2 * w, w // 2)] if stride != STRIDE else []),
         )
         self.refine = nn.Conv2d(w // 2, 2, 3, padding=1)
         self.compose = nn.Sequential(
@@ -174,7 +204,7 @@ class MotionCodec(nn.Module):
             return latents
         before = repeat(reference, "b c h w -> (b t) c h w", t=times)
         change = (frames - before).abs().amax(dim=1, keepdim=True)
-        return latents * (F.max_pool2d(change, STRIDE) > self.still_below)
+        return latents * (F.max_pool2d(change, self.stride) > self.still_below)
 
     def flow(
         self, latents: Float[Tensor, "n c i j"]
@@ -182,7 +212,7 @@ class MotionCodec(nn.Module):
         """Displacement back to the reference in pixels, and the features that refined it."""
         features = self.write(latents.contiguous(memory_format=torch.channels_last))
         coarse = F.interpolate(
-            latents[:, :2].float(), scale_factor=STRIDE, mode="bilinear", align_corners=False
+            latents[:, :2].float(), scale_factor=self.stride, mode="bilinear", align_corners=False
         )
         return STRIDE * (coarse + self.refine(features).float()), features
 
@@ -191,7 +221,7 @@ class MotionCodec(nn.Module):
     ) -> Float[Tensor, "n 3 h w"]:
         """Each pixel is a mixture of the warped reference, the reference, and a new colour."""
         flow, features = self.flow(latents)
-        moved = warp(reference.float(), flow)
+        moved = warp(reference.float(), flow) if self.moves else reference.float()
         parts = self.compose(torch.cat([features, moved, reference, moved - reference], dim=1))
         share = parts[:, :3].float().softmax(dim=1)[:, :, None]
         fresh = parts[:, 3:].float()
@@ -200,7 +230,20 @@ class MotionCodec(nn.Module):
     def _read(
         self, here: Float[Tensor, "n k i j"], there: Float[Tensor, "n k i j"]
     ) -> Float[Tensor, "n c i j"]:
-        displacement, sureness = self._match(here, there)
+        factor = STRIDE // self.stride
+        if self.moves:
+            pooled = (
+                (F.avg_pool2d(x, factor) for x in (here, there)) if factor > 1 else (here, there)
+            )
+            displacement, sureness = self._match(*pooled)
+        else:
+            displacement = here.new_zeros(len(here), 2, *(n // factor for n in here.shape[2:]))
+            sureness = displacement[:, :1]
+        if factor > 1:
+            displacement, sureness = (
+                F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
+                for x in (displacement, sureness)
+            )
         latents = self.read(torch.cat([here, there, displacement, sureness], dim=1)).float()
         return torch.cat([latents[:, :2] + displacement, latents[:, 2:]], dim=1)
 
@@ -230,12 +273,16 @@ class TinyCodec(nn.Module):
         motion_channels: int = 6,
         width: int = 32,
         still_below: float | None = None,
+        stride: int = STRIDE,
+        moves: bool = True,
     ) -> None:
         super().__init__()
         self.latent_channels = latent_channels
         self.motion_channels = motion_channels
-        self.still = StillCodec(latent_channels, width)
-        self.motion = MotionCodec(motion_channels, width, still_below)
+        self.stride = stride
+        whole = latent_channels == 3 * stride**2
+        self.still = WholeStill(stride) if whole else StillCodec(latent_channels, width)
+        self.motion = MotionCodec(motion_channels, width, still_below, stride, moves)
         self.mean: Tensor
         self.std: Tensor
         self.motion_std: Tensor

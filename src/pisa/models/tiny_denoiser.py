@@ -43,6 +43,50 @@ class _Block(nn.Module):
         return x + (1 + mlp_gate) * self.mlp_out(F.gelu(self.mlp_in(h)))
 
 
+class Trunk(nn.Module):
+    """The transformer between embedding and head: tokens ``[b f s d]`` under noise and caption."""
+
+    def __init__(
+        self,
+        frames: int,
+        patches: int,
+        width: int,
+        depth: int,
+        num_heads: int,
+        caption_channels: int,
+        caption_length: int,
+    ) -> None:
+        super().__init__()
+        self.place = nn.Parameter(torch.randn(1, 1, patches, width) * 0.2)
+        self.time = nn.Parameter(torch.randn(1, frames, 1, width) * 0.2)
+        self.level = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width))
+        self.caption = nn.Linear(caption_channels, width)
+        self.null_caption = nn.Parameter(torch.zeros(caption_length, caption_channels))
+        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        self.blocks = nn.ModuleList(_Block(width, num_heads) for _ in range(depth))
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "b f s d"],
+        noise_level: Float[Tensor, " b"],
+        caption: Float[Tensor, "b l k"],
+        caption_mask: Bool[Tensor, "b l"],
+        null: Bool[Tensor, " b"] | None = None,
+    ) -> Float[Tensor, "b f s d"]:
+        shape = tokens.shape
+        tokens = (tokens + self.place + self.time).flatten(1, 2)
+        if null is not None:
+            caption = torch.where(null[:, None, None], self.null_caption, caption)
+        weight = caption_mask.to(caption)[..., None]
+        text = self.caption((caption * weight).sum(1) / weight.sum(1).clamp(min=1))
+        modulation = self.modulation(self.level(_fourier(noise_level)) + text).unflatten(
+            -1, (6, -1)
+        )
+        for block in self.blocks:
+            tokens = block(tokens, modulation)
+        return F.layer_norm(tokens, tokens.shape[-1:]).view(shape)
+
+
 class TinyDenoiser(nn.Module):
     """Predicts clean latents ``x_0`` from noisy ones.
 
