@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from pisa.simulation.assets import LICENCES
+from pisa.simulation.materials import LOOK
 from pisa.simulation.motions import simulate_drift
 from pisa.simulation.physics import Motion, Overlap, simulate_fall
 from pisa.simulation.scene import Scene, ScenePrior
@@ -30,9 +31,8 @@ class FastSimulator:
     resolution: int = 64
     num_frames: int = 32
     fps_hz: int = 16
-    # Objects half a pixel nearer the truth; off where the shipped tiny weights were made.
-    centred: bool = field(default=False, metadata={"digest": "where changed"})
-    samples: int = field(default=1, metadata={"digest": "where changed"})  # per pixel and axis
+    samples: int = 2  # per pixel and axis; 1 has jagged edges
+    look: int = field(default=LOOK, init=False)  # names the data set
 
     def make_clip(self, seed: int, split: str, name: str) -> tuple[Clip, dict[str, Any]]:
         """The clip of one seed and what ``clip_info.json`` says beyond the release's fields.
@@ -46,7 +46,7 @@ class FastSimulator:
 
     def clip_of(self, scene: Scene, motion: Motion, name: str) -> Clip:
         """Render any scene in motion."""
-        image = render(scene, motion.poses, samples=self.samples, centred=self.centred)
+        image = render(scene, motion.poses, samples=self.samples)
         return build_clip(
             scene, motion, name, self.fps_hz, image.rgb, image.ids, torch.from_numpy(image.depth_m)
         )
@@ -62,7 +62,8 @@ class FastSimulator:
 
 def library_versions() -> dict[str, str]:
     """Of what draws scenes, moves them and writes the clips."""
-    return {name: version(name) for name in ("pybullet", "numpy", "pillow")}
+    libraries = {name: version(name) for name in ("pybullet", "numpy", "pillow")}
+    return libraries | {"look": str(LOOK)}
 
 
 def draw_moving_scene(

@@ -42,7 +42,7 @@ class Prior:
     friction: tuple[float, float] = (0.4, 0.9)
     shadows: bool = True
     motion: str = "fall"  # "fall", or "drift" for the pre-training clips (simulation/motions.py)
-    assets: str = field(default="pybullet", metadata=LATER)  # or "gso", the paper's
+    assets: str = field(default="toys", metadata=LATER)  # or "gso", the paper's
     step_hz: int = field(default=240, metadata=LATER)  # of the physics
     num_frames: int = field(default=32, metadata=LATER)  # what the Kubric backend makes of it
     fps_hz: int = field(default=16, metadata=LATER)
