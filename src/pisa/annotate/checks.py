@@ -44,7 +44,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the checks are measured on, and what their pictures show.
+    """Measurements behind the checks and their pictures.
 
     ``frames`` and ``masks`` are small ``[T, H, W, 3]`` and ``[T, N, H, W]``; ``signal`` is the
     recording's motion (``motion_signal``), ``intervals_ms`` the times between the file's frames

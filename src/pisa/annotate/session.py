@@ -1,4 +1,4 @@
-"""What one tab of the page looks at, and what its keys and clicks do; knows no user interface.
+"""State and actions of one tab of the page, without a user interface.
 
 Frames are counted at 120 Hz from the start of the recording. Every edit names the version of the
 project that this tab has shown (``pisa.annotate.store``). What cannot be done raises ``PisaError``
@@ -31,7 +31,7 @@ class Mode(StrEnum):
 
 
 class Session:
-    """What is open in one tab: recording, clip, object, frame; and the project, which is stored."""
+    """State of one tab: recording, clip, object, frame; and the project, which is stored."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
@@ -49,7 +49,7 @@ class Session:
 
     @property
     def clips(self) -> dict[str, ClipDraft]:
-        """Of the recording on show, by their start."""
+        """Clips of the recording on show, by their start."""
         name = self.recording.path.name if self.recording else ""
         found = [(k, c) for k, c in self.project.clips.items() if c.recording == name]
         return dict(sorted(found, key=lambda entry: (entry[1].start, entry[0])))

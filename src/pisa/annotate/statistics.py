@@ -118,7 +118,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(given: argparse.Namespace) -> None:
-    """Print the statistics, and write what is asked for."""
+    """Print the statistics and write the requested files."""
     statistics = real_statistics(list_clips(given.folder))
     if given.json:
         write_atomic(given.json, json.dumps(asdict(statistics), indent=1).encode())

@@ -160,7 +160,7 @@ def _encoded_frames(tracker: Any, count: int, progress: Progress) -> Iterator[No
 
 
 def seen_size(tracker: Any, given: Sequence[int] | None) -> tuple[int, int]:
-    """What a tracker sees: as given, SAM 2's own size, or the embedded one's 64x64."""
+    """Frame size of a tracker: as given, SAM 2's own, or the embedded tracker's 64x64."""
     if given is not None:
         return int(given[0]), int(given[1])
     side = getattr(getattr(tracker, "network", None), "image_size", 64)

@@ -225,7 +225,7 @@ class Workspace:
         return folder.with_name(f"{folder.name}-{digest}.npz")
 
     def _digest(self, clip: ClipDraft) -> str:
-        """Of everything that the saved folder shows."""
+        """Digest of everything that the saved folder shows."""
         words = [clip.description, clip.scene, clip.drop_height_m, self._masks_path(clip).stem]
         return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]
 

@@ -18,7 +18,7 @@ SHOWN_FRAMES, SHOWN_PX = 64, 128
 
 @dataclass
 class Collection:
-    """What a run has scored so far.
+    """The rows and failures that a run has scored so far.
 
     ``shown_clips``: how many clips the report shows (None: all); of several seeds the first one.
     """
@@ -65,7 +65,7 @@ class Collection:
         return [{"split": s, "clip": c, "models": m} for (s, c), m in self._shown.items()]
 
     def notes(self) -> list[str]:
-        """What a reader must know beside the scores: short videos, shifts, lost trackers."""
+        """Notes beside the scores: short videos, shifts, lost trackers."""
         short = [f"{r.clip} {r.coverage:.0%}" for r in self.rows if r.coverage < 1]
         early = [r.clip for r in self.rows if r.frame_shift == 1]
         late = [r.clip for r in self.rows if r.frame_shift == -1]

@@ -1,4 +1,4 @@
-"""What a run was made from and what it made, as W&B artifacts."""
+"""Logs a run's data and weights as W&B artifacts."""
 
 from __future__ import annotations
 

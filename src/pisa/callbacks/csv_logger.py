@@ -57,4 +57,4 @@ class _ContinuedWriter(ExperimentWriter):
             writer.writerows(rows)
 
     def _check_log_dir_exists(self) -> None:
-        """Nothing is deleted: a resumed run goes on in the same file."""
+        """Nothing is deleted: a resumed run continues in the same file."""

@@ -219,7 +219,7 @@ def check_name(name: str) -> str:
 
 
 def study_of(clip: Path, kind: str) -> Mapping[str, Any]:
-    """What the simulator recorded for the analyses of section 5 under ``study``.
+    """The simulator's record for section 5, under the key ``study``.
 
     Raises ``PisaError`` where the clip is of another kind of data set.
     """

@@ -20,7 +20,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a data set was made from; ``seeds`` and ``sha256`` are keyed by clip name.
+    """Origin of a data set; ``seeds`` and ``sha256`` are keyed by clip name.
 
     ``versions`` (of libraries) and ``licences`` (of assets) are for people; readers ignore them.
     """

@@ -145,7 +145,7 @@ def read_masks(folder: Path) -> NDArray[np.bool_]:
 
 
 class MaskValues(StrEnum):
-    """What the values of a mask array were taken for."""
+    """The meaning of a mask array's values."""
 
     BOOLEAN = "booleans"
     ONES = "0 and 1"
@@ -154,7 +154,7 @@ class MaskValues(StrEnum):
 
 
 def mask_values(masks: NDArray, path: Path) -> MaskValues:
-    """What the values of ``masks`` mean.
+    """The meaning of the values of ``masks``.
 
     Raises ``PisaError`` naming ``path`` for values that could mean several things: id maps, logits,
     signed masks, probabilities that nowhere exceed 0.5, NaN.

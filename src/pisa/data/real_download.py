@@ -1,6 +1,6 @@
 """The released real clips: one archive of a data set repository on the Hugging Face hub.
 
-``pisa fetch data/real`` fetches and unpacks it; the same command goes on
+``pisa fetch data/real`` fetches and unpacks it; the same command resumes
 where it was interrupted. ``--revision COMMIT`` pins what is fetched, ``--archive real.zip`` takes a
 file that was fetched elsewhere. Frames, ``clip_info.json`` and masks are copied out of the archive,
 everything else in it is left there; nothing is executed or unpickled.
@@ -80,7 +80,7 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def clip_members(archive: zipfile.ZipFile) -> dict[str, Members]:
-    """What is wanted of each clip, by file name. The folders above the clips do not matter.
+    """Members to keep of each clip, by file name. The folders above the clips do not matter.
 
     Raises ``PisaError`` for files that are too large or there twice, and for clips without frames
     or ``clip_info.json``.

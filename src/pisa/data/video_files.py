@@ -30,7 +30,7 @@ Frame = UInt8[np.ndarray, "h w 3"]
 
 @dataclass(frozen=True)
 class Limits:
-    """What a video may declare; more is an error instead of a full memory."""
+    """Limits on the declared size of a video; more is an error instead of a full memory."""
 
     pixels_per_frame: Count = 36_000_000  # 8K is 33 million
     frames: Count = 10_000  # 12 s at 120 Hz are 1440
@@ -47,7 +47,7 @@ class Footage:
 
 
 class Fit(StrEnum):
-    """What happens to frames of another aspect ratio that have no black borders."""
+    """Treatment of frames of another aspect ratio that have no black borders."""
 
     REFUSE = "refuse"  # an error
     STRETCH = "stretch"  # the whole frame, its aspect ratio changed

@@ -1,4 +1,7 @@
-"""What is installed and present here, and what can run; exit code 1 if a library is missing."""
+"""Libraries, data and experiments: what is installed and can run here.
+
+The exit code is 1 if a library is missing.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each experiment needs, and what of it is not here."""
+"""Requirements of each experiment, and those that are missing here."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What one experiment needs at one scale; ``problem`` where it cannot be read."""
+    """Requirements of one experiment at one scale; ``problem`` where it cannot be read."""
 
     name: str
     scale: str
@@ -65,7 +65,7 @@ def all_experiments(configs: Path, overrides: Sequence[str] = ()) -> Iterator[Ex
 
 
 def model_weights(configs: Path, overrides: Sequence[str] = ()) -> Iterator[Weights]:
-    """Of every YAML of configs/model, under the model's name."""
+    """Weights of every YAML of configs/model, under the model's name."""
     for path in sorted((configs / "model").glob("*.yaml")):
         cfg = _compose(configs, "eval", [f"model={path.stem}", *overrides])
         for weights in weights_of(cfg.model):
@@ -101,7 +101,7 @@ def _stages(cfg: DictConfig) -> list[DictConfig]:
 
 
 def _weights(cfg: DictConfig) -> Iterator[Weights]:
-    """Of the video model, the rewards, and the tracker that scores."""
+    """Weights of the video model, the rewards, and the tracker that scores."""
     if _trains_parts(cfg):
         return
     yield from weights_of(cfg.model)
@@ -112,7 +112,7 @@ def _weights(cfg: DictConfig) -> Iterator[Weights]:
 
 
 def _inside(node: DictConfig) -> Iterator[Weights]:
-    """Of a node and of all nodes in it."""
+    """Weights named by a node and by all nodes in it."""
     yield from weights_of(node)
     for key in node:
         if isinstance(child := node.get(key), DictConfig):

@@ -1,6 +1,6 @@
 """Memory of an ORO step of Open-Sora v1.2: the real code, run with tensors that have no storage.
 
-``pisa.doctor.live_bytes`` counts. What stands all the time (weights, moments, EMA) is reckoned.
+``pisa.doctor.live_bytes`` counts. Resident state (weights, moments, EMA) is computed, not traced.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ COUNTED_STEPS = 3
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be trained; one clip per GPU. ``lora_rank`` None trains all parameters."""
+    """The training to plan, one clip per GPU. ``lora_rank`` None trains all parameters."""
 
     num_frames: int = 32
     size_px: int = 256
@@ -35,7 +35,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Setting:
-    """What the planner chooses. All settings have the same, full gradient.
+    """A setting the planner chooses. All settings have the same, full gradient.
 
     Args:
         checkpoint_steps: compute each denoising step again in backward.

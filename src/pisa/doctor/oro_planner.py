@@ -82,7 +82,7 @@ class Planner:
         return None
 
     def count(self, setting: Setting, memory_bytes: float | None = None) -> Plan | None:
-        """What a setting takes; None as soon as it is more than ``memory_bytes``."""
+        """Bytes of a setting; None as soon as they exceed ``memory_bytes``."""
         reward = self.row.build(self.sizes, setting.chunk)
         standing = standing_bytes(self.model, reward) | {"assumed": ASSUMED}
         limit = None if memory_bytes is None else int(memory_bytes) - sum(standing.values())

@@ -18,7 +18,7 @@ SAM2_SIDE, DEPTH_SIDE = 256, 518  # what teachers resize frames to: configs/perc
 
 @dataclass(frozen=True)
 class RewardRow:
-    """Of the paper's Table 1.
+    """A reward of the paper's Table 1, for planning.
 
     Args:
         build: ``(sizes, chunk)`` to the reward as at ``scale=paper``.

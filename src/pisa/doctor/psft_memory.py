@@ -1,4 +1,4 @@
-"""What training Open-Sora v1.2 takes, and what fits this machine.
+"""Memory of training Open-Sora v1.2, and the settings that fit this machine.
 
 `pisa memory psft [--clips N] [--gpus N] [--size PX] [--frames N]`
 
@@ -60,7 +60,7 @@ def denoiser_activations(
     clips: int,
     checkpointing: bool,
 ) -> Activations:
-    """Of one forward and backward pass of a network of ``sizes``, in its dtype."""
+    """Activation bytes of one forward and backward pass of a network of ``sizes``, in its dtype."""
     network.grad_checkpoint = checkpointing
     dtype = network.x_embedder.proj.weight.dtype
     frames, height, width = latent
@@ -112,7 +112,7 @@ def needed_bytes(state: dict[str, int], activations: Activations, vae: int, shar
 
 @dataclass(frozen=True)
 class StepPlan:
-    """What one PSFT step on one GPU takes, in bytes; blocks are recomputed in the backward pass."""
+    """Bytes of one PSFT step on one GPU; blocks are recomputed in the backward pass."""
 
     network: STDiT3
     vae: OpenSoraVAE

@@ -38,7 +38,7 @@ def provenance(config: Mapping[str, Any], data_sha256: str | None, seed: int) ->
 
 
 def config_sha256(config: Mapping[str, Any]) -> str:
-    """Of plain JSON values. Raises ``TypeError`` for anything else."""
+    """Hash of plain JSON values. Raises ``TypeError`` for anything else."""
     canonical = json.dumps(config, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
 
@@ -62,7 +62,7 @@ def settings_of(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
 
 
 def machine_facts() -> dict[str, Any]:
-    """What is logged with a run; neither the machine's name nor its user."""
+    """Facts of the machine to log with a run; neither its name nor its user."""
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     return {
         "python": platform.python_version(),

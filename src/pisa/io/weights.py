@@ -96,14 +96,14 @@ def read(paths: Sequence[Path]) -> dict[str, Tensor]:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """What a safetensors file says of itself; raises ``PisaError`` where it cannot be read."""
+    """Metadata of a safetensors file; raises ``PisaError`` where it cannot be read."""
     _is_safe(path)
     with safe_open(path, framework="pt") as file:
         return dict(file.metadata() or {})
 
 
 def read_pickle(path: Path, map_location: Any = "cpu") -> Any:
-    """What ``torch.save`` wrote: tensors and plain containers only.
+    """Content of a ``torch.save`` file: tensors and plain containers only.
 
     Raises ``PisaError`` where it is missing, damaged, or holds anything else.
     """

@@ -258,7 +258,7 @@ def _refuse_other_scores(run: EvalRun) -> None:
 
 
 def _recorded_sha256(path: Path) -> str | None:
-    """Of the settings that a file of results came from; None where no results can be read."""
+    """Hash of the settings that a file of results came from; None where no results can be read."""
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["provenance"]["config_sha256"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -446,7 +446,7 @@ def stage_folder(cfg: DictConfig, stage: str) -> Path:
 
 
 def _digest(tree: Node, stages: Node, sets: list[str]) -> str:
-    """Of all that decides a stage's weights, the data sets and the shipped weights included."""
+    """Digest of all that decides a stage's weights, with data sets and shipped weights."""
     chosen = {key: tree[key] for key in RESULT_KEYS} | dict(stages)
     chosen = _without(chosen, IRRELEVANT)
     shipped = shipped_weights()

@@ -1,7 +1,7 @@
 """Generation as a job: videos of one model for a split of PisaBench, kept as files, then scored.
 
 Every (clip, seed) is a file ``CLIP_sSEED.mkv`` (lossless) with a JSON of settings beside it. Both
-appear whole or not at all, so a stopped job goes on with the same command. Under torchrun each
+appear whole or not at all, so a stopped job resumes with the same command. Under torchrun each
 process generates its share of the samples; process 0 scores.
 """
 
@@ -113,7 +113,7 @@ def _generate(
             raise
         kept = f"{done} of {len(samples)} videos are finished and kept"
         raise PisaError(
-            f"out of memory on {device}: {hint}; {kept}, the same command goes on"
+            f"out of memory on {device}: {hint}; {kept}, the same command resumes"
         ) from error
     return failed
 

@@ -1,4 +1,4 @@
-"""What a model is asked for on PisaBench: the paper's Table 4, and the prompts of Appendix H.2."""
+"""Generation settings on PisaBench: the paper's Table 4, and the prompts of Appendix H.2."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class GenerationSettings:
         return f"{caption} {self.prompt_suffix}".strip()
 
     def sha256(self, model: Mapping[str, Any]) -> str:
-        """Of all that decides a video but clip and seed; ``model`` is the model's configuration."""
+        """Digest of all that decides a video but clip and seed; ``model``: its configuration."""
         kept = {k: v for k, v in asdict(self).items() if k not in ("seeds", "batch_size")}
         text = json.dumps({"settings": kept, "model": dict(model)}, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()

@@ -80,7 +80,7 @@ def push_to_hub(run: Path, repository: str, *, private: bool = True) -> str:
 
 
 def model_card(run: Path) -> ModelCard:
-    """What the run is, its scores with counts and intervals, and its configuration."""
+    """The model card: description, scores with counts and intervals, configuration."""
     config = run / CONFIG
     settings = _settings(config) if config.is_file() else {}
     name = str(settings.get("name", run.name))

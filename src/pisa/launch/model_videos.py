@@ -1,4 +1,4 @@
-"""What every evaluation samples from and tracks with, as the configuration says."""
+"""Builds the sampled model and the tracker of every evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a scoring run ends with: files, table, and an exit code that tells failures from success.
+"""The end of a scoring run: files, table, and an exit code that separates failures from success.
 
 0: every sample was scored. 3: some were not; they are named, and the means that are printed and
 written are marked ``incomplete``. With ``allow_missing`` the mark is ``partial`` and the code 0.

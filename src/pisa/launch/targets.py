@@ -1,4 +1,4 @@
-"""What a configuration may build: an allow-list for ``_target_``.
+"""The allow-list of ``_target_``: the objects a configuration may build.
 
 A configuration is data that people hand around, and ``_target_: os.system`` would make a program of
 it. So every object is built by ``instantiate`` of this module, which checks all targets in the
@@ -246,7 +246,7 @@ def _annotation(maker: Any, parameter: inspect.Parameter) -> Any:
 
 
 def _reason(error: BaseException) -> str:
-    """What went wrong at the bottom; Hydra's own errors only say where."""
+    """The innermost cause; Hydra's own errors only say where."""
     while error.__cause__ is not None:
         error = error.__cause__
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -108,7 +108,7 @@ def run_stage(run: StageRun, start: Path | None) -> Path:
 
 
 def run_facts(run: StageRun) -> dict[str, Any]:
-    """What W&B records of a run beside its hyper-parameters: origin, machine, configuration."""
+    """W&B's record of a run beside its hyper-parameters: origin, machine, configuration."""
     seed = run.config["seed"]
     origin = provenance({}, None, seed)
     return {

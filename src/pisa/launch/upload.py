@@ -1,4 +1,4 @@
-"""What a model that runs elsewhere needs: prompts as CSV and first frames padded to its size."""
+"""Writes prompts (CSV) and padded first frames for a model that runs elsewhere."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def score_videos(
         for name, samples in groupby(matches.samples, key=lambda sample: sample.clip):
             videos.score_clip(clips[name], list(samples))
             progress.advance(task)
-    print(f"masks: {tracker.hits} out of the cache {tracker.folder}, {tracker.misses} made now")
+    print(f"masks: {tracker.hits} from cache ({tracker.folder}), {tracker.misses} tracked")
     data = f"{split}:{_clips_sha256(list(clips.values()))} videos:{_videos_sha256(matches.samples)}"
     metrics = build_metrics(
         [scored.as_dict() for scored in collection.rows],
@@ -228,7 +228,7 @@ def _clips_sha256(clips: Sequence[Path]) -> str:
 
 
 def _videos_sha256(samples: Sequence[Sample]) -> str:
-    """Of the videos' bytes; those that cannot be read count as such."""
+    """Hash of the videos' bytes; those that cannot be read count as such."""
     digest = hashlib.sha256()
     for sample in samples:
         digest.update(f"{sample.clip} {sample.seed} ".encode())

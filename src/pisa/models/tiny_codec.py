@@ -120,7 +120,7 @@ class StillCodec(nn.Module):
 
 
 class MotionCodec(nn.Module):
-    """What has moved where from a reference frame to another, and the other frame from that.
+    """Encodes the motion from a reference frame to another, and decodes the other frame from it.
 
     Channels 0 and 1 of the latents are the displacement back to the reference (x, y) in units of
     ``STRIDE`` pixels, before what a still frame would give is subtracted; the rest is free.

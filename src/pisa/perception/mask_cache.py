@@ -1,4 +1,4 @@
-"""A tracker that remembers: masks on disk by content, so that an interrupted run goes on.
+"""A tracker with a disk cache of masks by content, so that an interrupted run resumes.
 
 A file's name is the SHA-256 of the clip's pixels, the first-frame masks, which objects are wanted,
 and the tracker (class, settings and weights). Nothing else decides a mask, so a hit is never stale;

@@ -52,7 +52,7 @@ def build(project: str) -> Any:
 
 
 def spec_of(workspace: Any) -> dict[str, Any]:
-    """What would be sent to the server, as plain JSON."""
+    """The request to the server, as plain JSON."""
     return json.loads(workspace._to_model().spec.model_dump_json(by_alias=True))
 
 

@@ -199,7 +199,7 @@ def _worst_first(
 def _page_data(
     panels: Sequence[Panel], models: Sequence[str], fps_hz: float, lost: Sequence[float | None]
 ) -> dict[str, Any]:
-    """What the page's script needs; Jinja's ``tojson`` makes it safe inside a script element."""
+    """Data of the page's script; Jinja's ``tojson`` makes it safe inside a script element."""
     return {
         "fps": fps_hz,
         "truth": TRUTH,

@@ -221,7 +221,7 @@ def against_best(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _common(provenances: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What all runs share; the page lists the others by run. The seed is that of the intervals."""
+    """Provenance shared by all runs; the page lists the rest by run. The seed: of intervals."""
     first = dict(provenances[0])
     for key in ("commit", "config_sha256", "data_sha256"):
         if any(other.get(key) != first.get(key) for other in provenances):

@@ -137,7 +137,7 @@ def print_table(
 
 
 def _legend(metrics: Mapping[str, Any], published: Sequence[PublishedRow]) -> str:
-    """What the printed table's numbers are; bold is explained only where something is bold."""
+    """The caption of the printed table; bold is explained only where something is bold."""
     parts = ["mean and 95 % bootstrap interval over clips"]
     if result_table(metrics).has_best:
         parts.append("bold: best of the models measured here (ties at three decimals are all bold)")

@@ -1,4 +1,4 @@
-"""What a teacher says of true clips, kept for when the clip comes again."""
+"""Caches a teacher's output for true clips."""
 
 from __future__ import annotations
 

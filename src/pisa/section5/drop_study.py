@@ -138,7 +138,7 @@ def summarise(fits: Sequence[ImageFit]) -> dict[str, Any]:
 
 
 def document(fits: Sequence[ImageFit], fps_hz: float, num_frames: int) -> dict[str, Any]:
-    """What is saved of one model: JSON values only, enough to draw Figure 8."""
+    """The saved results of one model: JSON values only, enough to draw Figure 8."""
     return {
         "fps_hz": fps_hz,
         "num_frames": num_frames,

@@ -1,4 +1,4 @@
-"""What the analyses of section 5 share: their clips, samples of a model, and the tracked masks."""
+"""Clips, model samples and tracked masks for the analyses of section 5."""
 
 from __future__ import annotations
 

@@ -52,16 +52,16 @@ class FastSimulator:
         )
 
     def versions(self) -> dict[str, str]:
-        """Of the libraries that the clips' bytes depend on."""
+        """Versions of the libraries that the clips' bytes depend on."""
         return library_versions()
 
     def licences(self) -> dict[str, str]:
-        """Of the assets that the clips show."""
+        """Licences of the assets that the clips show."""
         return {"objects": LICENCES[self.prior.assets], "backgrounds": "procedural"}
 
 
 def library_versions() -> dict[str, str]:
-    """Of what draws scenes, moves them and writes the clips."""
+    """Versions of the libraries that draw scenes, move them and write the clips."""
     return {name: version(name) for name in ("pybullet", "numpy", "pillow")}
 
 
@@ -112,7 +112,7 @@ def build_clip(
 
 
 def scene_information(scene: Scene, motion: Motion, seed: int, backend: str) -> dict[str, Any]:
-    """What ``clip_info.json`` says of a simulated scene."""
+    """The entries of ``clip_info.json`` for a simulated scene."""
     return {
         "seed": seed,
         "split": scene.split,

@@ -111,7 +111,7 @@ class _Worker:
             self.pipe.send(task)
 
     def news(self) -> tuple[str, str]:
-        """What happened: nothing, ready, done, retry, stop; or lost, with the process killed."""
+        """The event: nothing, ready, done, retry, stop; or lost, with the process killed."""
         try:
             if not self.pipe.poll():
                 if (self.task is None and self.ready) or time.monotonic() < self.deadline:

@@ -29,10 +29,10 @@ class Simulator(Protocol):
         """The clip of a seed, and what else ``clip_info.json`` is to say."""
 
     def versions(self) -> dict[str, str]:
-        """Of the libraries that the clips' bytes depend on."""
+        """Versions of the libraries that the clips' bytes depend on."""
 
     def licences(self) -> dict[str, str]:
-        """Of the assets that the clips show."""
+        """Licences of the assets that the clips show."""
 
 
 class ClipsFailed(PisaError):

@@ -127,7 +127,7 @@ class Scene:
 
 @runtime_checkable
 class ScenePrior(Protocol):
-    """What a backend needs of a prior; a dataclass, so that its numbers name the data set."""
+    """Interface of a prior for backends; a dataclass, so that its numbers name the data set."""
 
     @property
     def assets(self) -> str:

@@ -99,7 +99,7 @@ def _positive(k: int) -> int:
 
 
 Gradient = Sequence[Tensor | None]
-"""Of each parameter; None where the loss does not depend on it."""
+"""Gradient of each parameter; None where the loss does not depend on it."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def step_gradients(
 
 
 def cosine(a: Gradient, b: Gradient) -> float:
-    """Of two gradients as long vectors; 0 where one of them is zero."""
+    """Cosine of two gradients as long vectors; 0 where one of them is zero."""
     return _ratio(dot(a, b), norm(a) * norm(b))
 
 

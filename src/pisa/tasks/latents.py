@@ -1,4 +1,4 @@
-"""Clean latents of training clips, encoded once per clip where a cache is asked for."""
+"""Clean latents of training clips, encoded once per clip if a cache is requested."""
 
 from __future__ import annotations
 

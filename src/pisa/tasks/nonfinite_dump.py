@@ -1,4 +1,4 @@
-"""What was generated in a step whose reward or gradient was not finite, kept on disk to look at."""
+"""Keeps on disk the clips of a step whose reward or gradient was not finite."""
 
 from __future__ import annotations
 

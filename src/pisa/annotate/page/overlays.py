@@ -1,4 +1,4 @@
-"""What is drawn over the picture and along the time line, as SVG."""
+"""Drawings over the picture and along the time line, as SVG."""
 
 from __future__ import annotations
 

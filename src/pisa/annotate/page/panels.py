@@ -169,7 +169,7 @@ def _points(page: Actions) -> None:
 
 
 def _hint(page: Actions) -> str:
-    """What a click does in the frame on show."""
+    """The effect of a click in the frame on show."""
     session = page.session
     at = session.frame - session.clip.start if session.clip else 0
     if at:

@@ -1,4 +1,4 @@
-"""What the adapters of diffusers' image-to-video pipelines share.
+"""Base class of the adapters of diffusers' image-to-video pipelines.
 
 A pipeline's ``__call__`` runs without gradient, so the adapters drive its components themselves:
 text encoder, VAE, transformer and the noise levels of its scheduler.
@@ -119,7 +119,7 @@ class DiffusersModel(VideoModel):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the denoiser's arithmetic; diffusers keeps a few of its parameters in float32."""
+        """Dtype of the denoiser's arithmetic; diffusers keeps a few parameters in float32."""
         dtype: torch.dtype = self._denoiser_parts()[0].dtype
         return dtype
 
@@ -235,7 +235,7 @@ class DiffusersModel(VideoModel):
     # ------------------------------------------------------------------------- sampling
 
     def noise_schedule_shift(self, num_frames: int, height: int, width: int) -> float:
-        """Of the levels drawn in training."""
+        """Shift of the levels drawn in training."""
         return float(self.pipe.scheduler.config.get("shift") or 1.0)
 
     def sampling_levels(

@@ -75,7 +75,7 @@ class LTX2(DiffusersModel):
         return channels, frames + sound, rows, columns
 
     def audio_tokens(self, num_frames: int, fps_hz: float) -> int:
-        """Of the sound of a clip.
+        """Number of audio tokens of a clip.
 
         Raises:
             PisaError: a clip slower than ``min_fps_hz``.
@@ -142,7 +142,7 @@ class LTX2(DiffusersModel):
         *,
         fps_hz: float,
     ) -> Float[Tensor, "b c f i j"]:
-        """Of picture and sound, or of the picture alone where the latents hold no sound."""
+        """Velocity of picture and sound, or of the picture alone without sound latents."""
         streams = self._split(x, condition, fps_hz)
         made = self._predict(streams or self._silent(x), noise_level, condition, fps_hz,
                              isolate_modalities=streams is None)  # fmt: skip

@@ -41,14 +41,14 @@ class Origin:
 
 
 def origin_of(provenance: Mapping[str, Any]) -> Origin:
-    """Of the ``provenance`` part of metrics.json or of an analysis."""
+    """Origin from the ``provenance`` part of metrics.json or of an analysis."""
     keys = ("commit", "config_sha256", "data_sha256")
     commit, config, data = (str(provenance.get(key) or NOT_RECORDED) for key in keys)
     return Origin((commit,), (config,), tuple(data.split(" ")) if ":" in data else (data,))
 
 
 def origin_of_data(folder: Path) -> Origin:
-    """Of a data set, whose every byte is read. A set without a manifest has no configuration.
+    """Origin of a data set; every byte is read. A set without a manifest has no configuration.
 
     Raises ``PisaError`` for a folder that is no finished data set.
     """

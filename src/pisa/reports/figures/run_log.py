@@ -1,4 +1,4 @@
-"""What Figure 5 needs of a training run: settings, curves and final scores.
+"""Settings, curves and final scores of a training run, for Figure 5.
 
 A run is named by its folder (a CSV log, else W&B's offline file in it), by a ``run-*.wandb`` file,
 or by ``wandb:ENTITY/PROJECT/RUN`` on the server.

@@ -1,4 +1,4 @@
-"""What Kubric 2023.12 needs to run on Blender 4.2 without TensorFlow.
+"""Fixes that let Kubric 2023.12 run on Blender 4.2 without TensorFlow.
 
 Kubric uses TensorFlow for `tf.io.gfile` only. Blender 4 dropped the operator
 `import_scene.obj` and the mesh property `use_auto_smooth`, which Kubric's object loader names.

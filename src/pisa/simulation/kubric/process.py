@@ -75,7 +75,7 @@ class Renderer:
 
     @property
     def pid(self) -> int:
-        """Of the running process."""
+        """Process id of the renderer."""
         assert self._process is not None, "call start first"
         return self._process.pid
 

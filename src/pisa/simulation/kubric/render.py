@@ -203,5 +203,5 @@ def _poses(renderer: Blender, objects: list, description: dict[str, Any]) -> Arr
 
 
 def versions() -> dict[str, str]:
-    """Of what decides the pixels, by name."""
+    """Versions of the libraries that decide the pixels, by name."""
     return {"blender": bpy.app.version_string, "kubric": kb.__version__, "numpy": np.__version__}

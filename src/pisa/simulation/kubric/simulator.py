@@ -78,14 +78,14 @@ class KubricSimulator:
         )
 
     def versions(self) -> dict[str, str]:
-        """Of both environments."""
+        """Library versions of both environments."""
         renderer = self._renderer()
         if not renderer.versions:
             renderer.start()
         return library_versions() | {f"renderer/{k}": v for k, v in renderer.versions.items()}
 
     def licences(self) -> dict[str, str]:
-        """Of the assets that the clips show."""
+        """Licences of the assets that the clips show."""
         return {"objects": LICENCES[self.prior.assets], "hdris": LICENCE, "floor": "procedural"}
 
     def _renderer(self) -> Renderer:
