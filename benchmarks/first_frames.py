@@ -21,7 +21,8 @@ from PIL import Image
 from pisa.bench.first_frame import LIMIT, difference
 from pisa.data.clip_io import read_clip
 from pisa.data.video_files import read_footage
-from pisa.launch.compose import build_model, part
+from pisa.launch.compose import part
+from pisa.launch.runs import build_model
 from pisa.ops.video import from_frames, to_frames
 from pisa.types import Clip
 

@@ -33,8 +33,9 @@ from torch import Tensor
 from pisa.data.dataset import ClipDataset
 from pisa.diffusion.replay import OtherSteps, Replay
 from pisa.diffusion.samplers import Euler
-from pisa.launch.compose import build_model, data_sets
+from pisa.launch.compose import data_sets
 from pisa.launch.compose import part as declared
+from pisa.launch.runs import build_model
 from pisa.launch.targets import instantiate
 from pisa.models.generate import generate
 from pisa.ops.seeding import clip_noise, generator_of

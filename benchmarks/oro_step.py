@@ -35,7 +35,8 @@ from pisa.data.dataset import ClipDataset
 from pisa.diffusion.noise_levels import inference_noise_levels
 from pisa.diffusion.path import CleanFrames
 from pisa.diffusion.samplers import Euler
-from pisa.launch.compose import build_model, data_sets, part
+from pisa.launch.compose import data_sets, part
+from pisa.launch.runs import build_model
 from pisa.models.generate import model_velocity
 from pisa.ops.seeding import clip_noise
 from pisa.perception.embedded_flow import EmbeddedFlow

@@ -21,7 +21,8 @@ from pisa.bench.references import ModelSource
 from pisa.bench.score import Scored, Scorer
 from pisa.data.clip_io import read_clip
 from pisa.data.video_files import read_footage
-from pisa.launch.compose import build_model, part
+from pisa.launch.compose import part
+from pisa.launch.runs import build_model
 from pisa.ops.video import from_frames, to_frames, write_lossless, write_mp4
 from pisa.perception.embedded_segmentation import EmbeddedTracker
 from pisa.types import Batch, collate

@@ -15,9 +15,10 @@ from pisa.data.clip_io import write_clip
 from pisa.data.manifest import Manifest, write_manifest
 from pisa.errors import PisaError
 from pisa.launch import evaluation
-from pisa.launch.compose import build_model, data_sets, part
+from pisa.launch.compose import data_sets, part
 from pisa.launch.evaluate import evaluate_main
 from pisa.launch.outcome import EXIT_INCOMPLETE, IncompleteError
+from pisa.launch.runs import build_model
 from pisa.models.generate import generate
 from pisa.ops.video import from_frames
 from pisa.tasks.weights import save_denoiser

@@ -13,15 +13,9 @@ import pytest
 
 from pisa.errors import PisaError
 from pisa.io.provenance import config_sha256
-from pisa.launch.compose import (
-    WEIGHTS,
-    compose_eval,
-    declare_eval,
-    declare_train,
-    denoiser_file,
-    resolved,
-)
+from pisa.launch.compose import compose_eval, declare_eval, declare_train, denoiser_file, resolved
 from pisa.launch.evaluate import evaluate_main
+from pisa.launch.runs import WEIGHTS
 from pisa.ranges import Count, FractionInterval, Positive, described, problem
 from tests.launch.conftest import compose
 

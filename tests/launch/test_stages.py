@@ -9,7 +9,7 @@ import pytest
 
 from pisa.errors import PisaError
 from pisa.launch import train
-from pisa.launch.compose import StageRun
+from pisa.launch.runs import StageRun
 from pisa.launch.train import clips_per_rank
 from tests.launch.conftest import compose
 

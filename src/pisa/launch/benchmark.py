@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pisa.data.manifest import list_clips
 from pisa.data.real import require_real_clips
-from pisa.launch.compose import SPLITS, EvalRun
+from pisa.launch.runs import SPLITS, EvalRun
 from pisa.types import PisaError
 
 REAL_SIZE = (256, 256)  # what the release converts its real clips to before scoring

@@ -6,12 +6,11 @@ dataclasses of plain values and ``Part``s, which build their object when it is n
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,18 @@ from omegaconf import DictConfig, OmegaConf
 from pisa.data.clip_info import check_name
 from pisa.data.data_sets import DataSets
 from pisa.data.manifest import list_clips
-from pisa.data.simulated import SimulatedDataModule
 from pisa.io.provenance import config_sha256, settings_of
 from pisa.io.secrets import redacted
-from pisa.io.weights import SHIPPED
+from pisa.launch.digest import stage_digest
 from pisa.launch.generation_settings import GenerationSettings
+from pisa.launch.runs import (
+    SPLITS,
+    WEIGHTS,
+    EvalRun,
+    SimulateRun,
+    StageRun,
+    TrainRun,
+)
 from pisa.launch.settings import (
     DataSetSettings,
     EvalSettings,
@@ -39,106 +45,16 @@ from pisa.launch.settings import (
     read_top,
 )
 from pisa.launch.targets import Part, plain
-from pisa.models.base import VideoModel
 from pisa.simulation.produce import DataSetSpec, Shard, Simulator
-from pisa.tasks.weights import load_weights
 from pisa.types import PisaError
 
-# Groups that decide the weights of a stage, with the stage itself and its data sets.
-RESULT_KEYS = ("seed", "model", "perception", "data", "trainer")
-IRRELEVANT = (
-    "num_workers",
-    "enable_progress_bar",
-    "val_check_interval",
-    "validate_every",
-    "checkpoint_every",
-    "root",
-    "latent_cache_dir",
-    "cache_file",
-    "expect_size",
-    "expect_fps_hz",
-)
 # Training-only keys, dropped for scoring; and keys that change no score.
 TRAINING_KEYS = ("trainer", "psft", "oro", "callbacks", "validate_every", "checkpoint_every")
 NOT_SCORES = ("output_dir", "overwrite", "allow_missing", "generate_only")
 RESULTS = ("metrics.json", "ood.json", "drop_time.json", "lift3d.json")
-SPLITS = ("real", "sim_seen", "sim_unseen")  # of PisaBench
 SET_KEYS = ("train", "sim_seen", "sim_unseen", "test")  # arguments of data modules that name a set
-WEIGHTS = "weights.safetensors"
 RUN_DIR = "RUN_DIR"  # stands for a stage's folder until its digest is known
 _ENVIRONMENT = re.compile(r"oc\.env:\s*(\w+)")
-
-
-@dataclass(frozen=True)
-class StageRun:
-    """One stage of training: its settings, and the parts that it is built from."""
-
-    stage: str  # psft, oro, ...
-    row: str  # its name in the table of results
-    folder: Path
-    settings: StageSettings
-    task: Part
-    model: Part | None  # None for a stage that trains a part on its own
-    reward: Part | None
-    data: Part  # without the data set's folders, which ``sets`` knows
-    sets: DataSets
-    trainer: Part
-    callbacks: tuple[Part, ...]
-    loggers: tuple[Part, ...]
-    tracker: Part  # for callbacks that score or draw
-    config: Mapping[str, Any]  # the whole configuration without secrets, for W&B
-    summary: Mapping[str, Any]  # what Figure 5 needs to know of the run
-
-    @property
-    def weights(self) -> Path:
-        return self.folder / WEIGHTS
-
-
-@dataclass(frozen=True)
-class TrainRun:
-    """One command of train.py."""
-
-    name: str
-    seed: int
-    folder: Path  # of the last stage; the scores go there
-    stages: tuple[StageRun, ...]
-    scoring: EvalRun | None  # None: evaluate=false
-    config_text: str  # YAML, without secrets
-
-
-@dataclass(frozen=True)
-class EvalRun:
-    """One scoring: a command of eval.py, or the last act of train.py."""
-
-    name: str  # of the row in the table
-    row: str  # the name unless name= says otherwise
-    folder: Path
-    seed: int
-    evaluation: EvaluationSettings
-    benchmark: str | None
-    ckpt: Path | None
-    data_dir: Path
-    allow_missing: bool
-    generate_only: bool
-    model: Part
-    tracker: Part
-    data: Part
-    real: Part
-    sets: DataSets
-    generation: GenerationSettings | None
-    scored_videos: Part | None  # how generated videos are scored
-    source: Part | None  # what is scored; None at the end of a training
-    config: Node  # all that decides the scores; hashed into their provenance
-    config_text: str  # YAML, without secrets
-
-
-@dataclass(frozen=True)
-class SimulateRun:
-    """One command of simulate.py."""
-
-    sets: DataSets
-    names: tuple[str, ...]
-    verify: bool
 
 
 def compose_train(cfg: DictConfig) -> TrainRun:
@@ -360,7 +276,7 @@ def _stage_run(tree: Node, stage: str, sets: DataSets, public: Node) -> StageRun
     _check_num_clips(stage, settings, sets)
     upto = {name: tree[name] for name in stages[: stages.index(stage) + 1]}
     used = [sets.folder_name(name) for node in upto.values() for name in _set_names(tree, node)]
-    folder = Path(tree["output_dir"]) / f"{check_name(row)}-{_digest(tree, upto, used)}"
+    folder = Path(tree["output_dir"]) / f"{check_name(row)}-{stage_digest(tree, upto, used)}"
     return StageRun(
         stage=stage,
         row=row,
@@ -419,22 +335,6 @@ def _entries(tree: Node, group: str) -> tuple[Part, ...]:
     return tuple(Part(f"{group}.{name}", entry) for name, entry in found if entry)
 
 
-def build_model(model: Part, weights: Path | None) -> VideoModel:
-    """The base model, with the denoiser of ``weights`` where given."""
-    built: VideoModel = model.build()
-    if weights is not None:
-        load_weights(built, weights)
-    return built
-
-
-def build_data(data: Part, sets: DataSets, **options: Any) -> SimulatedDataModule:
-    """The data module over data sets that are simulated when missing; ``options`` are settings."""
-    settings = {**data.settings, **options, "root": str(sets.root)}
-    folders = {key: sets.folder_name(settings[key]) for key in SET_KEYS if key in settings}
-    prepare = {"prepare": sets.prepare} if folders else {}
-    return Part(data.name, {**settings, **folders}).build(**prepare)
-
-
 def part(cfg: DictConfig, name: str) -> Part:
     """The part at a place of the configuration, such as ``perception.tracker``."""
     return Part(name, plain(OmegaConf.select(cfg, name, throw_on_missing=True)))
@@ -443,46 +343,6 @@ def part(cfg: DictConfig, name: str) -> Part:
 def stage_folder(cfg: DictConfig, stage: str) -> Path:
     """Where a stage of train.py's configuration is trained."""
     return next(run.folder for run in compose_train(cfg).stages if run.stage == stage)
-
-
-def _digest(tree: Node, stages: Node, sets: list[str]) -> str:
-    """Digest of all that decides a stage's weights, with data sets and shipped weights."""
-    chosen = {key: tree[key] for key in RESULT_KEYS} | dict(stages)
-    chosen = _without(chosen, IRRELEVANT)
-    shipped = shipped_weights()
-    used = sorted(shipped[name] for name in _shipped_names(chosen) if name in shipped)
-    text = json.dumps([chosen, sets, used], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-@cache
-def shipped_weights() -> dict[str, str]:
-    """SHA-256 of each weights file in the package, by name."""
-    files = sorted(SHIPPED.glob("*.safetensors"))
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-
-
-def _shipped_names(settings: Any) -> Iterator[str]:
-    """Names of weights files in settings: values that are one, and those that a class declares."""
-    if isinstance(settings, Mapping):
-        if "_target_" in settings:
-            found = Part("", settings).target
-            declared = getattr(getattr(found, "__self__", found), "shipped_weights", None)
-            yield from [declared] if declared else []
-        for value in settings.values():
-            yield from _shipped_names(value)
-    elif isinstance(settings, list):
-        for value in settings:
-            yield from _shipped_names(value)
-    elif isinstance(settings, str):
-        yield settings
-
-
-def _without(value: Any, keys: tuple[str, ...]) -> Any:
-    if isinstance(value, Mapping):
-        off = ("lora",) if value.get("lora", ()) is None else ()
-        return {k: _without(v, keys) for k, v in value.items() if k not in (*keys, *off)}
-    return value
 
 
 def public_config(cfg: DictConfig, *, resolve: bool = False) -> dict[str, Any]:

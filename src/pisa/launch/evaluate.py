@@ -6,9 +6,10 @@ import os
 
 from omegaconf import DictConfig
 
-from pisa.launch.compose import EvalRun, build_model, compose_eval
+from pisa.launch.compose import compose_eval
 from pisa.launch.evaluation import Evaluation
 from pisa.launch.generation import generate_and_score
+from pisa.launch.runs import EvalRun, build_model
 from pisa.launch.train import claimed, prepare_torch
 from pisa.types import PisaError
 

@@ -12,9 +12,9 @@ from pisa.bench.collect import Collection
 from pisa.bench.references import REFERENCES, VideoSource
 from pisa.bench.score import Scorer
 from pisa.io.progress import clip_progress
-from pisa.launch.compose import EvalRun, build_model
 from pisa.launch.model_videos import make_tracker, model_videos
 from pisa.launch.outcome import provenance_of, publish
+from pisa.launch.runs import EvalRun, build_model
 from pisa.launch.scored_sets import ScoredSets
 from pisa.models.base import VideoModel
 from pisa.ops.devices import pick_device

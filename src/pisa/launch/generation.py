@@ -17,11 +17,11 @@ import torch.distributed as dist
 from pisa.io.progress import clip_progress
 from pisa.io.secrets import redacted
 from pisa.launch.benchmark import benchmark_clips
-from pisa.launch.compose import EvalRun, build_model
 from pisa.launch.generated_files import GeneratedFiles, Wanted
 from pisa.launch.generation_settings import GenerationSettings, required
 from pisa.launch.generator import ClipGenerator, out_of_memory_hint
 from pisa.launch.outcome import IncompleteError
+from pisa.launch.runs import EvalRun, build_model
 from pisa.launch.video_source import pick_device
 from pisa.types import PisaError
 

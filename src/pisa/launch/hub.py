@@ -20,7 +20,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from pisa.errors import PisaError, reason
 from pisa.io.secrets import redacted
-from pisa.launch.compose import WEIGHTS
+from pisa.launch.runs import WEIGHTS
 from pisa.reports.names import (
     metric_label,
     model_label,

@@ -15,8 +15,8 @@ from pisa.bench.collect import SHOWN_FPS_HZ, SHOWN_FRAMES, SHOWN_PX, Collection
 from pisa.bench.row import ScoreRow, check_rates, row_of
 from pisa.bench.score import Failure
 from pisa.data.mask_pairs import BrokenLine, MaskPair, load_pair, pairs_sha256, read_pairs
-from pisa.launch.compose import EvalRun
 from pisa.launch.outcome import provenance_of, publish
+from pisa.launch.runs import EvalRun
 from pisa.metrics import PairMasks, evaluate_many
 from pisa.metrics.pair import find_protocol
 from pisa.ops.masks import dropping_object_index, select_object, to_binary

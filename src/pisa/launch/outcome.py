@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pisa.launch.compose import EvalRun
+from pisa.launch.runs import EvalRun
 from pisa.perception.base import Tracker
 from pisa.perception.mask_cache import tracker_identity
 from pisa.reports.breakdown import with_details, write_csv

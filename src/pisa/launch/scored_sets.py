@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from pisa.data.dataset import ClipDataset
 from pisa.data.manifest import data_sha256
 from pisa.data.real import RealDataModule
-from pisa.launch.compose import EvalRun, build_data
+from pisa.launch.runs import EvalRun, build_data
 from pisa.types import Clip, PisaError
 
 REAL = "real"

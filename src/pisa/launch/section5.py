@@ -18,9 +18,9 @@ from pisa.bench.score import Scorer
 from pisa.data.manifest import data_sha256
 from pisa.io.files import write_atomic
 from pisa.io.progress import clip_progress
-from pisa.launch.compose import EvalRun, build_model
 from pisa.launch.model_videos import codec_videos, make_tracker, model_videos
 from pisa.launch.outcome import provenance_of, publish
+from pisa.launch.runs import EvalRun, build_model
 from pisa.models.base import VideoModel
 from pisa.ops.devices import pick_device
 from pisa.ranges import Count, WholeNumber

@@ -25,15 +25,9 @@ from pisa.io.files import write_atomic
 from pisa.io.lock import hold
 from pisa.io.provenance import SETTINGS, machine_facts, provenance
 from pisa.io.weights import save
-from pisa.launch.compose import (
-    StageRun,
-    TrainRun,
-    build_data,
-    build_model,
-    compose_train,
-    denoiser_file,
-)
+from pisa.launch.compose import compose_train, denoiser_file
 from pisa.launch.evaluation import Evaluation
+from pisa.launch.runs import StageRun, TrainRun, build_data, build_model
 from pisa.launch.targets import Part
 from pisa.models.lora import add_lora
 from pisa.ops.devices import precision_of

@@ -12,10 +12,10 @@ from pisa.data.clip_info import caption_of, read_info
 from pisa.io.files import write_atomic
 from pisa.io.progress import clip_progress
 from pisa.launch.benchmark import benchmark_clips
-from pisa.launch.compose import EvalRun
 from pisa.launch.generated_files import Wanted
 from pisa.launch.generation_settings import required
 from pisa.launch.generator import first_frame_of
+from pisa.launch.runs import EvalRun
 
 COLUMNS = (
     "save_as", "first_frame", "prompt", "negative_prompt", "seed",

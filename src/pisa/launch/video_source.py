@@ -24,8 +24,8 @@ from pisa.data.manifest import clip_sha256
 from pisa.data.video_files import Footage, Limits, parse_fit, read_footage
 from pisa.io.progress import clip_progress
 from pisa.launch.benchmark import benchmark_clips, benchmark_size
-from pisa.launch.compose import EvalRun
 from pisa.launch.outcome import provenance_of, publish
+from pisa.launch.runs import EvalRun
 from pisa.launch.targets import Part
 from pisa.metrics.pair import find_protocol
 from pisa.ops.devices import pick_device
