@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 
@@ -60,3 +61,9 @@ def test_charts_carry_notes_and_no_page_wide_style():
     assert chart.note == "1 of 2 values are not finite"
     assert empty_left_out.name == "y"
     assert "<style" not in chart.svg and "currentColor" in chart.svg and "http" not in chart.svg
+
+
+def test_markers_and_the_start_lie_inside_the_axes():
+    chart = draw_charts({"a": [(1, 0.2), (3, 0.2)]}, {"a": 0.9})[0]
+    labels = [float(text) for text in re.findall(r">([0-9.]+)</text>", chart.svg)]
+    assert max(labels) >= 0.8 and "hollow" in chart.note

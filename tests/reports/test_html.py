@@ -133,6 +133,34 @@ def test_differences_failures_and_curves_are_there(page):
     assert "each point is the mean of 4 logged values" in page
 
 
+def test_a_difference_that_prints_as_zero_is_neither_better_nor_worse(tmp_path, provenance_part):
+    rows = [
+        {"model": model, "split": "real", "clip": f"{i}", "seed": 0, "l2": value}
+        for model, value in (("base", 0.1), ("psft", 0.1001))
+        for i in range(4)
+    ]
+    metrics = build_metrics(rows, [], protocol="official", provenance=provenance_part)
+    page = write_report(tmp_path / "r.html", metrics, title="t").read_text(encoding="utf-8")
+    assert 'class="verdict negligible"' in page and 'class="verdict worse"' not in page
+
+
+def test_clips_whose_truth_the_tracker_lost_are_marked_and_last(
+    tmp_path, moving_square, provenance_part
+):
+    rows = [
+        {"model": model, "split": "real", "clip": clip, "seed": 0, "l2": l2}
+        for clip, values in (("lost", (0.076, 0.9)), ("kept", (0.001, 0.1)))
+        for model, l2 in zip(("truth", "psft"), values, strict=True)
+    ]
+    metrics = build_metrics(rows, [], protocol="official", provenance=provenance_part)
+    models = {m: moving_square(start_x=8, fall_px=3) for m in ("truth", "psft")}
+    videos = [{"clip": clip, "split": "real", "models": models} for clip in ("lost", "kept")]
+    page = write_report(tmp_path / "r.html", metrics, title="t", videos=videos).read_text()
+    order = [int(a["data-index"]) for tag, a in Page(page).tags if tag == "article"]
+    assert order == [1, 0]  # "lost" has the larger L2 and would lead otherwise
+    assert page.count("tracker lost it: L2 of the true clip is 0.076") == 1
+
+
 def test_a_page_without_clips_is_complete(tmp_path, rows, provenance_part):
     metrics = build_metrics(rows, [], protocol="official", provenance=provenance_part)
     path = write_report(tmp_path / "deep" / "report.html", metrics, title="Numbers only")

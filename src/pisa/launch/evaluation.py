@@ -20,6 +20,7 @@ from pisa.models.base import VideoModel
 from pisa.ops.devices import pick_device
 from pisa.reports.curves import read_csv_logger
 from pisa.reports.metrics_json import build_metrics
+from pisa.reports.names import model_label
 from pisa.reports.published import published_table_1
 from pisa.tasks.weights import load_weights
 
@@ -57,7 +58,7 @@ class Evaluation:
             self.run.folder,
             model=list(weights)[-1],
             allow_missing=self.run.allow_missing,
-            title=f"PisaBench: {self.run.name}",
+            title=f"PisaBench: {model_label(self.run.name)}",
             videos=collection.videos,
             curves=self._curves(weights),
             config_text=self.run.config_text,

@@ -153,21 +153,20 @@ def _svg(name: str, steps: Sequence[float], values: Sequence[float], start: floa
         if start is not None:
             axes.plot(0, start, color=_LINE, marker="o", markerfacecolor="none")
         if few:
-            _include_zero(axes, values)
-            axes.set_xlim(left=min(0.0, *steps))
-            axes.margins(x=0.08)
+            _include_zero(axes, steps, [*values, *([] if start is None else [start])])
         axes.grid(color=_INK, alpha=0.12, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_xlabel("step", color=_INK)
         return inline_svg(figure)
 
 
-def _include_zero(axes: Axes, values: Sequence[float]) -> None:
-    finite = [value for value in values if math.isfinite(value)]
-    if finite and min(finite) >= 0:
-        axes.set_ylim(bottom=0)
-    elif finite and max(finite) <= 0:
-        axes.set_ylim(top=0)
+def _include_zero(axes: Axes, steps: Sequence[float], values: Sequence[float]) -> None:
+    """Limits that hold zero and every point, with room around the markers."""
+    low = min([0.0, *(value for value in values if math.isfinite(value))])
+    high = max([0.0, *(value for value in values if math.isfinite(value))])
+    room = 0.12 * ((high - low) or 1.0)
+    axes.set_ylim(low - (room if low < 0 else 0.0), high + (room if high > 0 else 0.0))
+    axes.set_xlim(-0.06 * max([1.0, *steps]), 1.06 * max([1.0, *steps]))
 
 
 def inline_svg(figure: Figure) -> str:

@@ -161,6 +161,8 @@ def _verdict(cell: Mapping[str, Any], metric: str) -> str:
         return ""
     if low <= 0 <= high:
         return "not clear"
+    if _signed(cell["mean"]) == "0.000":
+        return "negligible"
     return "better" if (low > 0) == (direction(metric) > 0) else "worse"
 
 

@@ -125,7 +125,7 @@ def _draw_sizes(axes: Axes, runs: Sequence[RunLog], splits: Sequence[str]) -> No
     else:
         if not sizes:
             axes.set(xticks=[], yticks=[])
-        axes.text(0.5, 0.5, "no runs of other sizes given", ha="center", transform=axes.transAxes)
+        axes.text(0.5, 0.1, "no runs of other sizes given", ha="center", transform=axes.transAxes)
 
 
 def _draw_scores(

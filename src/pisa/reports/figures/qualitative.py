@@ -88,8 +88,10 @@ def spread(clips: Sequence[Shown], count: int, l2: Mapping[tuple[str, str], floa
     if len(ranked) <= count:
         return ranked
     scored = [c for c in ranked if (c["split"], c["clip"]) in l2] or ranked
-    places = np.arange(1, count + 1) / (count + 1) * (len(scored) - 1)
-    return [scored[i] for i in dict.fromkeys(places.round().astype(int))]
+    places = np.linspace(0, len(scored) - 1, count + 2).round().astype(int)[1:-1]
+    if len(set(places)) < count:  # too few clips for quantiles
+        places = np.linspace(0, len(scored) - 1, count).round().astype(int)
+    return [scored[i] for i in dict.fromkeys(places)]
 
 
 def draw(clips: Sequence[Shown], fps_hz: float, *, frozen: bool = False) -> Figure:
