@@ -75,7 +75,7 @@ def test_missing_weights_name_file_source_and_place(tmp_path, monkeypatch) -> No
     monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
     with pytest.raises(PisaError, match=r"raft_large_C_T_V1.*https://.*save it as"):
         RAFT.from_pretrained()
-    with pytest.raises(PisaError, match="not found"):
+    with pytest.raises(PisaError, match="no weights at"):
         RAFT.from_pretrained(tmp_path / "nothing.pth")
 
 

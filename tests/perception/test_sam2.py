@@ -139,7 +139,7 @@ def test_missing_weights_name_file_source_and_place(tmp_path, monkeypatch) -> No
     monkeypatch.setattr("huggingface_hub.hf_hub_download", no_network)
     with pytest.raises(PisaError, match=r"sam2\.1_hiera_large\.pt.*facebook/sam2\.1.*path"):
         SAM2Tracker.from_pretrained(size=SMALL, image_size=SIDE)
-    with pytest.raises(PisaError, match="not found"):
+    with pytest.raises(PisaError, match="no weights at"):
         SAM2Tracker.from_pretrained(tmp_path / "nothing.pt", SMALL, SIDE)
 
 
