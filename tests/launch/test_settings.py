@@ -166,6 +166,12 @@ def test_a_range_is_said_in_words():
     )
 
 
+def test_more_processes_than_validation_clips_are_refused() -> None:
+    overrides = ("experiment=psft", "debug=smoke", "trainer.devices=40")
+    with pytest.raises(PisaError, match=r"trainer\.devices=40 makes 40 processes, but 'sim_seen'"):
+        declare_train(resolved(compose(*overrides, name="train")))
+
+
 def test_more_training_clips_than_there_are_is_an_error():
     with pytest.raises(PisaError, match=r"num_train_clips=2000, but .* has 1000 clips"):
         declare_train(

@@ -274,6 +274,7 @@ def _stage_run(tree: Node, stage: str, sets: DataSets, public: Node) -> StageRun
         if part is not None:
             part.check()
     _check_num_clips(stage, settings, sets)
+    _check_devices(tree["trainer"], {**tree["data"], **settings.data}, sets)
     upto = {name: tree[name] for name in stages[: stages.index(stage) + 1]}
     used = [sets.folder_name(name) for node in upto.values() for name in _set_names(tree, node)]
     folder = Path(tree["output_dir"]) / f"{check_name(row)}-{stage_digest(tree, upto, used)}"
@@ -317,6 +318,23 @@ def _check_num_clips(stage: str, settings: StageSettings, sets: DataSets) -> Non
             f"{stage}.data.num_train_clips={asked}, but the data set {settings.train!r} has "
             f"{there} clips; simulation.datasets.{settings.train}.num_clips={asked} makes more"
         )
+
+
+def _check_devices(trainer: Node, data: Node, sets: DataSets) -> None:
+    """Every process validates at least one clip; Lightning would end in a traceback of each."""
+    devices = trainer.get("devices")
+    if isinstance(devices, list):
+        devices = len(devices)
+    if not isinstance(devices, int):
+        return  # auto
+    processes = devices * int(trainer.get("num_nodes") or 1)
+    for name in (data[key] for key in SET_KEYS[1:] if key in data):
+        clips = min(data.get("num_eval_clips") or processes, sets.num_clips(name))
+        if clips < processes:
+            raise PisaError(
+                f"trainer.devices={devices} makes {processes} processes, but {name!r} has {clips} "
+                "clips to validate on; each process needs one"
+            )
 
 
 def _trainer(tree: Node, stage: StageSettings) -> dict[str, Any]:
