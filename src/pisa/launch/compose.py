@@ -25,6 +25,7 @@ from pisa.io.secrets import redacted
 from pisa.launch.digest import stage_digest
 from pisa.launch.generation_settings import GenerationSettings
 from pisa.launch.runs import (
+    SET_KEYS,
     SPLITS,
     WEIGHTS,
     EvalRun,
@@ -52,7 +53,6 @@ from pisa.types import PisaError
 TRAINING_KEYS = ("trainer", "psft", "oro", "callbacks", "validate_every", "checkpoint_every")
 NOT_SCORES = ("output_dir", "overwrite", "allow_missing", "generate_only")
 RESULTS = ("metrics.json", "ood.json", "drop_time.json", "lift3d.json")
-SET_KEYS = ("train", "sim_seen", "sim_unseen", "test")  # arguments of data modules that name a set
 RUN_DIR = "RUN_DIR"  # stands for a stage's folder until its digest is known
 _ENVIRONMENT = re.compile(r"oc\.env:\s*(\w+)")
 

@@ -20,6 +20,7 @@ from pisa.models.base import VideoModel
 from pisa.tasks.weights import load_weights
 
 SPLITS = ("real", "sim_seen", "sim_unseen")  # of PisaBench
+SET_KEYS = ("train", "sim_seen", "sim_unseen", "test")  # arguments of data modules that name a set
 WEIGHTS = "weights.safetensors"
 
 
