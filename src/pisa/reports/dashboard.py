@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(given: argparse.Namespace) -> None:
-    """Save or write the workspace; raises ``PisaError`` where neither is asked for."""
+    """Save or write the workspace; raises ``PisaError`` where neither is requested."""
     if not (given.project or given.spec):
         raise PisaError("give ENTITY/PROJECT to save the workspace there, or --spec FILE")
     if given.spec:

@@ -129,7 +129,7 @@ Curves = dict[str, list[tuple[int, float]]]
 
 
 def read_offline(path: Path) -> tuple[dict[str, Any], Curves]:
-    """Configuration and curves of a ``run-*.wandb`` file; a run that still goes on is cut short.
+    """Configuration and curves of a ``run-*.wandb`` file; a run in progress is cut short.
 
     Raises ``PisaError`` for a file that is none.
     """
