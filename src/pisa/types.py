@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from pisa.errors import PisaError, reason  # noqa: F401
+from pisa.errors import PisaError
 
 GRAVITY_M_S2 = 9.81
 

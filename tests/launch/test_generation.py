@@ -14,6 +14,7 @@ from PIL import Image
 
 from pisa.data.borders import content_window, pad_to, padded_window
 from pisa.data.video_files import read_footage
+from pisa.errors import PisaError
 from pisa.launch import generation
 from pisa.launch.compose import compose_eval
 from pisa.launch.evaluate import evaluate_main
@@ -21,7 +22,6 @@ from pisa.launch.generation import Place
 from pisa.launch.generation_settings import LAWS_OF_PHYSICS, GenerationSettings
 from pisa.launch.generator import out_of_memory_hint
 from pisa.ops.video import write_lossless
-from pisa.types import PisaError
 from tests.launch.conftest import CONFIGS, compose
 
 TABLE_4 = {  # width, height, frames, fps, guidance, steps, scheduler

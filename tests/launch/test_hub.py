@@ -9,10 +9,10 @@ import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
+from pisa.errors import PisaError
 from pisa.io.weights import load
 from pisa.launch import hub
 from pisa.models.opensora import STDiT3
-from pisa.types import PisaError
 
 SIZES = {"hidden_size": 32, "depth": 1, "num_heads": 2, "caption_channels": 16}
 

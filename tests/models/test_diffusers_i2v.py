@@ -17,6 +17,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
 
+from pisa.errors import PisaError
 from pisa.models import diffusers_i2v as adapters
 from pisa.models.base import VideoModel
 from pisa.models.diffusers_i2v.base import to_images
@@ -25,7 +26,7 @@ from pisa.models.generate import generate
 from pisa.ops.video import from_uint8
 from pisa.tasks.oro import ORO, ChainStart
 from pisa.tasks.psft import PSFT
-from pisa.types import PisaError, collate
+from pisa.types import collate
 from tests.models import tiny_hunyuan_cosmos
 from tests.models import tiny_pipelines as tiny
 from tests.models.tiny_ltx2 import ltx2

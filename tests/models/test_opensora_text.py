@@ -5,12 +5,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from pisa.errors import PisaError
 from pisa.models.opensora.text import (
     INFERENCE_SUFFIX,
     T5TextEncoder,
     clean_caption,
 )
-from pisa.types import PisaError
 
 
 class Tokens(dict):

@@ -7,13 +7,13 @@ import torch
 from safetensors.torch import save_file
 
 from pisa.diffusion.samplers import Euler
+from pisa.errors import PisaError
 from pisa.models.generate import generate
 from pisa.models.pack import pack
 from pisa.models.tiny import TinyVideoModel
 from pisa.models.tiny_codec import MotionCodec, TinyCodec, warp
 from pisa.models.tiny_denoiser import TinyDenoiser
 from pisa.models.tiny_text import WordHashEncoder
-from pisa.types import PisaError
 
 
 def small(**options) -> TinyVideoModel:

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
+from pisa.errors import PisaError
 from pisa.reports.curves import average_windows, draw_charts, read_csv_logger, titled
-from pisa.types import PisaError
 
 
 def test_reads_what_lightnings_logger_writes(tmp_path):

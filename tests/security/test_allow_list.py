@@ -10,8 +10,8 @@ import hydra
 import pytest
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from pisa.errors import PisaError
 from pisa.launch.targets import PLUGINS, check_hydra, check_target, instantiate
-from pisa.types import PisaError
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pisa.errors import PisaError
 from pisa.ops.camera import project, rigid_flow, unproject
 from pisa.simulation.fast import FastSimulator, draw_moving_scene
 from pisa.simulation.kubric.description import describe
@@ -17,7 +18,6 @@ from pisa.simulation.kubric.hdris import choose_hdri, packaged_folder
 from pisa.simulation.kubric.process import Renderer
 from pisa.simulation.kubric.simulator import KubricSimulator
 from pisa.simulation.scene import Prior
-from pisa.types import PisaError
 
 PYTHON = Path(__file__).parents[2] / ".venv-kubric/bin/python"
 pytestmark = [

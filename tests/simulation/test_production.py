@@ -13,6 +13,7 @@ import pytest
 from pisa.data.clip_io import discard_parts, write_clip
 from pisa.data.data_sets import DataSets
 from pisa.data.manifest import data_sha256, read_manifest
+from pisa.errors import PisaError
 from pisa.io.progress import progress_line
 from pisa.launch.compose import data_sets as composed_sets
 from pisa.simulation.fast import FastSimulator
@@ -20,7 +21,6 @@ from pisa.simulation.kubric.simulator import KubricSimulator
 from pisa.simulation.pool import Transient
 from pisa.simulation.produce import ClipsFailed, DataSetSpec, Shard, produce
 from pisa.simulation.scene import Prior
-from pisa.types import PisaError
 from tests.launch.conftest import compose
 
 SMALL = ("simulation.backend.num_frames=4", "dataset=psft", "num_clips=6")

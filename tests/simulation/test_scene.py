@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pisa.errors import PisaError
 from pisa.simulation.assets import asset_names, load_asset
 from pisa.simulation.physics import Overlap, simulate_fall
 from pisa.simulation.scene import Prior, draw_scene
-from pisa.types import PisaError
 
 TINY = Prior(num_dropping=(1, 2), num_pile=(0, 2), size_m=None, span_px=(9.0, 20.0))
 

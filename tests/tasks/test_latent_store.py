@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from pisa.errors import PisaError
 from pisa.io.weights import module_sha256
 from pisa.tasks.latents import LatentEncoder, LatentStore
 from pisa.tasks.psft import PSFT
-from pisa.types import PisaError
 from tests.tasks.test_psft import fit
 from tests.tasks.toy import ToyVideoModel, falling_batch, toy_model
 

@@ -21,8 +21,8 @@ from PIL import Image
 from pisa.data.borders import Window, central_window, content_window
 from pisa.data.image_files import folder_frames, folder_rate_hz, read_image
 from pisa.data.video_decoder import Decoder
+from pisa.errors import PisaError
 from pisa.ranges import Count
-from pisa.types import PisaError
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
 Frame = UInt8[np.ndarray, "h w 3"]

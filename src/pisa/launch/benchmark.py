@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pisa.data.manifest import list_clips
 from pisa.data.real import require_real_clips
+from pisa.errors import PisaError
 from pisa.launch.runs import SPLITS, EvalRun
-from pisa.types import PisaError
 
 REAL_SIZE = (256, 256)  # what the release converts its real clips to before scoring
 

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from pisa.data.clip_info import check_name
 from pisa.data.data_sets import DataSets
 from pisa.data.manifest import list_clips
+from pisa.errors import PisaError
 from pisa.io.provenance import config_sha256, settings_of
 from pisa.io.secrets import redacted
 from pisa.launch.digest import stage_digest
@@ -47,7 +48,6 @@ from pisa.launch.settings import (
 )
 from pisa.launch.targets import Part, plain
 from pisa.simulation.produce import DataSetSpec, Shard, Simulator
-from pisa.types import PisaError
 
 # Training-only keys, dropped for scoring; and keys that change no score.
 TRAINING_KEYS = ("trainer", "psft", "oro", "callbacks", "validate_every", "checkpoint_every")

@@ -6,12 +6,12 @@ import os
 
 from omegaconf import DictConfig
 
+from pisa.errors import PisaError
 from pisa.launch.compose import compose_eval
 from pisa.launch.evaluation import Evaluation
 from pisa.launch.generation import generate_and_score
 from pisa.launch.runs import EvalRun, build_model
 from pisa.launch.train import claimed, prepare_torch
-from pisa.types import PisaError
 
 
 def evaluate_main(cfg: DictConfig) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 import torch.distributed as dist
 
+from pisa.errors import PisaError
 from pisa.io.progress import clip_progress
 from pisa.io.secrets import redacted
 from pisa.launch.benchmark import benchmark_clips
@@ -23,7 +24,6 @@ from pisa.launch.generator import ClipGenerator, out_of_memory_hint
 from pisa.launch.outcome import IncompleteError
 from pisa.launch.runs import EvalRun, build_model
 from pisa.launch.video_source import pick_device
-from pisa.types import PisaError
 
 VIDEOS = "videos"  # folder inside the output folder
 

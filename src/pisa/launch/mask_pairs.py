@@ -15,6 +15,7 @@ from pisa.bench.collect import SHOWN_FPS_HZ, SHOWN_FRAMES, SHOWN_PX, Collection
 from pisa.bench.row import ScoreRow, check_rates, row_of
 from pisa.bench.score import Failure
 from pisa.data.mask_pairs import BrokenLine, MaskPair, load_pair, pairs_sha256, read_pairs
+from pisa.errors import PisaError
 from pisa.launch.outcome import provenance_of, publish
 from pisa.launch.runs import EvalRun
 from pisa.metrics import PairMasks, evaluate_many
@@ -22,7 +23,6 @@ from pisa.metrics.pair import find_protocol
 from pisa.ops.masks import dropping_object_index, select_object, to_binary
 from pisa.ranges import Count, WholeNumber
 from pisa.reports.metrics_json import build_metrics
-from pisa.types import PisaError
 
 _GT_COLOUR, _PD_COLOUR = (70, 130, 255), (255, 150, 40)
 

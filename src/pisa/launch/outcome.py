@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pisa.errors import PisaError
 from pisa.launch.runs import EvalRun
 from pisa.perception.base import Tracker
 from pisa.perception.mask_cache import tracker_identity
@@ -18,7 +19,6 @@ from pisa.reports.breakdown import with_details, write_csv
 from pisa.reports.html import write_report
 from pisa.reports.metrics_json import provenance, write_metrics
 from pisa.reports.table import print_table
-from pisa.types import PisaError
 
 EXIT_INCOMPLETE = 3
 

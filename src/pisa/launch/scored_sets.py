@@ -10,8 +10,9 @@ from torch.utils.data import DataLoader
 from pisa.data.dataset import ClipDataset
 from pisa.data.manifest import data_sha256
 from pisa.data.real import RealDataModule
+from pisa.errors import PisaError
 from pisa.launch.runs import EvalRun, build_data
-from pisa.types import Clip, PisaError
+from pisa.types import Clip
 
 REAL = "real"
 

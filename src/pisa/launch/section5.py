@@ -16,6 +16,7 @@ from pisa.bench.collect import Collection
 from pisa.bench.references import REFERENCES
 from pisa.bench.score import Scorer
 from pisa.data.manifest import data_sha256
+from pisa.errors import PisaError
 from pisa.io.files import write_atomic
 from pisa.io.progress import clip_progress
 from pisa.launch.model_videos import codec_videos, make_tracker, model_videos
@@ -29,7 +30,6 @@ from pisa.section5 import ood
 from pisa.section5.drop_tests import require_samples
 from pisa.section5.run import drop_models, drop_tracks, lift_models, score_ood
 from pisa.section5.study import Simulated, StudyClip, Subject, study_clips
-from pisa.types import PisaError
 
 
 def run_drop_time(

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from pisa.callbacks.checkpoints import newest_checkpoint
 from pisa.callbacks.wandb_logger import WandbLogger
+from pisa.errors import PisaError, reason
 from pisa.io.checkpoint_io import AtomicCheckpointIO
 from pisa.io.files import write_atomic
 from pisa.io.lock import hold
@@ -31,7 +32,6 @@ from pisa.launch.runs import StageRun, TrainRun, build_data, build_model
 from pisa.launch.targets import Part
 from pisa.models.lora import add_lora
 from pisa.ops.devices import precision_of
-from pisa.types import PisaError, reason
 
 
 def train_main(cfg: DictConfig) -> None:

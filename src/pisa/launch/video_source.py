@@ -22,6 +22,7 @@ from pisa.data.clip_info import read_info, scene_of
 from pisa.data.clip_io import read_clip
 from pisa.data.manifest import clip_sha256
 from pisa.data.video_files import Footage, Limits, parse_fit, read_footage
+from pisa.errors import PisaError
 from pisa.io.progress import clip_progress
 from pisa.launch.benchmark import benchmark_clips, benchmark_size
 from pisa.launch.outcome import provenance_of, publish
@@ -36,7 +37,7 @@ from pisa.perception.mask_cache import CachedTracker, tracker_identity
 from pisa.ranges import PixelSize, Positive, WholeNumber
 from pisa.reports.metrics_json import build_metrics
 from pisa.reports.published import published_table_1
-from pisa.types import Batch, Clip, PisaError, collate
+from pisa.types import Batch, Clip, collate
 
 MAX_FPS_HZ = 10_000
 _LISTED = 10  # names of missing or extra videos that are printed

@@ -13,13 +13,14 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from pisa.errors import PisaError
 from pisa.io.weights import load, module_sha256
 from pisa.models.base import VideoModel
 from pisa.models.tiny_codec import STRIDE, TinyCodec
 from pisa.models.tiny_denoiser import TinyDenoiser
 from pisa.models.tiny_text import WordHashEncoder
 from pisa.ranges import Positive
-from pisa.types import Condition, PisaError
+from pisa.types import Condition
 
 MIN_LEVEL = 0.1  # the velocity (x - x_0) / s is bounded below this noise level
 

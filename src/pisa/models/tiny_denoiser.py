@@ -14,8 +14,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from pisa.errors import PisaError
 from pisa.ranges import Count
-from pisa.types import PisaError
 
 
 class _Block(nn.Module):

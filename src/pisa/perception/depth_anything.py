@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import DepthAnythingForDepthEstimation
 
+from pisa.errors import PisaError
 from pisa.io.weights import check_pretrained
 from pisa.perception.base import freeze, imagenet_normalised, per_frame
-from pisa.types import PisaError
 
 VITS = "depth-anything/Depth-Anything-V2-Small-hf"  # the paper's release takes ViT-S
 

@@ -11,8 +11,8 @@ from einops import rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from pisa.errors import PisaError
 from pisa.perception.base import ALL_OBJECTS, load_teacher, upsample2
-from pisa.types import PisaError
 
 GIVEN_LOGIT = 12.0  # |logit| of the given first frame and of objects that are not there
 NUM_COLOURS = 48  # kept per first mask

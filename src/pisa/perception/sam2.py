@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from pisa.errors import PisaError
 from pisa.io.weights import load
 from pisa.perception.base import ALL_OBJECTS, ObjectPoints, freeze, imagenet_normalised
 from pisa.perception.sam2_network import (
@@ -26,7 +27,6 @@ from pisa.perception.sam2_network import (
     encode_memory,
     prepare_features,
 )
-from pisa.types import PisaError
 
 HUB_REPOSITORY = "facebook/sam2.1-hiera-large"
 HUB_FILE = "sam2.1_hiera_large.pt"

@@ -15,8 +15,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pisa.errors import PisaError
 from pisa.reports.names import TRUTH, metric_label, model_label, order_models, split_label
-from pisa.types import PisaError
 
 Curve = Sequence[tuple[float, float]]
 _NOT_CURVES = ("step", "epoch")

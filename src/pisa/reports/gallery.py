@@ -24,12 +24,13 @@ from numpy.typing import NDArray
 
 from pisa.data.clip_io import read_clip
 from pisa.data.manifest import list_clips
+from pisa.errors import PisaError
 from pisa.io.files import write_atomic
 from pisa.reports.contact_sheet import clip_pictures
 from pisa.reports.curves import inline_svg
 from pisa.simulation.scene import Prior
 from pisa.simulation.statistics import LABELS, Values, prior_ranges, scene_values, uniformity
-from pisa.types import Clip, PisaError
+from pisa.types import Clip
 
 STYLE = Path(__file__).parent / "templates" / "report.css"
 CAPTIONS = {

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pisa.bench.row import comparable
+from pisa.errors import PisaError
 from pisa.reports.breakdown import count_kinds
 from pisa.reports.html import write_report
 from pisa.reports.metrics_json import build_metrics, paired_summary, read_metrics
@@ -17,7 +18,6 @@ from pisa.reports.names import TRUTH, direction, model_label, split_label
 from pisa.reports.panels import read_report_clips
 from pisa.reports.published import published_table_1
 from pisa.reports.table import print_table
-from pisa.types import PisaError
 
 _REFERENCES = (TRUTH, "frozen")
 _MAX_CLIPS = 60

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from pisa.bench.row import METRICS
+from pisa.errors import PisaError
 from pisa.io.files import write_atomic
 from pisa.io.provenance import provenance
 from pisa.metrics.statistics import bootstrap_ci
 from pisa.reports.names import direction, order_metrics, order_models, order_splits
 from pisa.reports.schema import KEYS, validate_metrics
-from pisa.types import PisaError
 
 __all__ = [
     "build_metrics",

@@ -16,11 +16,12 @@ from pisa.bench.score import track_dropping
 from pisa.data.clip_info import study_of
 from pisa.data.clip_io import read_clip
 from pisa.data.manifest import list_clips
+from pisa.errors import PisaError
 from pisa.ops.drop_ray import DropRay
 from pisa.perception.base import Tracker
 from pisa.section5.drop_time import DropTimes
 from pisa.simulation.ambiguous import AmbiguousPrior
-from pisa.types import Camera, Clip, PisaError, collate
+from pisa.types import Camera, Clip, collate
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.transform import Rotation
 
-from pisa.types import PisaError
+from pisa.errors import PisaError
 
 EXTRA_MESHES = ("duck.obj", "teddy2_VHACD_CHs.obj", "objects/mug.obj", "lego/lego.obj")
 BROKEN = frozenset({168})  # random_urdfs/168 has NaN vertices

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pisa.errors import PisaError
 from pisa.ranges import Count, FrameCount, PixelCount
 from pisa.simulation.assets import LICENCES
 from pisa.simulation.motions import simulate_drift
 from pisa.simulation.physics import Motion, Overlap, simulate_fall
 from pisa.simulation.scene import Scene, ScenePrior
 from pisa.simulation.tiny_renderer import render
-from pisa.types import GRAVITY_M_S2, Clip, PisaError
+from pisa.types import GRAVITY_M_S2, Clip
 
 REDRAWS = 50
 REDRAW_STRIDE = 1_000_003  # keeps the seeds of redraws apart from the seeds of other clips

@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.random import Generator, default_rng
 
+from pisa.errors import PisaError
 from pisa.ranges import (
     Count,
     CountInterval,
@@ -22,7 +23,7 @@ from pisa.ranges import (
 )
 from pisa.simulation.assets import LIBRARIES, asset_names, load_asset, lowest_point_m
 from pisa.simulation.materials import identity
-from pisa.types import Camera, PisaError
+from pisa.types import Camera
 
 MAX_CAMERA_STEPS = 200
 LATER: Any = {"digest": "where changed"}  # fields that came after the first data sets were made

@@ -16,10 +16,10 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from pisa.errors import PisaError
 from pisa.io.weights import check_finite
 from pisa.ops.devices import dtype_of
 from pisa.tasks.base import denoiser_of
-from pisa.types import PisaError
 
 
 class ShardedStrategy(ModelParallelStrategy):

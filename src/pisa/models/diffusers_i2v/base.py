@@ -20,11 +20,12 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
+from pisa.errors import PisaError
 from pisa.io.weights import module_sha256
 from pisa.models.base import VideoModel
 from pisa.models.diffusers_i2v.loading import load_pipeline, place_pipeline, visiting
 from pisa.ops.video import to_frames
-from pisa.types import Condition, PisaError
+from pisa.types import Condition
 
 TIMESTEPS = 1000.0
 

@@ -17,8 +17,9 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
+from pisa.errors import PisaError
 from pisa.models.diffusers_i2v.base import TIMESTEPS, DiffusersModel, to_images
-from pisa.types import Condition, PisaError
+from pisa.types import Condition
 
 CAPTION_BYTES = 1024
 START_LEVEL = 0.999  # noise is mixed with the first frame in this proportion

@@ -12,9 +12,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from pisa.errors import PisaError
 from pisa.models.diffusers_i2v.base import TIMESTEPS, DiffusersModel, to_images
 from pisa.models.diffusers_i2v.hunyuan_video import even_levels
-from pisa.types import Condition, PisaError
+from pisa.types import Condition
 
 
 class HunyuanVideo15(DiffusersModel):

@@ -13,13 +13,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from pisa.errors import PisaError
 from pisa.io.weights import fill, find, module_sha256, read
 from pisa.models.base import VideoModel
 from pisa.models.opensora.stdit3 import STDiT3
 from pisa.models.opensora.text import T5TextEncoder, TextEncoder
 from pisa.models.opensora.vae import SPATIAL_FACTOR, OpenSoraVAE
 from pisa.ops.devices import dtype_of
-from pisa.types import Condition, PisaError
+from pisa.types import Condition
 
 TIMESTEPS = 1000.0
 

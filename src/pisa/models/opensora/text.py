@@ -17,8 +17,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from pisa.errors import PisaError
 from pisa.io.weights import check_pretrained, read, save
-from pisa.types import Condition, PisaError
+from pisa.types import Condition
 
 INFERENCE_SUFFIX = " aesthetic score: 6.5."
 

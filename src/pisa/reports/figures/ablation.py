@@ -11,12 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from pisa.errors import PisaError
 from pisa.reports.figures import style
 from pisa.reports.figures.origin import together
 from pisa.reports.figures.run_log import RunLog, read_run
 from pisa.reports.names import metric_arrow, metric_label, order_splits, split_label
 from pisa.reports.published import published_table_1
-from pisa.types import PisaError
 
 METRICS = ("l2", "chamfer", "iou")  # (a), (b), (c)
 SIZE_METRIC = "l2"  # (d)

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pisa.errors import PisaError
 from pisa.ops.drop_ray import DropRay
 from pisa.reports.figures import style
 from pisa.reports.figures.origin import model_of, origin_of, read_analysis
@@ -18,7 +19,6 @@ from pisa.reports.names import model_label
 from pisa.reports.published import published_drop_times
 from pisa.section5.drop_study import LEVEL
 from pisa.section5.drop_time import DropTimes
-from pisa.types import PisaError
 
 SHOWN = 4
 _CURVE_POINTS = 400

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from pisa.errors import PisaError
 from pisa.io.files import write_atomic
 from pisa.reports.figures.qualitative import Shown, l2_of, spread
 from pisa.reports.html import LOST_L2
 from pisa.reports.leaderboard import merge_clips, read_runs
 from pisa.reports.names import TRUTH, model_colours, model_label, order_models, split_label
 from pisa.reports.panels import trajectory
-from pisa.types import PisaError
 
 TILE_PX = 256
 _GAP_PX, _TEXT_PX, _HEAD_PX, _FOOT_PX = 8, 17, 28, 28

@@ -11,13 +11,14 @@ from matplotlib.figure import Figure
 
 from pisa.data.clip_io import read_clip
 from pisa.data.manifest import list_clips
+from pisa.errors import PisaError
 from pisa.ops.masks import centroids
 from pisa.ops.video import to_frames
 from pisa.reports.contact_sheet import stroboscopic
 from pisa.reports.figures import style
 from pisa.reports.figures.origin import origin_of_data, together
 from pisa.reports.names import split_label
-from pisa.types import Clip, PisaError
+from pisa.types import Clip
 
 EXPOSURES = 16
 _EXPOSURES_SMALL = 6  # where more would smear into one another

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from pisa.errors import PisaError
 from pisa.reports.figures import style
 from pisa.reports.figures.origin import origin_of, read_analysis
 from pisa.reports.figures.table1 import write_table
@@ -24,7 +25,6 @@ from pisa.reports.names import (
     order_models,
 )
 from pisa.reports.published import PublishedRow, published_table_2
-from pisa.types import PisaError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

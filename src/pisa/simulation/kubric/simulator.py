@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from pisa.errors import PisaError
 from pisa.simulation.assets import LICENCES
 from pisa.simulation.fast import (
     build_clip,
@@ -22,7 +23,7 @@ from pisa.simulation.kubric.hdris import LICENCE, choose_hdri, packaged_folder
 from pisa.simulation.kubric.process import Renderer
 from pisa.simulation.physics import Motion
 from pisa.simulation.scene import Scene, ScenePrior
-from pisa.types import Clip, PisaError
+from pisa.types import Clip
 
 OUTSIDE_DIGEST = {"digest": False}  # does not change the clips
 POSE_TOLERANCE_M = 1e-3
