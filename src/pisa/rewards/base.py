@@ -50,7 +50,7 @@ def rewards_of(
     return rewards
 
 
-def masked_mean(values: Float[Tensor, "b *d"], mask: Bool[Tensor, "b *d"]) -> Float[Tensor, " b"]:
+def masked_mean(values: Float[Tensor, " b *d"], mask: Bool[Tensor, " b *d"]) -> Float[Tensor, " b"]:
     """Mean per clip over the true positions of ``mask``; 0 where there are none.
 
     A value that is not finite makes the mean NaN or infinite even outside the mask: a failed
