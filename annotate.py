@@ -17,9 +17,10 @@ from pisa.launch.entry import entry_point
 
 
 def main(cfg: DictConfig) -> None:
-    from pisa.launch.annotate import annotate_main  # slow to import
+    from pisa.launch.annotate import annotate
+    from pisa.launch.compose import compose_annotate  # slow to import
 
-    annotate_main(cfg)
+    annotate(compose_annotate(cfg))
 
 
 if __name__ == "__main__":

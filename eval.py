@@ -17,9 +17,10 @@ from pisa.launch.entry import entry_point
 
 
 def main(cfg: DictConfig) -> None:
-    from pisa.launch.evaluate import evaluate_main  # slow to import
+    from pisa.launch.compose import compose_eval  # slow to import
+    from pisa.launch.evaluate import evaluate
 
-    evaluate_main(cfg)
+    evaluate(compose_eval(cfg))
 
 
 if __name__ == "__main__":

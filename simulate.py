@@ -17,9 +17,10 @@ from pisa.launch.entry import entry_point
 
 
 def main(cfg: DictConfig) -> None:
-    from pisa.launch.simulate import simulate_main  # slow to import
+    from pisa.launch.compose import compose_simulate  # slow to import
+    from pisa.launch.simulate import simulate
 
-    simulate_main(cfg)
+    simulate(compose_simulate(cfg))
 
 
 if __name__ == "__main__":

@@ -17,9 +17,10 @@ from pisa.launch.entry import entry_point
 
 
 def main(cfg: DictConfig) -> None:
-    from pisa.launch.train import train_main  # slow to import
+    from pisa.launch.compose import compose_train  # slow to import
+    from pisa.launch.train import train
 
-    train_main(cfg)
+    train(compose_train(cfg))
 
 
 if __name__ == "__main__":

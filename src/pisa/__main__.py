@@ -15,7 +15,6 @@ from importlib import import_module
 from pisa import __version__
 from pisa.errors import PisaError
 
-EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
 # Title of a group: {command: (module, line of --help)}
@@ -72,12 +71,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(name, given[1:])
     except PisaError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return EXIT_USER_ERROR
+        return PisaError.exit_code
     except OSError as error:
         if error.errno is None:
             raise
         print(f"error: {error.filename}: {os.strerror(error.errno)}", file=sys.stderr)
-        return EXIT_USER_ERROR
+        return PisaError.exit_code
     except KeyboardInterrupt:
         print("stopped; the same command resumes from here", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -8,6 +8,14 @@ from collections.abc import Sequence
 class PisaError(Exception):
     """An error a user can act on; entry points print it as one line, without a traceback."""
 
+    exit_code = 2
+
+
+class IncompleteError(PisaError):
+    """Some samples, clips or runs failed; the results of the others are written."""
+
+    exit_code = 3
+
 
 def reason(error: BaseException) -> str:
     """One line that says why ``error`` was raised."""

@@ -9,7 +9,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from pisa.launch import digest
+from pisa.launch import runs
 from pisa.launch.compose import compose_eval, compose_train, data_sets, stage_folder
 from pisa.simulation.ambiguous import AmbiguousPrior
 from pisa.simulation.ood import OodPrior
@@ -166,15 +166,15 @@ def test_every_logger_composes(logger):
 
 def test_new_weights_in_the_package_start_new_runs(monkeypatch):
     tiny, diffusers = (compose("experiment=psft", f"model={m}") for m in ("tiny", "ltx"))
-    shipped = digest.shipped_weights()
+    shipped = runs.shipped_weights()
     names = [f"{stem}.safetensors" for stem in ("tiny_base", "embedded_flow")]
     assert {*names, "embedded_segmentation.safetensors"} <= set(shipped)
     before = [stage_folder(cfg, "psft") for cfg in (tiny, diffusers)]
-    monkeypatch.setattr(digest, "shipped_weights", lambda: shipped | {names[0]: "other"})
+    monkeypatch.setattr(runs, "shipped_weights", lambda: shipped | {names[0]: "other"})
     after = [stage_folder(cfg, "psft") for cfg in (tiny, diffusers)]
     assert before[0] != after[0]
     assert before[1] == after[1]
-    monkeypatch.setattr(digest, "shipped_weights", lambda: shipped | {names[1]: "other"})
+    monkeypatch.setattr(runs, "shipped_weights", lambda: shipped | {names[1]: "other"})
     taught = [stage_folder(cfg, "psft") for cfg in (tiny, diffusers)]  # both have the teachers
     assert all(a != b for a, b in zip(before, taught, strict=True))
 

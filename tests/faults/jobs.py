@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -85,16 +86,13 @@ class Job:
 
 def _run(verb: str, options: Sequence[str], prepare: Callable[[], None] | None) -> int:
     from pisa.launch.entry import entry_point
-    from pisa.launch.evaluate import evaluate_main
-    from pisa.launch.simulate import simulate_main
-    from pisa.launch.train import train_main
 
-    mains = {"train": train_main, "eval": evaluate_main, "simulate": simulate_main}
+    entry = import_module(verb)  # train.py, eval.py or simulate.py
     sys.argv = [f"{verb}.py", *options]
     try:
         if prepare is not None:
             prepare()
-        entry_point(mains[verb], verb, "")
+        entry_point(entry.main, verb, "")
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else int(done.code is not None)
     except BaseException:

@@ -15,7 +15,8 @@ from PIL import Image
 
 from pisa.data.clip_io import write_clip
 from pisa.data.manifest import Manifest, write_manifest
-from pisa.launch.compose import data_sets
+from pisa.launch import evaluate as scoring
+from pisa.launch.compose import compose_eval, data_sets
 from pisa.ops.video import from_frames, write_mp4
 from pisa.types import Clip
 
@@ -27,6 +28,11 @@ CLIPS = ("000000", "000001", "000002")
 def compose(*overrides: str, name: str = "eval") -> DictConfig:
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         return hydra.compose(name, list(overrides))
+
+
+def evaluate(cfg: DictConfig) -> None:
+    """Everything that eval.py does with a configuration."""
+    scoring.evaluate(compose_eval(cfg))
 
 
 def falling(which: int, num_frames: int = FRAMES) -> tuple[np.ndarray, np.ndarray]:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from pisa.data.clip_io import read_clip
-from pisa.errors import PisaError
-from pisa.launch.annotate import annotate_clip, annotate_main
-from pisa.launch.outcome import IncompleteError
+from pisa.errors import IncompleteError, PisaError
+from pisa.launch import annotate as annotation
+from pisa.launch.annotate import annotate_clip
+from pisa.launch.compose import compose_annotate
 from pisa.perception.base import ObjectPoints
 from tests.launch.conftest import CLIPS, SIZE, compose, falling, write_real
 
@@ -39,14 +40,18 @@ def clips(tmp_path: Path) -> Path:
     return tmp_path / "real"
 
 
-def annotate(folder: Path) -> None:
+def annotate(*overrides: str) -> None:
+    annotation.annotate(compose_annotate(compose(*overrides, name="annotate")))
+
+
+def annotate_by_colour(folder: Path) -> None:
     cfg = compose(f"path={folder}", "device=cpu", name="annotate")
     cfg.perception.tracker = {"_target_": "tests.launch.test_annotate.SameColour"}
-    annotate_main(cfg)
+    annotation.annotate(compose_annotate(cfg))
 
 
 def test_masks_are_written_and_read(clips: Path, capsys) -> None:
-    annotate(clips)
+    annotate_by_colour(clips)
     truth = falling(1, 48)[1]
     clip = read_clip(clips / CLIPS[1])
     assert clip.dropping_index == 0  # the higher of the two points
@@ -60,7 +65,7 @@ def test_masks_are_written_and_read(clips: Path, capsys) -> None:
 def test_finished_clips_are_left_alone(clips: Path) -> None:
     annotate_clip(clips / CLIPS[0], SameColour())
     before = (clips / CLIPS[0] / "mask.npz").stat().st_mtime_ns
-    annotate(clips)
+    annotate_by_colour(clips)
     assert (clips / CLIPS[0] / "mask.npz").stat().st_mtime_ns == before
     assert (clips / CLIPS[2] / "mask.npz").is_file()
 
@@ -77,7 +82,7 @@ def test_the_tracker_may_see_smaller_frames(clips: Path) -> None:
 def test_one_bad_clip_does_not_stop_the_others(clips: Path, capsys) -> None:
     (clips / CLIPS[0] / "clip_info.json").write_text(json.dumps({"caption": "no points"}))
     with pytest.raises(IncompleteError, match="1 of 3 clips") as caught:
-        annotate(clips)
+        annotate_by_colour(clips)
     assert caught.value.exit_code == 3
     assert f"failed: {CLIPS[0]}" in capsys.readouterr().err
     assert (clips / CLIPS[2] / "mask.npz").is_file()
@@ -94,15 +99,15 @@ def test_wrong_points(clips: Path, points: object) -> None:
 
 def test_the_embedded_tracker_takes_no_points(clips: Path) -> None:
     with pytest.raises(PisaError, match=r"takes no points; use perception=pretrained"):
-        annotate_main(compose(f"path={clips}", "perception=embedded", name="annotate"))
+        annotate(f"path={clips}", "perception=embedded")
 
 
 def test_a_folder_of_recordings_opens_the_page(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "drop.MOV").touch()
     served = []
     monkeypatch.setattr("pisa.annotate.page.server.serve", lambda *given: served.append(given))
-    annotate_main(compose(f"path={tmp_path}", "perception=embedded", "port=0", name="annotate"))
-    annotate_main(compose(f"path={tmp_path}", "perception=pretrained", "port=0", name="annotate"))
+    annotate(f"path={tmp_path}", "perception=embedded", "port=0")
+    annotate(f"path={tmp_path}", "perception=pretrained", "port=0")
     (space, port, show, note), (_, _, _, of_sam2) = served
     assert (space.root, port, show) == (tmp_path, 0, True)
     assert "takes no points" in note and of_sam2 == ""
@@ -112,13 +117,11 @@ def test_a_folder_of_recordings_opens_the_page(tmp_path: Path, monkeypatch) -> N
 def test_the_page_or_the_masks_can_be_asked_for(clips: Path, monkeypatch) -> None:
     served = []
     monkeypatch.setattr("pisa.annotate.page.server.serve", lambda *given: served.append(given))
-    annotate_main(compose(f"path={clips}", "serve=true", name="annotate"))
+    annotate(f"path={clips}", "serve=true")
     assert len(served) == 1 and not (clips / CLIPS[0] / "mask.npz").exists()
     (clips / "drop.mp4").touch()
     with pytest.raises(PisaError, match="takes no points"):  # made masks, not the page
-        annotate_main(
-            compose(f"path={clips}", "serve=false", "perception=embedded", name="annotate")
-        )
+        annotate(f"path={clips}", "serve=false", "perception=embedded")
     assert len(served) == 1
 
 
@@ -129,13 +132,13 @@ def test_without_nicegui_one_sentence_says_what_to_install(
     monkeypatch.delitem(sys.modules, "pisa.annotate.page.server", raising=False)
     monkeypatch.setitem(sys.modules, absent, None)
     with pytest.raises(PisaError, match=r"pip install 'pisa-lab\[annotate\]'"):
-        annotate_main(compose(f"path={clips}", "serve=true", name="annotate"))
+        annotate(f"path={clips}", "serve=true")
 
 
 def test_where_there_is_nothing(tmp_path: Path) -> None:
     with pytest.raises(PisaError, match="path=DIR is needed"):
-        annotate_main(compose(name="annotate"))
+        annotate()
     with pytest.raises(PisaError, match="holds no clip"):
-        annotate_main(compose(f"path={tmp_path}", name="annotate"))
+        annotate(f"path={tmp_path}")
     with pytest.raises(PisaError, match="is no folder"):
-        annotate_main(compose(f"path={tmp_path / 'none'}", "serve=true", name="annotate"))
+        annotate(f"path={tmp_path / 'none'}", "serve=true")

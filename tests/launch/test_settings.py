@@ -13,11 +13,10 @@ import pytest
 
 from pisa.errors import PisaError
 from pisa.io.provenance import config_sha256
-from pisa.launch.compose import compose_eval, declare_eval, declare_train, denoiser_file, resolved
-from pisa.launch.evaluate import evaluate_main
-from pisa.launch.runs import WEIGHTS
+from pisa.launch.compose import compose_eval, declare_eval, declare_train, resolved
+from pisa.launch.runs import WEIGHTS, denoiser_file
 from pisa.ranges import Count, FractionInterval, Positive, described, problem
-from tests.launch.conftest import compose
+from tests.launch.conftest import compose, evaluate
 
 Place = tuple[str | int, ...]
 WRONG = (math.nan, "abc", [1, 2, 3], {"a": 1})
@@ -151,7 +150,7 @@ def test_a_run_folder_names_its_weights(tmp_path):
 def test_scoring_is_not_repeated_by_every_process(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(PisaError, match="without torchrun"):
-        evaluate_main(compose())
+        evaluate(compose())
 
 
 def test_a_range_is_said_in_words():

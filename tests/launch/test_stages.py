@@ -9,6 +9,7 @@ import pytest
 
 from pisa.errors import PisaError
 from pisa.launch import train
+from pisa.launch.compose import compose_train
 from pisa.launch.runs import StageRun
 from pisa.launch.train import clips_per_rank
 from tests.launch.conftest import compose
@@ -43,8 +44,8 @@ def trained_from(monkeypatch: pytest.MonkeyPatch) -> list[Path | None]:
 
 def test_a_stage_begins_from_the_one_before_or_from_what_it_is_given(tmp_path, trained_from):
     options = ("experiment=oro_flow", f"output_dir={tmp_path}", "evaluate=false")
-    train.train_main(compose(*options, name="train"))
-    train.train_main(compose(*options, "psft.start=mine.safetensors", name="train"))
+    train.train(compose_train(compose(*options, name="train")))
+    train.train(compose_train(compose(*options, "psft.start=mine.safetensors", name="train")))
     first, after, given, after_given = trained_from
     assert first is None and given == Path("mine.safetensors")
     assert after is not None and after.name == "psft.safetensors"
@@ -53,6 +54,6 @@ def test_a_stage_begins_from_the_one_before_or_from_what_it_is_given(tmp_path, t
 
 def test_a_stage_that_is_replaced_says_so(tmp_path, trained_from, capsys):
     options = ("experiment=psft_ambiguous", f"output_dir={tmp_path}", "psft.checkpoint=x.ckpt")
-    train.train_main(compose(*options, name="train"))
+    train.train(compose_train(compose(*options, name="train")))
     assert not trained_from
     assert "psft: not trained, psft.checkpoint=x.ckpt is used" in capsys.readouterr().out

@@ -8,9 +8,8 @@ import pytest
 from omegaconf import DictConfig
 
 from pisa.errors import PisaError
-from pisa.launch.evaluate import evaluate_main
 from pisa.section5.impact import read_drop
-from tests.launch.conftest import compose
+from tests.launch.conftest import compose, evaluate
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +34,7 @@ FEW = "simulation.datasets.drop_time_test.num_clips=3"
 def test_drop_time(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     few = ["source.num_samples=20", "source.truth_samples=20", "source.num_images=1"]
     few.append("source.even_drops=24")
-    evaluate_main(config(data_dir, tmp_path, "drop_time", FEW, *few))
+    evaluate(config(data_dir, tmp_path, "drop_time", FEW, *few))
     result = json.loads((tmp_path / "drop_time.json").read_text())
     assert set(result["models"]) == {"base", "codec", "truth"}
     for model in result["models"].values():
@@ -66,7 +65,7 @@ def test_drop_time(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_lift3d(data_dir: Path, tmp_path: Path):
     few = ("source.num_samples=2", "source.num_images=2")
-    evaluate_main(config(data_dir, tmp_path, "lift3d", FEW, *few))
+    evaluate(config(data_dir, tmp_path, "lift3d", FEW, *few))
     result = json.loads((tmp_path / "lift3d.json").read_text())
     truth, base = result["models"]["truth"], result["models"]["base"]
     assert len(truth["clips"]) == 2 and len(base["clips"]) == 4
@@ -77,7 +76,7 @@ def test_lift3d(data_dir: Path, tmp_path: Path):
 
 
 def test_ood(data_dir: Path, tmp_path: Path):
-    evaluate_main(config(data_dir, tmp_path, "ood", "simulation.datasets.ood.num_clips=6"))
+    evaluate(config(data_dir, tmp_path, "ood", "simulation.datasets.ood.num_clips=6"))
     result = json.loads((tmp_path / "ood.json").read_text())
     assert set(result["models"]) == {"truth", "frozen", "base"}
     for model in result["models"].values():
@@ -91,16 +90,16 @@ def test_ood(data_dir: Path, tmp_path: Path):
 def test_mistakes_are_one_sentence(data_dir: Path, tmp_path: Path):
     for count in ("source.num_samples", "source.truth_samples", "source.even_drops"):
         with pytest.raises(PisaError, match=f"at least 20 samples .* raise {count}"):
-            evaluate_main(config(data_dir, tmp_path, "drop_time", FEW, f"{count}=5"))
+            evaluate(config(data_dir, tmp_path, "drop_time", FEW, f"{count}=5"))
     with pytest.raises(PisaError, match="no data set named 'ood'"):
-        evaluate_main(compose("source=ood", f"data_dir={data_dir}", f"output_dir={tmp_path}"))
+        evaluate(compose("source=ood", f"data_dir={data_dir}", f"output_dir={tmp_path}"))
     wrong_kind = "source.data_set=drop_time_test"
     with pytest.raises(PisaError, match="'ood' kind"):
-        evaluate_main(
+        evaluate(
             config(
                 data_dir, tmp_path, "ood", "+scenario=[ambiguous,drop_time_test]", FEW, wrong_kind
             )
         )
     larger = ("simulation.backend.resolution=128", FEW, "source.num_images=1")
     with pytest.raises(PisaError, match="size it was trained on"):
-        evaluate_main(config(data_dir, tmp_path, "lift3d", *larger))
+        evaluate(config(data_dir, tmp_path, "lift3d", *larger))

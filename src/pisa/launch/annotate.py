@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig
 from rich.progress import track
-from torch import nn
 
 from pisa.annotate.tracking import ClipTracker, seen_size
 from pisa.annotate.workspace import Workspace
@@ -17,9 +15,8 @@ from pisa.data.clip_info import parse_points, read_info, scale_points
 from pisa.data.image_files import frame_paths, read_frames
 from pisa.data.mask_files import write_mask_file
 from pisa.data.video_files import VIDEO_SUFFIXES
-from pisa.errors import PisaError
-from pisa.launch.outcome import IncompleteError
-from pisa.launch.targets import instantiate, look_up
+from pisa.errors import IncompleteError, PisaError
+from pisa.launch.runs import AnnotateRun, build_tracker
 from pisa.ops.devices import pick_device
 from pisa.ops.video import from_frames
 from pisa.perception.base import PointTracker
@@ -31,29 +28,23 @@ WITHOUT_POINTS = (
 )
 
 
-def annotate_main(cfg: DictConfig) -> None:
-    """Open the page for the recordings in ``cfg.path``, or make the masks of its clips.
-
-    Raises ``PisaError`` without ``path``.
-    """
-    if cfg.path is None:
-        raise PisaError("path=DIR is needed: a folder of recordings, or of clips with points")
-    folder = Path(cfg.path)
-    serve = holds_recordings(folder) if cfg.serve is None else bool(cfg.serve)
-    if serve:
-        serve_page(cfg, folder)
+def annotate(run: AnnotateRun) -> None:
+    """Open the page for the recordings in ``run.path``, or make the masks of its clips."""
+    serve = run.settings.serve
+    if holds_recordings(run.path) if serve is None else serve:
+        serve_page(run)
     else:
-        make_masks(cfg)
+        make_masks(run)
 
 
 def holds_recordings(folder: Path) -> bool:
-    """Whether a folder has video files in it; of clips it has none."""
+    """Whether a folder has video files in it; a folder of clips has none."""
     if not folder.is_dir():
         return False
     return any(p.suffix.lower() in VIDEO_SUFFIXES for p in folder.glob("[!.]*"))
 
 
-def serve_page(cfg: DictConfig, folder: Path) -> None:
+def serve_page(run: AnnotateRun) -> None:
     """The local page; returns when it is interrupted."""
     try:
         from pisa.annotate.page.server import serve  # making masks needs no web server
@@ -62,41 +53,34 @@ def serve_page(cfg: DictConfig, folder: Path) -> None:
             raise
         raise PisaError("the page needs NiceGUI: pip install 'pisa-lab[annotate]'") from error
 
-    method = look_up(cfg.perception.tracker["_target_"])
-    takes_points = hasattr(getattr(method, "__self__", method), "segment_points")
-    device = pick_device(cfg.device)
+    settings, maker = run.settings, run.tracker.target
+    takes_points = hasattr(getattr(maker, "__self__", maker), "segment_points")
+    device = pick_device(settings.device)
 
     def make_tracker() -> ClipTracker:
-        tracker = instantiate(cfg.perception.tracker)
-        if isinstance(tracker, nn.Module):
-            tracker.to(device)
-        return ClipTracker(tracker, seen_size(tracker, cfg.size), device)
+        tracker = build_tracker(run.tracker, device)
+        return ClipTracker(tracker, seen_size(tracker, settings.size), device)
 
-    workspace = Workspace(folder, make_tracker, cfg.clip_size)
-    serve(workspace, int(cfg.port), bool(cfg.show), "" if takes_points else WITHOUT_POINTS)
+    workspace = Workspace(run.path, make_tracker, settings.clip_size)
+    serve(workspace, settings.port, settings.show, "" if takes_points else WITHOUT_POINTS)
 
 
-def make_masks(cfg: DictConfig) -> None:
-    """Write ``mask.npz`` beside the frames of every clip of ``cfg.path`` that has none.
+def make_masks(run: AnnotateRun) -> None:
+    """Write ``mask.npz`` beside the frames of every clip of ``run.path`` that has none.
 
-    A clip that fails is named and the others go on; the exit code is then 3.
-
-    Raises ``PisaError`` for a tracker that takes no points, ``IncompleteError`` for the exit code
-    3.
+    Raises ``PisaError`` for a tracker that takes no points, ``IncompleteError`` where clips failed:
+    each is named, after the others are done.
     """
-    clips = clip_folders(Path(cfg.path))
-    tracker = instantiate(cfg.perception.tracker)
+    clips, device = clip_folders(run.path), pick_device(run.settings.device)
+    tracker = build_tracker(run.tracker, device)
     if not isinstance(tracker, PointTracker):
         name = type(tracker).__name__
         raise PisaError(f"{name} takes no points; use perception=pretrained (SAM 2)")
-    device = pick_device(cfg.device)
-    if isinstance(tracker, nn.Module):
-        tracker.to(device)
-    todo = [clip for clip in clips if cfg.overwrite or not has_masks(clip)]
+    todo = [clip for clip in clips if run.settings.overwrite or not has_masks(clip)]
     failed = []
     for clip in track(todo, "annotating clips", transient=True):
         try:
-            annotate_clip(clip, tracker, None if cfg.size is None else list(cfg.size), device)
+            annotate_clip(clip, tracker, run.settings.size, device)
         except PisaError as error:
             failed.append(clip.name)
             print(f"failed: {clip.name}: {' '.join(str(error).split())}", file=sys.stderr)

@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,31 +22,30 @@ from pisa.data.manifest import list_clips
 from pisa.errors import PisaError
 from pisa.io.provenance import config_sha256, settings_of
 from pisa.io.secrets import redacted
-from pisa.launch.digest import stage_digest
-from pisa.launch.generation_settings import GenerationSettings
 from pisa.launch.runs import (
     SET_KEYS,
     SPLITS,
-    WEIGHTS,
+    AnnotateRun,
     EvalRun,
     SimulateRun,
     StageRun,
     TrainRun,
+    denoiser_file,
+    stage_digest,
 )
 from pisa.launch.settings import (
-    DataSetSettings,
+    AnnotateSettings,
     EvalSettings,
     EvaluationSettings,
+    GenerationSettings,
     Node,
-    ProductionSettings,
-    SimulationSettings,
     StageSettings,
     TrainSettings,
     read,
     read_top,
 )
+from pisa.launch.simulate import declare_data_sets
 from pisa.launch.targets import Part, plain
-from pisa.simulation.produce import DataSetSpec, Shard, Simulator
 
 # Training-only keys, dropped for scoring; and keys that change no score.
 TRAINING_KEYS = ("trainer", "psft", "oro", "callbacks", "validate_every", "checkpoint_every")
@@ -78,7 +76,7 @@ def declare_train(tree: Node, config_text: str = "", public: Node | None = None)
             settings = read(StageSettings, node, name)
             Part(f"{name}.task", settings.task).check()
             Part(f"{name}.reward", settings.reward or {}).check()
-    sets = _data_sets(tree)
+    sets = declare_data_sets(tree)
     stages = tuple(_stage_run(tree, stage, sets, public or {}) for stage in top.stages)
     folder = stages[-1].folder
     scoring = _scoring(tree, folder, sets, config_text)
@@ -111,7 +109,7 @@ def declare_eval(tree: Node, config_text: str = "") -> EvalRun:
         folder = str(Path(str(top.benchmark)).resolve())
         list_clips(Path(folder))
         tree = {**tree, "benchmark": "real", "real": {**tree["real"], "name": folder}}
-    run = _scoring(tree, Path(top.output_dir or ""), _data_sets(tree), config_text)
+    run = _scoring(tree, Path(top.output_dir or ""), declare_data_sets(tree), config_text)
     if top.output_dir is None:
         folder_name = f"{check_name(run.name)}-{config_sha256(run.config)[:8]}"
         run = replace(run, folder=Path("runs") / "eval" / folder_name)
@@ -181,76 +179,33 @@ def _recorded_sha256(path: Path) -> str | None:
         return None
 
 
-def denoiser_file(path: str) -> Path:
-    """The weights in a run's folder, or the path as it is."""
-    inside = Path(path) / WEIGHTS
-    return inside if inside.is_file() else Path(path)
-
-
 def compose_simulate(cfg: DictConfig) -> SimulateRun:
     """Check the configuration of simulate.py and declare its data sets."""
-    sets = data_sets(cfg)
-    names = [cfg.dataset] if cfg.dataset else list(cfg.datasets)
+    tree = resolved(cfg)
+    sets = declare_data_sets(tree)
+    names = [tree["dataset"]] if tree["dataset"] else list(tree["datasets"])
     for name in names:
         sets.spec(name)
-    return SimulateRun(sets, tuple(names or sets.names), bool(cfg.verify))
+    return SimulateRun(sets, tuple(names or sets.names), bool(tree["verify"]))
+
+
+def compose_annotate(cfg: DictConfig) -> AnnotateRun:
+    """Check the configuration of annotate.py.
+
+    Raises ``PisaError`` for the first wrong setting, and without ``path``.
+    """
+    tree = resolved(cfg)
+    settings = read_top(AnnotateSettings, tree)
+    if settings.path is None:
+        raise PisaError("path=DIR is needed: a folder of recordings, or of clips with points")
+    tracker = Part("perception.tracker", tree["perception"]["tracker"])
+    tracker.check()
+    return AnnotateRun(Path(settings.path), settings, tracker)
 
 
 def data_sets(cfg: DictConfig) -> DataSets:
     """The data sets of any entry point's configuration; nothing is simulated yet."""
-    return _data_sets(resolved(cfg))
-
-
-def _data_sets(tree: Node) -> DataSets:
-    simulation = read(SimulationSettings, tree["simulation"], "simulation")
-    priors = {key: Part(key, tree[key]) for key in ("prior", "test_prior") if key in tree}
-    backend = Part("simulation.backend", simulation.backend)
-    for part in (*priors.values(), backend):
-        part.check()
-    number = tree.get("num_clips")
-    specs: dict[str, Callable[[], DataSetSpec]] = {}
-    for name, node in simulation.datasets.items():
-        place = f"simulation.datasets.{name}"
-        changed = node if number is None else {**node, "num_clips": number}
-        chosen = read(DataSetSettings, changed, place)
-        Part(f"{place}.backend", {**backend.settings, **chosen.backend}).check()
-        specs[name] = partial(_spec, _prior(chosen, priors, place), backend, chosen)
-    production = read(ProductionSettings, tree.get("production") or {}, "production")
-    return DataSets(
-        Path(tree["data_dir"]),
-        specs,
-        simulation.num_workers,
-        Shard.parse(tree.get("shard")),
-        production.timeout_s,
-        production.attempts,
-    )
-
-
-def _prior(chosen: DataSetSettings, priors: Mapping[str, Part], place: str) -> Part:
-    """The prior that a data set's scenes are drawn from."""
-    own = chosen.prior or {}
-    if "_target_" in own:  # a scenario of its own, see configs/scenario
-        part = Part(f"{place}.prior", own)
-    else:
-        shared = priors["test_prior" if chosen.test and "test_prior" in priors else "prior"]
-        settings = {**shared.settings, "motion": chosen.motion, **own}
-        part = Part(f"{place}.prior" if own else shared.name, settings)
-    part.check()
-    return part
-
-
-def _spec(prior: Part, backend: Part, chosen: DataSetSettings) -> DataSetSpec:
-    changed = {**backend.settings, **chosen.backend}
-    simulator = _simulator(json.dumps(changed), json.dumps(dict(prior.settings)))
-    return DataSetSpec(simulator, chosen.split, chosen.num_clips, chosen.first_seed)
-
-
-@cache
-def _simulator(backend: str, prior: str) -> Simulator:
-    """The simulator of JSON settings: a frozen dataclass, and several data sets share one."""
-    built = Part("prior", json.loads(prior)).build()
-    simulator: Simulator = Part("simulation.backend", json.loads(backend)).build()(prior=built)
-    return simulator
+    return declare_data_sets(resolved(cfg))
 
 
 def _stage_run(tree: Node, stage: str, sets: DataSets, public: Node) -> StageRun:

@@ -27,7 +27,6 @@ from omegaconf.errors import OmegaConfBaseException
 from pisa.errors import PisaError, reason
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
-EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i")  # of Hydra
 OTHER_CONFIGS = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")
@@ -196,22 +195,25 @@ def _attempt(run: Callable[[DictConfig], None], cfg: DictConfig) -> tuple[str | 
     try:
         run(cfg)
     except PisaError as error:
-        return _line_of(error), getattr(error, "exit_code", EXIT_USER_ERROR)
+        return _line_of(error), error.exit_code
     except InstantiationException as error:
         message = _message_of_value(error)
         if message is None or os.environ.get(FULL_ERROR) == "1":
             raise
-        return message, EXIT_USER_ERROR
+        return message, PisaError.exit_code
     except OmegaConfBaseException as error:
-        return str(error).splitlines()[0], EXIT_USER_ERROR
+        return str(error).splitlines()[0], PisaError.exit_code
     except OSError as error:
         if error.errno is None:
             raise
-        return f"{_path_of(error)}: {os.strerror(error.errno)}", EXIT_USER_ERROR
+        return f"{_path_of(error)}: {os.strerror(error.errno)}", PisaError.exit_code
     except RuntimeError as error:
         if not _LOST_LOADER.match(str(error)):
             raise
-        return "a process that loads clips was killed; the same command resumes", EXIT_USER_ERROR
+        return (
+            "a process that loads clips was killed; the same command resumes",
+            PisaError.exit_code,
+        )
     return None, 0
 
 
@@ -256,6 +258,6 @@ def _as_interrupt(signum: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _fail(message: str, code: int = EXIT_USER_ERROR) -> None:
+def _fail(message: str, code: int = PisaError.exit_code) -> None:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     raise SystemExit(code)

@@ -1,25 +1,49 @@
-"""``eval.py``: score a model, videos or mask pairs."""
+"""``eval.py``: score a model, videos or mask pairs; train.py scores its stages here too."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
 
-from omegaconf import DictConfig
+import torch
+from torch.utils.data import DataLoader
 
+from pisa.bench.collect import Collection
+from pisa.bench.references import REFERENCES, Autocast, ModelSource, VideoSource
+from pisa.bench.score import Scorer
+from pisa.data.dataset import ClipDataset
+from pisa.data.manifest import data_sha256
 from pisa.errors import PisaError
-from pisa.launch.compose import compose_eval
-from pisa.launch.evaluation import Evaluation
-from pisa.launch.generation import generate_and_score
-from pisa.launch.runs import EvalRun, build_model
-from pisa.launch.train import claimed, prepare_torch
+from pisa.io.progress import clip_progress
+from pisa.launch.generate import generate_and_score
+from pisa.launch.results import provenance_of, publish
+from pisa.launch.runs import (
+    EvalRun,
+    build_data,
+    build_model,
+    build_tracker,
+    claimed,
+    prepare_torch,
+)
+from pisa.launch.settings import EvaluationSettings
+from pisa.models.base import VideoModel
+from pisa.ops.devices import pick_device
+from pisa.reports.curves import read_csv_logger
+from pisa.reports.names import model_label
+from pisa.reports.published import published_table_1
+from pisa.tasks.weights import load_weights
+
+REAL = "real"
+CURVES = ("train/reward", "val/reward", "train/loss", "val/loss", "train/gradient_norm")
 
 
-def evaluate_main(cfg: DictConfig) -> None:
+def evaluate(run: EvalRun) -> None:
     """Score what the configuration group ``source`` names: a model, videos, or mask pairs.
 
     Raises ``PisaError`` under torchrun, unless videos are generated: only that is shared.
     """
-    run = compose_eval(cfg)
     assert run.source is not None, "eval.yaml has a source"
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not _generates(run):
         raise PisaError(
@@ -40,11 +64,132 @@ def score_models(run: EvalRun) -> None:
     if _generates(run):
         generate_and_score(run)
         return
-    if run.ckpt is None:
-        Evaluation(run).score({"base": None})
-        return
-    build_model(run.model, run.ckpt)  # a wrong checkpoint fails before any work
-    Evaluation(run).score({"base": None, run.name: run.ckpt})
+    weights: dict[str, Path | None] = {"base": None}
+    if run.ckpt is not None:
+        build_model(run.model, run.ckpt)  # a wrong checkpoint fails before any work
+        weights[run.name] = run.ckpt
+    score_weights(run, weights)
+
+
+def score_weights(run: EvalRun, weights: Mapping[str, Path | None]) -> None:
+    """Score ``truth``, ``frozen`` and one row per entry of ``weights`` (None: base model).
+
+    Raises ``IncompleteError`` after all is written where clips could not be scored.
+    """
+    settings, device = run.evaluation, pick_device(run.evaluation.device)
+    scorer = Scorer(build_tracker(run.tracker, device), settings.protocol, device)
+    loaders = scored_loaders(run)
+    clips = {split: cast(ClipDataset, loader.dataset) for split, loader in loaders.items()}
+    collection, model = Collection(), None
+    with clip_progress() as progress:
+        for name in (*REFERENCES, *weights):
+            if name in REFERENCES:
+                source = REFERENCES[name]
+            else:
+                model = _with_weights(model, run, weights[name], device)
+                frames = run.data.settings["num_frames"]
+                source = model_videos(settings, model, device, num_frames=frames)
+            task = progress.add_task(f"scoring {name}", total=sum(map(len, clips.values())))
+            for split, loader in loaders.items():
+                for result in scorer.score_source(
+                    source, loader, model=name, split=split, seed=settings.seed
+                ):
+                    collection.add(result)
+                    progress.advance(task)
+    data = " ".join(f"{split}:{data_sha256(found.folder)}" for split, found in clips.items())
+    publish(
+        run,
+        collection,
+        model=list(weights)[-1],
+        title=f"PisaBench: {model_label(run.name)}",
+        origin=provenance_of(run, data, scorer.tracker),
+        curves=learning_curves(weights),
+        published=published_table_1() if settings.show_published else (),
+        fps_hz=float(next(iter(clips.values()))[0].fps_hz),
+    )
+
+
+def scored_loaders(run: EvalRun) -> dict[str, DataLoader[Any]]:
+    """A loader of clips for ``benchmark`` alone, or for each of ``evaluation.splits``.
+
+    Real clips are read as the group ``real`` says, all others as ``data``. Clips that are missing
+    are simulated or fetched.
+
+    Raises:
+        PisaError: there is no such split, or its clips cannot be had (what to fetch, and where to
+            put it).
+    """
+    settings = run.evaluation
+    splits = list(settings.splits) if run.benchmark is None else [run.benchmark]
+    limit = {"num_eval_clips": settings.num_clips}
+    simulated = build_data(run.data, run.sets, batch_size=settings.batch_size, **limit)
+    known = (*simulated.splits, REAL)
+    unknown = [split for split in splits if split not in known]
+    if unknown:
+        raise PisaError(f"no test set named {unknown[0]!r}; valid: {', '.join(known)}")
+    modules: list[Any] = []
+    if REAL in splits:
+        modules.append(run.real.build(root=str(run.data_dir), **limit))
+        modules[-1].prepare_data()
+    if splits != [REAL]:
+        for split in simulated.splits:
+            if split in run.sets.names:
+                run.sets.make(split)
+        modules.append(simulated)
+    loaders: dict[str, DataLoader[Any]] = {}
+    for module in modules:
+        module.setup("test")
+        loaders |= zip(module.splits, module.test_dataloader(), strict=True)
+    return {split: loaders[split] for split in splits}
+
+
+def model_videos(
+    settings: EvaluationSettings,
+    model: VideoModel,
+    device: torch.device,
+    num_frames: int | None = None,
+) -> VideoSource:
+    """Samples of a model that is on ``device``, by the settings of ``configs/evaluation``."""
+    source = ModelSource(
+        model,
+        num_steps=settings.num_steps,
+        guidance=settings.guidance,
+        caption=settings.caption,
+        caption_suffix=settings.caption_suffix,
+        decode_chunk=settings.decode_chunk,
+        num_frames=num_frames,
+        eta=settings.eta,
+    )
+    return Autocast(source, device) if settings.bfloat16 else source
+
+
+def learning_curves(weights: Mapping[str, Path | None]) -> dict[str, list[tuple[int, float]]]:
+    """What training logged beside each weights file, as ``write_report`` draws it."""
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for name, path in weights.items():
+        logged = None if path is None else path.parent / "csv" / "metrics.csv"
+        if logged is None or not logged.is_file():
+            continue
+        found = read_csv_logger(logged)
+        if "train/reward" in found:  # ORO's loss is minus its reward
+            found.pop("train/loss", None)
+        scores = [k for k in found if k.startswith("pisabench/") and not k.endswith("n")]
+        for key in [k for k in CURVES if k in found] + scores:
+            curves[f"{name} {key}"] = found[key]
+    return curves
+
+
+def _with_weights(
+    model: VideoModel | None, run: EvalRun, weights: Path | None, device: torch.device
+) -> VideoModel:
+    """On the device. Built once: what follows the base model changes only the denoiser."""
+    if model is None or weights is None:
+        model = build_model(run.model, weights)
+        model.to(device)
+    else:
+        load_weights(model, weights)
+    model.denoiser.eval()
+    return model
 
 
 def _generates(run: EvalRun) -> bool:

@@ -16,13 +16,11 @@ from pisa.bench.row import ScoreRow, check_rates, row_of
 from pisa.bench.score import Failure
 from pisa.data.mask_pairs import BrokenLine, MaskPair, load_pair, pairs_sha256, read_pairs
 from pisa.errors import PisaError
-from pisa.launch.outcome import provenance_of, publish
+from pisa.launch.results import provenance_of, publish
 from pisa.launch.runs import EvalRun
 from pisa.metrics import PairMasks, evaluate_many
-from pisa.metrics.pair import find_protocol
 from pisa.ops.masks import dropping_object_index, select_object, to_binary
 from pisa.ranges import Count, WholeNumber
-from pisa.reports.metrics_json import build_metrics
 
 _GT_COLOUR, _PD_COLOUR = (70, 130, 255), (255, 150, 40)
 
@@ -43,9 +41,8 @@ def score_mask_pairs(
     """
     if manifest is None:
         raise PisaError("source.manifest=PAIRS.jsonl is needed")
-    protocol = find_protocol(run.evaluation.protocol).name
     pairs = read_pairs(Path(manifest))
-    model, split = run.name, run.benchmark or "pairs"
+    protocol, model, split = run.evaluation.protocol, run.name, run.benchmark or "pairs"
     collection = Collection()
     shown_lines = frozenset(pair.line for pair in pairs[:shown_pairs])
     results = evaluate_many(
@@ -64,26 +61,18 @@ def score_mask_pairs(
         collection.add_row(scored)
         if picture is not None:
             collection.show(split, pair.clip, model, picture)
-    metrics = build_metrics(
-        [scored.as_dict() for scored in collection.rows],
-        [failure.as_dict() for failure in collection.failures],
-        protocol=protocol,
-        provenance=provenance_of(run, f"pairs:{pairs_sha256(pairs)}"),
-    )
     publish(
-        metrics,
-        run.folder,
+        run,
+        collection,
         model=model,
-        allow_missing=run.allow_missing,
         title=f"PisaBench: {model}",
-        videos=collection.videos,
-        config_text=run.config_text,
+        origin=provenance_of(run, f"pairs:{pairs_sha256(pairs)}", None),
         fps_hz=SHOWN_FPS_HZ,
     )
 
 
 def _num_cores() -> int:
-    """How many this process may use, where the system tells."""
+    """Cores that this process may use, where the system reports them; else all."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

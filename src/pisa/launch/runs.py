@@ -1,27 +1,61 @@
-"""The runs that compose.py declares: frozen dataclasses of plain values and parts."""
+"""The runs that compose.py declares, and the objects that they are built from.
+
+A run is a frozen dataclass of plain values and ``Part``s.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
+from lightning.pytorch import seed_everything
+from lightning.pytorch.utilities import rank_zero_only
+from torch import nn
+
 from pisa.data.data_sets import DataSets
 from pisa.data.simulated import SimulatedDataModule
-from pisa.launch.generation_settings import GenerationSettings
+from pisa.io.files import write_atomic
+from pisa.io.lock import hold
+from pisa.io.weights import SHIPPED
 from pisa.launch.settings import (
+    AnnotateSettings,
     EvaluationSettings,
+    GenerationSettings,
     Node,
     StageSettings,
 )
 from pisa.launch.targets import Part
 from pisa.models.base import VideoModel
+from pisa.perception.base import Tracker
 from pisa.tasks.weights import load_weights
 
 SPLITS = ("real", "sim_seen", "sim_unseen")  # of PisaBench
 SET_KEYS = ("train", "sim_seen", "sim_unseen", "test")  # arguments of data modules that name a set
 WEIGHTS = "weights.safetensors"
+
+# Groups that decide the weights of a stage, with the stage itself and its data sets.
+RESULT_KEYS = ("seed", "model", "perception", "data", "trainer")
+IRRELEVANT = (
+    "num_workers",
+    "enable_progress_bar",
+    "val_check_interval",
+    "validate_every",
+    "checkpoint_every",
+    "root",
+    "latent_cache_dir",
+    "cache_file",
+    "expect_size",
+    "expect_fps_hz",
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +76,7 @@ class StageRun:
     loggers: tuple[Part, ...]
     tracker: Part  # for callbacks that score or draw
     config: Mapping[str, Any]  # the whole configuration without secrets, for W&B
-    summary: Mapping[str, Any]  # what Figure 5 needs to know of the run
+    summary: Mapping[str, Any]  # the settings that Figure 5 compares
 
     @property
     def weights(self) -> Path:
@@ -96,6 +130,21 @@ class SimulateRun:
     verify: bool
 
 
+@dataclass(frozen=True)
+class AnnotateRun:
+    """One command of annotate.py."""
+
+    path: Path
+    settings: AnnotateSettings
+    tracker: Part
+
+
+def denoiser_file(path: str) -> Path:
+    """The weights in a run's folder, or the path as it is."""
+    inside = Path(path) / WEIGHTS
+    return inside if inside.is_file() else Path(path)
+
+
 def build_model(model: Part, weights: Path | None) -> VideoModel:
     """The base model, with the denoiser of ``weights`` where given."""
     built: VideoModel = model.build()
@@ -104,9 +153,85 @@ def build_model(model: Part, weights: Path | None) -> VideoModel:
     return built
 
 
+def build_tracker(part: Part, device: torch.device) -> Tracker:
+    """The tracker of ``perception=``, on the device."""
+    tracker: Tracker = part.build()
+    if isinstance(tracker, nn.Module):
+        tracker.to(device)
+    return tracker
+
+
 def build_data(data: Part, sets: DataSets, **options: Any) -> SimulatedDataModule:
     """The data module over data sets that are simulated when missing; ``options`` are settings."""
     settings = {**data.settings, **options, "root": str(sets.root)}
     folders = {key: sets.folder_name(settings[key]) for key in SET_KEYS if key in settings}
     prepare = {"prepare": sets.prepare} if folders else {}
     return Part(data.name, {**settings, **folders}).build(**prepare)
+
+
+def prepare_torch(seed: int) -> None:
+    """Seed every generator and quieten the libraries."""
+    seed_everything(seed, workers=True, verbose=False)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)")
+    torch.set_flush_denormal(True)  # denormal numbers are slow on CPU
+
+
+@contextmanager
+def claimed(folder: Path, config_text: str) -> Iterator[None]:
+    """Create the output folder, keep other runs out of it, and record the configuration."""
+    if not is_first_process():
+        yield
+        return
+    with hold(folder):
+        write_atomic(folder / "config.yaml", config_text.encode())
+        yield
+
+
+def is_first_process() -> bool:
+    """Whether this is rank 0, also before there is a process group."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def stage_digest(tree: Node, stages: Node, sets: list[str]) -> str:
+    """Digest of all that decides a stage's weights, with data sets and shipped weights.
+
+    It names the stage's folder.
+    """
+    chosen = {key: tree[key] for key in RESULT_KEYS} | dict(stages)
+    chosen = _without(chosen, IRRELEVANT)
+    shipped = shipped_weights()
+    used = sorted(shipped[name] for name in _shipped_names(chosen) if name in shipped)
+    text = json.dumps([chosen, sets, used], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+@cache
+def shipped_weights() -> dict[str, str]:
+    """SHA-256 of each weights file in the package, by name."""
+    files = sorted(SHIPPED.glob("*.safetensors"))
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def _shipped_names(settings: Any) -> Iterator[str]:
+    """Names of weights files in settings: values that are one, and those that a class declares."""
+    if isinstance(settings, Mapping):
+        if "_target_" in settings:
+            found = Part("", settings).target
+            declared = getattr(getattr(found, "__self__", found), "shipped_weights", None)
+            yield from [declared] if declared else []
+        for value in settings.values():
+            yield from _shipped_names(value)
+    elif isinstance(settings, list):
+        for value in settings:
+            yield from _shipped_names(value)
+    elif isinstance(settings, str):
+        yield settings
+
+
+def _without(value: Any, keys: tuple[str, ...]) -> Any:
+    if isinstance(value, Mapping):
+        off = ("lora",) if value.get("lora", ()) is None else ()
+        return {k: _without(v, keys) for k, v in value.items() if k not in (*keys, *off)}
+    return value

@@ -10,22 +10,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from pisa.bench.collect import Collection
-from pisa.bench.references import REFERENCES
+from pisa.bench.references import REFERENCES, Autocast, CodecVideos
 from pisa.bench.score import Scorer
 from pisa.data.manifest import data_sha256
 from pisa.errors import PisaError
 from pisa.io.files import write_atomic
 from pisa.io.progress import clip_progress
-from pisa.launch.model_videos import codec_videos, make_tracker, model_videos
-from pisa.launch.outcome import provenance_of, publish
-from pisa.launch.runs import EvalRun, build_model
+from pisa.launch.evaluate import model_videos
+from pisa.launch.results import provenance_of, publish
+from pisa.launch.runs import EvalRun, build_model, build_tracker
 from pisa.models.base import VideoModel
 from pisa.ops.devices import pick_device
+from pisa.perception.base import Tracker
 from pisa.ranges import Count, WholeNumber
-from pisa.reports.metrics_json import build_metrics
 from pisa.section5 import ood
 from pisa.section5.drop_tests import require_samples
 from pisa.section5.run import drop_models, drop_tracks, lift_models, score_ood
@@ -54,10 +53,10 @@ def run_drop_time(
     model, device = load_scored_model(run)
     subject = _subject(run, model, device)
     items = _items(run, data_set, "ambiguous", num_images)
-    spec = run.sets.spec(data_set)
+    spec, codec = run.sets.spec(data_set), CodecVideos(model)
     tracks = drop_tracks(
         subject,
-        codec_videos(run.evaluation, model, device),
+        Autocast(codec, device) if run.evaluation.bfloat16 else codec,
         Simulated(spec.simulator, spec.split),
         items,
         num_samples=num_samples,
@@ -72,7 +71,9 @@ def run_drop_time(
         summary = result["summary"]
         print(f"{name}: {summary['passed']} of {summary['images']} images pass at 0.05")
         print(f"{name}: {summary['statuses']}")
-    print(f"results: {_write_study(run, 'drop_time', data_set, {'models': models})}")
+    print(
+        f"results: {_write_study(run, 'drop_time', data_set, subject.tracker, {'models': models})}"
+    )
 
 
 def run_lift3d(
@@ -99,7 +100,7 @@ def run_lift3d(
             f"{summary['statuses']}"
         )
     content = {"models": models, "depth_range_m": list(items[0].study["depth_range_m"])}
-    print(f"results: {_write_study(run, 'lift3d', data_set, content)}")
+    print(f"results: {_write_study(run, 'lift3d', data_set, subject.tracker, content)}")
 
 
 def run_ood(
@@ -125,24 +126,21 @@ def run_ood(
                 scorer, videos, items, collected, name, subject.batch_size, subject.seed
             ):
                 progress.advance(task)
-    rows = [scored.as_dict() for scored in collected.rows]
-    failures = [failure.as_dict() for failure in collected.failures]
+    rows = [row.as_dict() for row in collected.rows]
     models = {
         name: {"table": ood.table(own, subject.seed), "grid": ood.grid(own)}
         for name in sources
         if (own := [r for r in rows if r["model"] == name])
     }
+    failures = [failure.as_dict() for failure in collected.failures]
     content = {"models": models, "per_clip": rows, "failures": failures}
-    print(f"results: {_write_study(run, 'ood', data_set, content)}")
-    origin = provenance_of(run, _data_hash(run, data_set), subject.tracker)
+    print(f"results: {_write_study(run, 'ood', data_set, subject.tracker, content)}")
     publish(
-        build_metrics(rows, failures, protocol=settings.protocol, provenance=origin),
-        run.folder,
+        run,
+        collected,
         model=subject.row,
-        allow_missing=run.allow_missing,
         title=f"In and out of distribution: {subject.row}",
-        videos=collected.videos,
-        config_text=run.config_text,
+        origin=provenance_of(run, _data_hash(run, data_set), subject.tracker),
         fps_hz=items[0].clip.fps_hz,
     )
 
@@ -151,8 +149,7 @@ def load_scored_model(run: EvalRun) -> tuple[VideoModel, torch.device]:
     """The model of the checkpoint ``ckpt=...``, or the base model without one, on its device."""
     device = pick_device(run.evaluation.device)
     model = build_model(run.model, run.ckpt)
-    if isinstance(model, nn.Module):
-        model.to(device)
+    model.to(device)
     model.denoiser.eval()
     return model, device
 
@@ -162,7 +159,7 @@ def _subject(run: EvalRun, model: VideoModel, device: torch.device) -> Subject:
     return Subject(
         row="base" if run.ckpt is None else run.name,
         videos=model_videos(settings, model, device),
-        tracker=make_tracker(run.tracker, device),
+        tracker=build_tracker(run.tracker, device),
         device=device,
         batch_size=settings.batch_size,
         seed=settings.seed,
@@ -174,7 +171,9 @@ def _items(run: EvalRun, data_set: str, kind: str, limit: int | None) -> list[St
     return study_clips(run.sets.make(data_set), kind, run.data.settings["num_frames"], limit)
 
 
-def _write_study(run: EvalRun, analysis: str, data_set: str, content: Mapping[str, Any]) -> Path:
+def _write_study(
+    run: EvalRun, analysis: str, data_set: str, tracker: Tracker, content: Mapping[str, Any]
+) -> Path:
     """``FOLDER/ANALYSIS.json``: the content with schema, settings and provenance."""
     keys = ("num_steps", "guidance", "eta", "bfloat16", "seed")
     record = {
@@ -184,7 +183,7 @@ def _write_study(run: EvalRun, analysis: str, data_set: str, content: Mapping[st
         "ckpt": None if run.ckpt is None else str(run.ckpt),
         "settings": {key: getattr(run.evaluation, key) for key in keys},
         **content,
-        "provenance": provenance_of(run, _data_hash(run, data_set)),
+        "provenance": provenance_of(run, _data_hash(run, data_set), tracker),
     }
     path = run.folder / f"{analysis}.json"
     write_atomic(path, json.dumps(record, indent=1, allow_nan=False).encode())

@@ -6,16 +6,21 @@ that is unknown, missing or out of range.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 from pisa.errors import PisaError
 from pisa.ranges import (
     Count,
     Fraction,
+    FrameCount,
     Length,
     NonNegative,
+    PixelCount,
+    PixelSize,
     Positive,
     Range,
     Seed,
@@ -26,6 +31,7 @@ from pisa.ranges import (
 Settings = TypeVar("Settings")
 Node = Mapping[str, Any]  # a part of the configuration that names what to build
 Protocol = Literal["official", "paper", "strict"]
+LAWS_OF_PHYSICS = "A video that conforms to the laws of physics."
 
 
 @dataclass(frozen=True)
@@ -153,6 +159,44 @@ class EvaluationSettings:
 
 
 @dataclass(frozen=True)
+class GenerationSettings:
+    """One row of Table 4; None where the paper has no such information (closed models).
+
+    ``num_frames`` are generated and the first ``keep_frames`` kept (None: all). ``scheduler`` is
+    for the record: the model's weights bring theirs.
+    """
+
+    name: str  # of the model's row in the table
+    height: PixelCount
+    width: PixelCount
+    num_frames: FrameCount
+    fps_hz: Positive
+    guidance: NonNegative | None = None
+    num_steps: Count | None = None
+    scheduler: str | None = None
+    keep_frames: FrameCount | None = None
+    prompt_suffix: str = LAWS_OF_PHYSICS
+    negative_prompt: str | None = None
+    seeds: tuple[Seed, ...] = (0,)
+    batch_size: Count = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seeds", tuple(self.seeds))
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise PisaError(f"generation.seeds must be different whole numbers, not {self.seeds}")
+
+    def prompt(self, caption: str) -> str:
+        """The caption and the sentence after it (paper Appendix H.2)."""
+        return f"{caption} {self.prompt_suffix}".strip()
+
+    def sha256(self, model: Mapping[str, Any]) -> str:
+        """Digest of all that decides a video except clip and seed; ``model``: its configuration."""
+        kept = {k: v for k, v in asdict(self).items() if k not in ("seeds", "batch_size")}
+        text = json.dumps({"settings": kept, "model": dict(model)}, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
 class EvalSettings:
     """Top level of configs/eval.yaml."""
 
@@ -166,6 +210,20 @@ class EvalSettings:
     ckpt: str | None
     data_dir: str
     output_dir: str | None
+
+
+@dataclass(frozen=True)
+class AnnotateSettings:
+    """Top level of configs/annotate.yaml."""
+
+    path: str | None
+    serve: bool | None
+    port: Annotated[int, Range(0, 65535)]
+    show: bool
+    clip_size: PixelCount | None
+    size: PixelSize | None
+    overwrite: bool
+    device: str
 
 
 def read(kind: type[Settings], node: Any, name: str) -> Settings:

@@ -15,10 +15,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from pisa.errors import PisaError
+from pisa.errors import IncompleteError, PisaError
 
 # Hydra imports this module with every command line, so torch and lightning are imported below.
-EXIT_INCOMPLETE = 3
 ErrorLine = Callable[[DictConfig], str | None]
 
 
@@ -73,4 +72,4 @@ class SweepSummary(Callback):
 
         failed = summarise(Path(config.hydra.sweep.dir))
         if failed:
-            raise SystemExit(EXIT_INCOMPLETE)
+            raise SystemExit(IncompleteError.exit_code)

@@ -34,13 +34,13 @@ PLUGINS = "PISA_PLUGINS"
 PACKAGE = "pisa"
 FUNCTIONS = (
     "pisa.diffusion.",
-    "pisa.launch.mask_pairs.score_mask_pairs",
     "pisa.launch.evaluate.score_models",
+    "pisa.launch.generate.write_upload",
+    "pisa.launch.mask_pairs.score_mask_pairs",
     "pisa.launch.section5.run_drop_time",
     "pisa.launch.section5.run_lift3d",
     "pisa.launch.section5.run_ood",
-    "pisa.launch.upload.write_upload",
-    "pisa.launch.video_source.score_videos",
+    "pisa.launch.videos.score_videos",
 )
 FOREIGN = (
     "lightning.pytorch.Trainer",

@@ -2,49 +2,49 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import seed_everything
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from pisa.callbacks.checkpoints import newest_checkpoint
 from pisa.callbacks.wandb_logger import WandbLogger
 from pisa.errors import PisaError, reason
 from pisa.io.checkpoint_io import AtomicCheckpointIO
-from pisa.io.files import write_atomic
 from pisa.io.lock import hold
 from pisa.io.provenance import SETTINGS, machine_facts, provenance
 from pisa.io.weights import save
-from pisa.launch.compose import compose_train, denoiser_file
-from pisa.launch.evaluation import Evaluation
-from pisa.launch.runs import StageRun, TrainRun, build_data, build_model
+from pisa.launch.evaluate import score_weights
+from pisa.launch.runs import (
+    StageRun,
+    TrainRun,
+    build_data,
+    build_model,
+    claimed,
+    denoiser_file,
+    is_first_process,
+    prepare_torch,
+)
 from pisa.launch.targets import Part
 from pisa.models.lora import add_lora
 from pisa.ops.devices import precision_of
 
 
-def train_main(cfg: DictConfig) -> None:
+def train(run: TrainRun) -> None:
     """Run the stages, then score base, each stage, and the two reference rows."""
-    run = compose_train(cfg)
     prepare_torch(run.seed)
     with claimed(run.folder, run.config_text):
-        sources = train(run)
+        sources = train_stages(run)
         if run.scoring is not None and is_first_process():
-            Evaluation(run.scoring).score(sources)
+            score_weights(run.scoring, sources)
 
 
-def train(run: TrainRun) -> dict[str, Path | None]:
+def train_stages(run: TrainRun) -> dict[str, Path | None]:
     """Weights by row of the table: None for ``base``, then each stage's."""
     sources: dict[str, Path | None] = {"base": None}
     for stage in run.stages:
@@ -178,28 +178,3 @@ def build_trainer(run: StageRun) -> pl.Trainer:
             raise
         raise PisaError(f"trainer: {reason(cause)}") from error
     return trainer
-
-
-@contextmanager
-def claimed(folder: Path, config_text: str) -> Iterator[None]:
-    """Create the output folder, keep other runs out of it, and record the configuration."""
-    if not is_first_process():
-        yield
-        return
-    with hold(folder):
-        write_atomic(folder / "config.yaml", config_text.encode())
-        yield
-
-
-def is_first_process() -> bool:
-    """Whether this is rank 0, also before any process group is there."""
-    return getattr(rank_zero_only, "rank", 0) == 0
-
-
-def prepare_torch(seed: int) -> None:
-    """Seed every generator and quieten the libraries."""
-    seed_everything(seed, workers=True, verbose=False)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)")
-    torch.set_flush_denormal(True)  # denormal numbers are slow on CPU

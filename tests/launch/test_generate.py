@@ -15,14 +15,12 @@ from PIL import Image
 from pisa.data.borders import content_window, pad_to, padded_window
 from pisa.data.video_files import read_footage
 from pisa.errors import PisaError
-from pisa.launch import generation
+from pisa.launch import generate as generation
 from pisa.launch.compose import compose_eval
-from pisa.launch.evaluate import evaluate_main
-from pisa.launch.generation import Place
-from pisa.launch.generation_settings import LAWS_OF_PHYSICS, GenerationSettings
-from pisa.launch.generator import out_of_memory_hint
+from pisa.launch.generate import RankInfo, out_of_memory_hint
+from pisa.launch.settings import LAWS_OF_PHYSICS, GenerationSettings
 from pisa.ops.video import write_lossless
-from tests.launch.conftest import CONFIGS, compose
+from tests.launch.conftest import CONFIGS, compose, evaluate
 
 TABLE_4 = {  # width, height, frames, fps, guidance, steps, scheduler
     "sora": (720, 720, 150, 30, None, None, None),
@@ -85,7 +83,7 @@ def test_stored_videos_are_exact_and_have_their_rate(tmp_path):
 
 
 def run(bench, out, *overrides):
-    evaluate_main(
+    evaluate(
         compose("benchmark=sim_seen", "generation=tiny_64", f"data_dir={bench.root}",
                 f"output_dir={out}", *FAST,
                 "scored_videos.device=cpu", "evaluation.num_clips=2", *overrides)
@@ -148,7 +146,7 @@ def test_the_next_switch_against_a_full_memory():
 
 def test_ranks_share_the_samples():
     samples = list(range(7))
-    shares = [Place(rank, 3, rank).share(samples) for rank in range(3)]
+    shares = [RankInfo(rank, 3, rank).share(samples) for rank in range(3)]
     assert sorted(i for share in shares for i in share) == samples
     assert max(map(len, shares)) == 3
 
@@ -159,7 +157,7 @@ def test_settings_are_checked():
 
 
 def test_upload_writes_prompts_and_padded_frames(bench, tmp_path):
-    evaluate_main(
+    evaluate(
         compose("source=upload", "generation=elsewhere", "elsewhere=runway_gen3",
                 "benchmark=sim_seen",
                 f"data_dir={bench.root}", f"output_dir={tmp_path}", "generation.seeds=[0,1]")

@@ -20,26 +20,25 @@ from pisa.bench.references import REFERENCES
 from pisa.bench.score import Failure, Scored, Scorer
 from pisa.data.clip_info import read_info, scene_of
 from pisa.data.clip_io import read_clip
-from pisa.data.manifest import clip_sha256
+from pisa.data.manifest import clip_sha256, list_clips
+from pisa.data.real import require_real_clips
 from pisa.data.video_files import Footage, Limits, parse_fit, read_footage
 from pisa.errors import PisaError
 from pisa.io.progress import clip_progress
-from pisa.launch.benchmark import benchmark_clips, benchmark_size
-from pisa.launch.outcome import provenance_of, publish
-from pisa.launch.runs import EvalRun
+from pisa.launch.results import provenance_of, publish
+from pisa.launch.runs import SPLITS, EvalRun
 from pisa.launch.targets import Part
-from pisa.metrics.pair import find_protocol
 from pisa.ops.devices import pick_device
 from pisa.ops.video import from_frames
 from pisa.perception.base import Tracker
 from pisa.perception.embedded_segmentation import EmbeddedTracker
 from pisa.perception.mask_cache import CachedTracker, tracker_identity
 from pisa.ranges import PixelSize, Positive, WholeNumber
-from pisa.reports.metrics_json import build_metrics
 from pisa.reports.published import published_table_1
 from pisa.types import Batch, Clip, collate
 
 MAX_FPS_HZ = 10_000
+REAL_SIZE = (256, 256)  # the release converts its real clips to this size before scoring
 _LISTED = 10  # names of missing or extra videos that are printed
 
 
@@ -59,15 +58,14 @@ def score_videos(
 ) -> None:
     """Score the videos of ``path``; configs/source/videos.yaml explains the settings.
 
-    Raises ``IncompleteError`` where samples
-    failed (see ``publish``), other ``PisaError``s for mistakes, before any work.
+    Raises ``IncompleteError`` where samples failed (see ``publish``), other ``PisaError``s for
+    mistakes, before any work.
     """
     if fps_hz is not None and not 0 < fps_hz < MAX_FPS_HZ:
         raise PisaError(f"source.fps_hz must lie between 0 and {MAX_FPS_HZ} Hz, not {fps_hz:g}")
     if path is None:
         raise PisaError("source.path=DIR is needed: the folder of the videos")
     model, split = run.name, str(run.benchmark)
-    find_protocol(run.evaluation.protocol)
     parse_fit(fit)
     _check_names(model, references)
     every = benchmark_clips(run)
@@ -81,43 +79,56 @@ def score_videos(
             video, frame_size, expected_fps_hz=clip.fps_hz, fps_hz=fps_hz, fit=fit, limits=limits
         )
 
-    place = pick_device(device)
-    tracker = cached_tracker(run.tracker, mask_cache, place)
+    chosen = pick_device(device)
+    tracker = cached_tracker(run.tracker, mask_cache, chosen)
     if split == "real" and isinstance(tracker.tracker, EmbeddedTracker):
         print("note: perception=embedded knows simulated clips only; the paper's is pretrained")
-    scorer = Scorer(tracker, run.evaluation.protocol, place)
-    clip_size = benchmark_size(split, size)
     collection = Collection(shown_clips)
     videos = VideoScorer(
-        scorer, collection, model, split, read, clip_size, references, allow_other_first_frames
-    )
+        Scorer(tracker, run.evaluation.protocol, chosen), collection, model, split, read,
+        benchmark_size(split, size), references, allow_other_first_frames,
+    )  # fmt: skip
     with clip_progress() as progress:
         task = progress.add_task(f"scoring {model}", total=len(clips))
         for name, samples in groupby(matches.samples, key=lambda sample: sample.clip):
             videos.score_clip(clips[name], list(samples))
             progress.advance(task)
     print(f"masks: {tracker.hits} from cache ({tracker.folder}), {tracker.misses} tracked")
-    data = f"{split}:{_clips_sha256(list(clips.values()))} videos:{_videos_sha256(matches.samples)}"
-    metrics = build_metrics(
-        [scored.as_dict() for scored in collection.rows],
-        [failure.as_dict() for failure in collection.failures],
-        protocol=scorer.protocol,
-        provenance=provenance_of(run, data, tracker.tracker),
-    )
     for note in collection.notes():
         print(f"note: {note}", file=sys.stderr)
-    metrics["extra_videos"] = [entry.name for entry in matches.extra]
+    data = f"{split}:{_clips_sha256(list(clips.values()))} videos:{_videos_sha256(matches.samples)}"
     publish(
-        metrics,
-        run.folder,
+        run,
+        collection,
         model=model,
-        allow_missing=run.allow_missing,
         title=f"PisaBench: {model}",
-        videos=collection.videos,
-        config_text=run.config_text,
+        origin=provenance_of(run, data, tracker.tracker),
+        extra={"extra_videos": [entry.name for entry in matches.extra]},
         published=published_table_1() if run.evaluation.show_published else (),
         fps_hz=SHOWN_FPS_HZ,
     )
+
+
+def benchmark_clips(run: EvalRun) -> list[Path]:
+    """Clip folders of the split ``benchmark``; simulated ones are made when they are missing.
+
+    Raises ``PisaError`` for another name, and for real clips that are not there (what to fetch).
+    """
+    split = run.benchmark
+    if split not in SPLITS:
+        given = "" if split is None else f", not {split!r}"
+        valid = f"{', '.join(SPLITS)} or a folder of clips"
+        raise PisaError(f"benchmark must be one of {valid}{given}")
+    if split == "real":
+        return list_clips(require_real_clips(run.data_dir / run.real.settings["name"]))
+    return list_clips(run.sets.make(split))
+
+
+def benchmark_size(split: str, given: Sequence[int] | None) -> tuple[int, int] | None:
+    """(height, width) that clips are read at; None keeps the size on disk."""
+    if given is not None:
+        return given[0], given[1]
+    return REAL_SIZE if split == "real" else None
 
 
 class VideoScorer:

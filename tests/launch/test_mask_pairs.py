@@ -12,10 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pisa.errors import PisaError
-from pisa.launch.evaluate import evaluate_main
-from pisa.launch.outcome import IncompleteError
-from tests.launch.conftest import CLIPS, Bench, compose, falling, write_mp4
+from pisa.errors import IncompleteError, PisaError
+from tests.launch.conftest import CLIPS, Bench, compose, evaluate, falling, write_mp4
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "parity" / "data"
@@ -58,7 +56,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_reference_cases(manifest: Path, tmp_path: Path, capsys) -> None:
     with pytest.raises(IncompleteError) as caught:
-        evaluate_main(
+        evaluate(
             compose(
                 "source=mask_pairs", f"source.manifest={manifest}", "protocol=official",
                 f"output_dir={tmp_path}",
@@ -102,7 +100,7 @@ def test_good_pairs_are_complete(tmp_path: Path) -> None:
         mask = f"{which}.npy"
         lines.append({"gt_mask": mask, "gt_fps": 16, "pd_mask": mask, "pd_fps": 16})
     (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    evaluate_main(
+    evaluate(
         compose(
             "source=mask_pairs", f"source.manifest={tmp_path / 'p.jsonl'}", "protocol=strict",
             "benchmark=sim_unseen", "name=mine", f"output_dir={tmp_path / 'out'}",
@@ -122,7 +120,7 @@ def test_good_pairs_are_complete(tmp_path: Path) -> None:
 
 def test_without_a_manifest(tmp_path: Path) -> None:
     with pytest.raises(PisaError, match=r"source\.manifest=PAIRS\.jsonl is needed"):
-        evaluate_main(compose("source=mask_pairs", f"output_dir={tmp_path}"))
+        evaluate(compose("source=mask_pairs", f"output_dir={tmp_path}"))
 
 
 def run_eval(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:

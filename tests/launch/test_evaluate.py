@@ -13,17 +13,15 @@ from torch import nn
 
 from pisa.data.clip_io import write_clip
 from pisa.data.manifest import Manifest, write_manifest
-from pisa.errors import PisaError
-from pisa.launch import evaluation
+from pisa.errors import IncompleteError, PisaError
+from pisa.launch import evaluate as scoring
 from pisa.launch.compose import data_sets, part
-from pisa.launch.evaluate import evaluate_main
-from pisa.launch.outcome import EXIT_INCOMPLETE, IncompleteError
 from pisa.launch.runs import build_model
 from pisa.models.generate import generate
 from pisa.ops.video import from_frames
 from pisa.tasks.weights import save_denoiser
 from pisa.types import Clip
-from tests.launch.conftest import CLIPS, compose, falling, write_real
+from tests.launch.conftest import CLIPS, compose, evaluate, falling, write_real
 
 FRAMES = 16  # what the tiny model makes
 
@@ -84,15 +82,15 @@ def base_breaks(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest)
         model.denoiser = BreaksForOneClip(model.denoiser, request.param, row=1)
         return model
 
-    monkeypatch.setattr(evaluation, "build_model", build)
+    monkeypatch.setattr(scoring, "build_model", build)
     return CLIPS[1]
 
 
 @pytest.mark.parametrize("base_breaks", [float("nan")], indirect=True)
 def test_a_nan_clip_is_named_and_left_out(base_breaks, data, tmp_path, capsys) -> None:
     with pytest.raises(IncompleteError, match=f"1 failure, in {base_breaks}") as caught:
-        evaluate_main(settings(data, tmp_path / "out"))
-    assert caught.value.exit_code == EXIT_INCOMPLETE == 3
+        evaluate(settings(data, tmp_path / "out"))
+    assert caught.value.exit_code == 3
     metrics = read(tmp_path / "out")
     assert metrics["status"] == "incomplete"
     (failure,) = metrics["failures"]
@@ -108,7 +106,7 @@ def test_a_nan_clip_is_named_and_left_out(base_breaks, data, tmp_path, capsys) -
 
 @pytest.mark.parametrize("base_breaks", [float("inf"), float("nan")], indirect=True)
 def test_allow_missing_marks_the_table_partial(base_breaks, data, tmp_path, capsys) -> None:
-    evaluate_main(settings(data, tmp_path / "out", "allow_missing=true"))
+    evaluate(settings(data, tmp_path / "out", "allow_missing=true"))
     metrics = read(tmp_path / "out")
     assert metrics["status"] == "partial"
     assert [failure["clip"] for failure in metrics["failures"]] == [base_breaks]
@@ -124,7 +122,7 @@ def test_weights_that_overflow_score_nothing_and_that_is_never_accepted(data, tm
             parameter.fill_(1e30)  # finite, so that loading accepts it; the videos are not
     cfg.ckpt = str(save_denoiser(tmp_path / "broken.safetensors", denoiser.state_dict(), {}))
     with pytest.raises(IncompleteError, match="over what is left: nothing"):
-        evaluate_main(cfg)
+        evaluate(cfg)
     metrics = read(tmp_path / "out")
     assert set(metrics["summary"]) == {"truth", "frozen", "base"}
     assert metrics["summary"]["base"]["sim_seen"]["iou"]["n"] == 2
@@ -134,7 +132,7 @@ def test_weights_that_overflow_score_nothing_and_that_is_never_accepted(data, tm
 
 
 def test_a_sound_model_has_no_failures(data, tmp_path) -> None:
-    evaluate_main(settings(data, tmp_path / "out"))
+    evaluate(settings(data, tmp_path / "out"))
     metrics = read(tmp_path / "out")
     assert metrics["status"] == "complete" and metrics["failures"] == []
     cells = metrics["summary"]["base"]["sim_seen"]
@@ -152,7 +150,7 @@ def test_real_clips_are_generated_at_full_length_and_cut_to_each_clip(data, tmp_
     monkeypatch.setattr("pisa.bench.references.generate", spy)
     suffix = 'evaluation.caption_suffix=" score: 6.5."'
     cfg = settings(data, tmp_path / "out", "benchmark=real", "evaluation.decode_chunk=1", suffix)
-    evaluate_main(cfg)
+    evaluate(cfg)
     metrics = read(tmp_path / "out")
     assert set(metrics["summary"]["base"]) == {"real"}
     assert metrics["summary"]["base"]["real"]["iou"]["n"] == 3
@@ -162,15 +160,15 @@ def test_real_clips_are_generated_at_full_length_and_cut_to_each_clip(data, tmp_
 
 def test_splits_may_mix_and_unknown_ones_are_named(data, tmp_path) -> None:
     mixed = ("evaluation.splits=[real,sim_unseen]", "evaluation.num_clips=1")
-    evaluate_main(settings(data, tmp_path / "out", *mixed))
+    evaluate(settings(data, tmp_path / "out", *mixed))
     assert set(read(tmp_path / "out")["summary"]["base"]) == {"real", "sim_unseen"}
     with pytest.raises(PisaError, match="no test set named 'unreal'; valid: sim_seen, sim_unseen"):
-        evaluate_main(settings(data, tmp_path / "other", "benchmark=unreal"))
+        evaluate(settings(data, tmp_path / "other", "benchmark=unreal"))
 
 
 def test_a_device_that_is_not_there_is_one_sentence(data, tmp_path) -> None:
     with pytest.raises(PisaError, match="no device 'cuda:99'"):
-        evaluate_main(settings(data, tmp_path / "out", "evaluation.device=cuda:99"))
+        evaluate(settings(data, tmp_path / "out", "evaluation.device=cuda:99"))
 
 
 def test_eval_takes_the_scale_of_training_and_records_no_training(data, tmp_path) -> None:
@@ -183,7 +181,7 @@ def test_eval_takes_the_scale_of_training_and_records_no_training(data, tmp_path
     )  # fmt: skip
     cfg = compose(*options)
     assert cfg.evaluation.guidance == 7.0 and cfg.evaluation.bfloat16
-    evaluate_main(cfg)
+    evaluate(cfg)
     recorded = OmegaConf.load(tmp_path / "config.yaml")
     assert "model" in recorded and not {"trainer", "psft", "oro", "callbacks"} & set(recorded)
     of_both = [option for option in options if not option.startswith(("benchmark", "output_dir"))]
