@@ -103,13 +103,17 @@ def compose_eval(cfg: DictConfig) -> EvalRun:
 def declare_eval(tree: Node, config_text: str = "") -> EvalRun:
     """The same of a resolved configuration."""
     top = read_top(EvalSettings, tree)
-    own = top.benchmark is not None and top.benchmark not in SPLITS
-    if own and Path(str(top.benchmark)).is_dir():
+    named = top.benchmark is None or top.benchmark in SPLITS
+    own = not named and Path(str(top.benchmark)).is_dir()
+    if own:
         # Absolute, so that data_dir does not count; the clips take the place of the real ones.
         folder = str(Path(str(top.benchmark)).resolve())
         list_clips(Path(folder))
-        tree = {**tree, "benchmark": "real", "real": {**tree["real"], "name": folder}}
+        tree = {**tree, "benchmark": top.split, "real": {**tree["real"], "name": folder}}
+    elif named and top.split != "real":
+        raise PisaError(f"split={top.split} says what a folder of clips is: add benchmark=FOLDER")
     run = _scoring(tree, Path(top.output_dir or ""), declare_data_sets(tree), config_text)
+    run = replace(run, own_clips=own)
     if top.output_dir is None:
         folder_name = f"{check_name(run.name)}-{config_sha256(run.config)[:8]}"
         run = replace(run, folder=Path("runs") / "eval" / folder_name)

@@ -14,6 +14,7 @@ from pisa.bench.collect import Collection
 from pisa.bench.references import REFERENCES, Autocast, ModelSource, VideoSource
 from pisa.bench.score import Scorer
 from pisa.data.dataset import ClipDataset
+from pisa.data.loaders import prepare_data_set
 from pisa.data.manifest import data_sha256
 from pisa.errors import PisaError
 from pisa.io.progress import clip_progress
@@ -112,8 +113,8 @@ def score_weights(run: EvalRun, weights: Mapping[str, Path | None]) -> None:
 def scored_loaders(run: EvalRun) -> dict[str, DataLoader[Any]]:
     """A loader of clips for ``benchmark`` alone, or for each of ``evaluation.splits``.
 
-    Real clips are read as the group ``real`` says, all others as ``data``. Clips that are missing
-    are simulated or fetched.
+    Real clips and those of a folder are read as the group ``real`` says, all others as ``data``.
+    Clips that are missing are simulated or fetched.
 
     Raises:
         PisaError: there is no such split, or its clips cannot be had (what to fetch, and where to
@@ -127,19 +128,17 @@ def scored_loaders(run: EvalRun) -> dict[str, DataLoader[Any]]:
     unknown = [split for split in splits if split not in known]
     if unknown:
         raise PisaError(f"no test set named {unknown[0]!r}; valid: {', '.join(known)}")
-    modules: list[Any] = []
-    if REAL in splits:
-        modules.append(run.real.build(root=str(run.data_dir), **limit))
-        modules[-1].prepare_data()
-    if splits != [REAL]:
-        for split in simulated.splits:
-            if split in run.sets.names:
-                run.sets.make(split)
-        modules.append(simulated)
     loaders: dict[str, DataLoader[Any]] = {}
-    for module in modules:
-        module.setup("test")
-        loaders |= zip(module.splits, module.test_dataloader(), strict=True)
+    if run.own_clips or REAL in splits:
+        real = run.real.build(root=str(run.data_dir), **limit)
+        real.prepare_data()
+        real.setup("test")
+        loaders |= zip(splits if run.own_clips else real.splits, real.test_dataloader(), strict=True)
+    if not run.own_clips and splits != [REAL]:
+        for name in simulated.test_names:
+            prepare_data_set(simulated.root, name, simulated.prepare)
+        simulated.setup("test")
+        loaders |= zip(simulated.splits, simulated.test_dataloader(), strict=True)
     return {split: loaders[split] for split in splits}
 
 

@@ -119,6 +119,7 @@ class EvalRun:
     source: Part | None  # what is scored; None at the end of a training
     config: Node  # all that decides the scores; hashed into their provenance
     config_text: str  # YAML, without secrets
+    own_clips: bool = False  # of a folder, which ``real`` reads; ``benchmark`` names their split
 
 
 @dataclass(frozen=True)

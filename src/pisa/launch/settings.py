@@ -204,6 +204,7 @@ class EvalSettings:
     seed: Seed
     protocol: Protocol
     benchmark: str | None
+    split: Literal["real", "sim_seen", "sim_unseen"]  # of the clips in a folder benchmark
     generate_only: bool
     allow_missing: bool
     overwrite: bool

@@ -86,7 +86,7 @@ def score_videos(
     collection = Collection(shown_clips)
     videos = VideoScorer(
         Scorer(tracker, run.evaluation.protocol, chosen), collection, model, split, read,
-        benchmark_size(split, size), references, allow_other_first_frames,
+        benchmark_size(run, size), references, allow_other_first_frames,
     )  # fmt: skip
     with clip_progress() as progress:
         task = progress.add_task(f"scoring {model}", total=len(clips))
@@ -119,16 +119,16 @@ def benchmark_clips(run: EvalRun) -> list[Path]:
         given = "" if split is None else f", not {split!r}"
         valid = f"{', '.join(SPLITS)} or a folder of clips"
         raise PisaError(f"benchmark must be one of {valid}{given}")
-    if split == "real":
+    if split == "real" or run.own_clips:
         return list_clips(require_real_clips(run.data_dir / run.real.settings["name"]))
-    return list_clips(run.sets.make(split))
+    return list_clips(run.sets.make(str(run.data.settings.get(split, split))))
 
 
-def benchmark_size(split: str, given: Sequence[int] | None) -> tuple[int, int] | None:
+def benchmark_size(run: EvalRun, given: Sequence[int] | None) -> tuple[int, int] | None:
     """(height, width) that clips are read at; None keeps the size on disk."""
     if given is not None:
         return given[0], given[1]
-    return REAL_SIZE if split == "real" else None
+    return REAL_SIZE if run.benchmark == "real" or run.own_clips else None
 
 
 class VideoScorer:

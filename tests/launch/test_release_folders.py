@@ -1,0 +1,106 @@
+"""Folders in the release's layout, read as they are: training sets, and a benchmark of a split."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pisa.errors import PisaError
+from pisa.launch.compose import compose_eval, compose_train
+from pisa.launch.evaluate import evaluate_main
+from pisa.launch.runs import build_data
+from pisa.launch.train import train_main
+from tests.launch.conftest import compose, falling
+
+FRAMES = 16  # what the tiny model makes
+NAMES = ("0000", "0001", "0002")
+
+
+def write_release_set(folder: Path) -> Path:
+    """As the release ships simulated clips: rgba_00000.jpg ..., mask.npz, a caption and no rate."""
+    for which, name in enumerate(NAMES):
+        frames, masks = falling(which, FRAMES)
+        clip = folder / name
+        clip.mkdir(parents=True)
+        for t, frame in enumerate(frames):
+            Image.fromarray(frame).save(clip / f"rgba_{t:05d}.jpg", quality=95)
+        np.savez_compressed(clip / "mask.npz", mask=masks.astype(np.uint8))
+        info = {"caption": "a video of an object dropping"}
+        (clip / "clip_info.json").write_text(json.dumps(info))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders ``psft``, ``oro`` and ``sim_seen``."""
+    root = tmp_path_factory.mktemp("release")
+    for name in ("psft", "oro", "sim_seen"):
+        write_release_set(root / name)
+    return root
+
+
+def test_both_stages_train_on_folders_of_the_release_and_nothing_is_simulated(release, tmp_path):
+    cfg = compose(
+        "experiment=oro_seg", "debug=smoke", f"data_dir={tmp_path / 'data'}",
+        f"output_dir={tmp_path / 'runs'}", f"psft.train={release / 'psft'}",
+        f"oro.train={release / 'oro'}", f"data.sim_seen={release / 'sim_seen'}",
+        f"data.sim_unseen={release / 'sim_seen'}", "psft.max_steps=2", "psft.batch_size=2",
+        "psft.data.horizontal_flip=false", "callbacks.pisabench=null", "callbacks.samples=null",
+        "logger=csv", "evaluation.num_steps=1", "evaluation.splits=[sim_seen]",
+        "trainer.precision=32-true", name="train",
+    )  # fmt: skip
+    run = compose_train(cfg)
+    for stage in run.stages:
+        data = build_data(stage.data, stage.sets, batch_size=2)
+        data.prepare_data()
+        data.setup("fit")
+        assert data.train_set is not None and data.train_set.folder == release / stage.stage
+        assert [path.name for path in data.train_set.paths] == list(NAMES)
+        assert data.train_set[1].fps_hz == 16 and data.train_set[1].dropping_index == 1
+    train_main(cfg)
+    assert all(stage.weights.is_file() for stage in run.stages)
+    rows = json.loads((run.folder / "metrics.json").read_text())["per_clip"]
+    assert {row["clip"] for row in rows if row["model"] == "oro_seg"} == set(NAMES)
+    assert not list((tmp_path / "data").glob("*-*"))  # no simulated set
+
+
+def test_other_folders_make_other_runs(release, tmp_path):
+    folders = set()
+    for train in ("psft", str(release / "psft"), str(release / "oro")):
+        cfg = compose("experiment=psft", f"output_dir={tmp_path}", f"psft.train={train}",
+                      f"data_dir={tmp_path}", name="train")  # fmt: skip
+        folders.add(compose_train(cfg).folder)
+    assert len(folders) == 3
+
+
+@pytest.mark.parametrize("found", ["absent", "empty"])
+def test_a_training_folder_without_clips_is_one_sentence(found, tmp_path):
+    (tmp_path / "empty").mkdir()
+    cfg = compose("experiment=psft", f"psft.train={tmp_path / found}", name="train")
+    with pytest.raises(PisaError, match=r"or a folder of clips|holds no clips"):
+        build_data(compose_train(cfg).stages[0].data, compose_train(cfg).stages[0].sets).setup(
+            "fit"
+        )
+
+
+def test_a_benchmark_folder_fills_the_columns_of_its_split(release, tmp_path):
+    options = (f"benchmark={release / 'sim_seen'}", f"data_dir={tmp_path}", "evaluation.num_steps=1")
+    out = tmp_path / "out"
+    evaluate_main(compose(*options, "split=sim_seen", f"output_dir={out}"))
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert set(metrics["summary"]["base"]) == {"sim_seen"}
+    assert metrics["summary"]["truth"]["sim_seen"]["iou"]["n"] == len(NAMES)
+    assert metrics["summary"]["truth"]["sim_seen"]["iou"]["mean"] > 0.5
+    assert not list(tmp_path.glob("sim_*"))  # nothing is simulated
+    assert compose_eval(compose(*options)).benchmark == "real"
+
+
+def test_a_split_without_a_folder_is_refused():
+    with pytest.raises(PisaError, match="add benchmark=FOLDER"):
+        compose_eval(compose("split=sim_seen", "benchmark=sim_unseen"))
+    with pytest.raises(PisaError, match="split"):
+        compose_eval(compose("split=other"))
