@@ -5,8 +5,13 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 
+from collections.abc import Iterator
+
+import pytest
 import torch
 from jaxtyping import install_import_hook
+
+from tests.local_server import Served, serving
 
 torch.set_num_threads(1)
 torch.set_flush_denormal(True)
@@ -23,3 +28,10 @@ install_import_hook(
     ],
     "beartype.beartype",
 )
+
+
+@pytest.fixture
+def bucket() -> Iterator[tuple[str, type[Served]]]:
+    """A local server's address, and its handler with the files it serves."""
+    with serving() as found:
+        yield found

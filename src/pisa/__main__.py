@@ -42,7 +42,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "figure8": ("pisa.reports.figures.drop_times", "drop times against p(t | y)"),
     },
     "Data": {
-        "fetch": ("pisa.data.real_download", "the 361 real clips of PisaBench"),
+        "fetch": ("pisa.data.fetch", "the authors' clips and checkpoints, scanned objects, HDRIs"),
         "convert": ("pisa.data.convert", "a data set at another size"),
         "gallery": ("pisa.reports.gallery", "a page that shows a data set"),
     },

@@ -3,54 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import io
 import json
 import tarfile
-import threading
-from collections.abc import Iterator
 
 import pytest
 
+from pisa.__main__ import main
 from pisa.errors import PisaError
 from pisa.io.download import download, fetch_library
 from pisa.simulation.assets import kubric_split
-
-
-class Bucket(http.server.BaseHTTPRequestHandler):
-    """Serves ``files`` with byte ranges; closes early once for each path in ``broken``."""
-
-    files: dict[str, bytes]
-    broken: set[str]
-    requests: list[tuple[str, str | None]]
-
-    def do_GET(self) -> None:
-        wanted = self.headers.get("Range")
-        self.requests.append((self.path, wanted))
-        if self.path not in self.files:
-            self.send_error(404)
-            return
-        content = self.files[self.path]
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
-        self.send_response(206 if wanted else 200)
-        self.send_header("Content-Length", str(len(content) - start))
-        self.end_headers()
-        if self.path in self.broken:
-            self.broken.remove(self.path)
-            content = content[: start + (len(content) - start) // 2]
-        self.wfile.write(content[start:])
-
-    def log_message(self, *arguments: object) -> None:
-        return None
-
-
-@pytest.fixture
-def bucket() -> Iterator[tuple[str, type[Bucket]]]:
-    handler = type("Served", (Bucket,), {"files": {}, "broken": set(), "requests": []})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", handler
-    server.shutdown()
+from tests.local_server import Served
 
 
 def archive(name: str, members: dict[str, bytes]) -> bytes:
@@ -63,7 +26,7 @@ def archive(name: str, members: dict[str, bytes]) -> bytes:
     return stream.getvalue()
 
 
-def serve_library(handler: type[Bucket], assets: dict[str, dict[str, bytes]]) -> None:
+def serve_library(handler: type[Served], assets: dict[str, dict[str, bytes]]) -> None:
     handler.files["/GSO/GSO.json"] = json.dumps({"assets": {name: {} for name in assets}}).encode()
     for name, members in assets.items():
         handler.files[f"/GSO/{name}.tar.gz"] = archive(name, members)
@@ -157,3 +120,15 @@ def test_the_splits_of_the_paper_come_out():
     objects = kubric_split([f"object_{i:04d}" for i in range(1033)])
     skies = kubric_split([f"sky_{i:03d}" for i in range(509)])
     assert [len(part) for part in (*objects, *skies)] == [930, 103, 458, 51]
+
+
+def test_the_command_fetches_a_library_and_says_how_it_is_used(bucket, tmp_path, capsys):
+    url, handler = bucket
+    serve_library(handler, {f"Mug_{i:02d}": MESH for i in range(20)})
+    folder = tmp_path / "gso"
+    assert main(["fetch", "gso", str(folder), "--bucket", url]) == 0
+    printed = capsys.readouterr().out
+    assert "18 for training, 2 for tests" in printed and f"PISA_GSO_DIR={folder}" in printed
+    assert "licence and hashes" in printed
+    assert main(["fetch", "hdri", str(tmp_path / "hdri"), "--bucket", url]) == 2
+    assert "HDRI_haven.json" in capsys.readouterr().err

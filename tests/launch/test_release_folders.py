@@ -88,7 +88,11 @@ def test_a_training_folder_without_clips_is_one_sentence(found, tmp_path):
 
 
 def test_a_benchmark_folder_fills_the_columns_of_its_split(release, tmp_path):
-    options = (f"benchmark={release / 'sim_seen'}", f"data_dir={tmp_path}", "evaluation.num_steps=1")
+    options = (
+        f"benchmark={release / 'sim_seen'}",
+        f"data_dir={tmp_path}",
+        "evaluation.num_steps=1",
+    )
     out = tmp_path / "out"
     evaluate_main(compose(*options, "split=sim_seen", f"output_dir={out}"))
     metrics = json.loads((out / "metrics.json").read_text())

@@ -12,7 +12,7 @@ import pytest
 from pisa.bench.match import match_videos
 from pisa.data.clip_io import write_clip
 from pisa.data.manifest import Manifest, list_clips, read_manifest, write_manifest
-from pisa.data.real_download import unpack
+from pisa.data.released import unpack
 from pisa.errors import PisaError
 from pisa.io.weights import find
 from pisa.launch.compose import stage_folder

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from pisa.data.dataset import ClipDataset
 from pisa.data.loaders import eval_loader
 from pisa.data.manifest import is_complete, list_clips
+from pisa.data.released import fetch_clips
 from pisa.errors import PisaError
 from pisa.ranges import Count, FrameCount, PixelSize, Positive, WholeNumber
 from pisa.types import Clip
@@ -21,9 +22,7 @@ def require_real_clips(folder: Path, revision: str | None = None) -> Path:
     Raises ``PisaError``: what to fetch and where to put it, or that no clip has masks yet.
     """
     if not is_complete(folder):
-        from pisa.data.real_download import fetch_real  # the hub is not needed otherwise
-
-        fetch_real(folder, revision)
+        fetch_clips("real", folder, revision)
     masks = (clip / name for clip in list_clips(folder) for name in ("mask.npz", "mask.npy"))
     if not any(path.is_file() for path in masks):
         raise PisaError(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pisa
 from pisa.data.manifest import is_complete, list_clips
-from pisa.data.real_download import FILE, REPOSITORY
+from pisa.data.released import RELEASED, REPOSITORY
 from pisa.doctor.experiments import (
     SCALES,
     Experiment,
@@ -99,7 +99,7 @@ def data_findings(experiments: Iterable[Experiment], data_dir: Path) -> list[Fin
     real = data_dir / "real"
     if is_complete(real):
         return [*found, Finding("real", f"{real}, {len(list_clips(real))} clips", True)]
-    text = f"absent; {FILE} of {REPOSITORY} goes to {real} (pisa fetch)"
+    text = f"absent; {RELEASED['real'].path} of {REPOSITORY} goes to {real} (pisa fetch real)"
     return [*found, Finding("real", text)]
 
 

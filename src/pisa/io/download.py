@@ -21,7 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rich.progress import track
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+    track,
+)
 
 from pisa.errors import PisaError, reason
 from pisa.io.files import write_atomic
@@ -30,6 +38,8 @@ BUCKET = "https://storage.googleapis.com/kubric-public/assets"
 TIMEOUT_S = 60.0
 _BLOCK = 2**20
 _MAX_MEMBER_BYTES = 512 * 2**20
+_MAX_JSON_BYTES = 64 * 2**20
+_NEXT = re.compile(r'<([^>]+)>; *rel="next"')
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -60,14 +70,15 @@ def download(url: str, path: Path, *, sha256: str | None = None) -> Path:
         part = path.with_name(f".{path.name}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _continue(url, part)
+            with _bar(path.name) as bar:
+                _continue(url, part, bar)
             os.replace(part, path)
         except (OSError, ValueError) as error:  # URLError and HTTPError are OSErrors
             raise PisaError(
                 f"cannot download {url}: {reason(error)}. The same command resumes; without a "
                 f"network fetch the file elsewhere and save it as {path}"
             ) from error
-    if sha256 is not None and (found := _sha256(path)) != sha256:
+    if sha256 is not None and (found := sha256_of(path)) != sha256:
         path.unlink()
         raise PisaError(f"{url}: sha256 is {found}, expected {sha256}; the file was removed")
     return path
@@ -108,7 +119,7 @@ def fetch_library(
         archive = download(
             f"{remote}/{asset}.tar.gz", folder / f"{asset}.tar.gz", sha256=(hashes or {}).get(asset)
         )
-        digest = _sha256(archive)
+        digest = sha256_of(archive)
         _unpack(archive, folder / asset)
         archive.unlink()
         found[asset] = digest
@@ -117,7 +128,32 @@ def fetch_library(
     return folder
 
 
-def _continue(url: str, part: Path) -> None:
+def read_json(url: str) -> tuple[Any, str | None]:
+    """The document at ``url``, and the address of its next page where the server names one.
+
+    Raises ``PisaError`` where it cannot be had or is no JSON.
+    """
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:
+            content = json.loads(answer.read(_MAX_JSON_BYTES))
+            following = _NEXT.search(answer.headers.get("Link") or "")
+    except (OSError, ValueError) as error:
+        raise PisaError(f"cannot read {url}: {reason(error)}") from error
+    return content, following and following[1]
+
+
+def _bar(name: str) -> Progress:
+    return Progress(
+        TextColumn(name),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        transient=True,
+    )
+
+
+def _continue(url: str, part: Path, bar: Progress) -> None:
     """Append what is missing; a server that ignores ranges sends the whole file again."""
     have = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
@@ -129,10 +165,14 @@ def _continue(url: str, part: Path) -> None:
         raise
     with answer, part.open("ab" if answer.status == 206 else "wb") as stream:
         length = answer.headers.get("Content-Length")
+        before = have if answer.status == 206 else 0
+        total = None if length is None else before + int(length)
+        task = bar.add_task("", total=total, completed=before)
         received = 0
         while block := answer.read(_BLOCK):
             stream.write(block)
             received += len(block)
+            bar.advance(task, len(block))
     if length is not None and received != int(length):
         raise OSError(f"connection closed after {received} of {length} bytes")
 
@@ -178,6 +218,7 @@ def _unpack(archive: Path, folder: Path) -> None:
         raise PisaError(f"{archive}: cannot unpack: {reason(error)}; it was removed") from error
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
