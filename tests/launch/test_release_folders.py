@@ -11,10 +11,9 @@ from PIL import Image
 
 from pisa.errors import PisaError
 from pisa.launch.compose import compose_eval, compose_train
-from pisa.launch.evaluate import evaluate_main
 from pisa.launch.runs import build_data
-from pisa.launch.train import train_main
-from tests.launch.conftest import compose, falling
+from pisa.launch.train import train
+from tests.launch.conftest import compose, evaluate, falling
 
 FRAMES = 16  # what the tiny model makes
 NAMES = ("0000", "0001", "0002")
@@ -61,7 +60,7 @@ def test_both_stages_train_on_folders_of_the_release_and_nothing_is_simulated(re
         assert data.train_set is not None and data.train_set.folder == release / stage.stage
         assert [path.name for path in data.train_set.paths] == list(NAMES)
         assert data.train_set[1].fps_hz == 16 and data.train_set[1].dropping_index == 1
-    train_main(cfg)
+    train(run)
     assert all(stage.weights.is_file() for stage in run.stages)
     rows = json.loads((run.folder / "metrics.json").read_text())["per_clip"]
     assert {row["clip"] for row in rows if row["model"] == "oro_seg"} == set(NAMES)
@@ -70,8 +69,8 @@ def test_both_stages_train_on_folders_of_the_release_and_nothing_is_simulated(re
 
 def test_other_folders_make_other_runs(release, tmp_path):
     folders = set()
-    for train in ("psft", str(release / "psft"), str(release / "oro")):
-        cfg = compose("experiment=psft", f"output_dir={tmp_path}", f"psft.train={train}",
+    for chosen in ("psft", str(release / "psft"), str(release / "oro")):
+        cfg = compose("experiment=psft", f"output_dir={tmp_path}", f"psft.train={chosen}",
                       f"data_dir={tmp_path}", name="train")  # fmt: skip
         folders.add(compose_train(cfg).folder)
     assert len(folders) == 3
@@ -94,7 +93,7 @@ def test_a_benchmark_folder_fills_the_columns_of_its_split(release, tmp_path):
         "evaluation.num_steps=1",
     )
     out = tmp_path / "out"
-    evaluate_main(compose(*options, "split=sim_seen", f"output_dir={out}"))
+    evaluate(compose(*options, "split=sim_seen", f"output_dir={out}"))
     metrics = json.loads((out / "metrics.json").read_text())
     assert set(metrics["summary"]["base"]) == {"sim_seen"}
     assert metrics["summary"]["truth"]["sim_seen"]["iou"]["n"] == len(NAMES)

@@ -133,7 +133,9 @@ def scored_loaders(run: EvalRun) -> dict[str, DataLoader[Any]]:
         real = run.real.build(root=str(run.data_dir), **limit)
         real.prepare_data()
         real.setup("test")
-        loaders |= zip(splits if run.own_clips else real.splits, real.test_dataloader(), strict=True)
+        loaders |= zip(
+            splits if run.own_clips else real.splits, real.test_dataloader(), strict=True
+        )
     if not run.own_clips and splits != [REAL]:
         for name in simulated.test_names:
             prepare_data_set(simulated.root, name, simulated.prepare)
