@@ -52,6 +52,14 @@ def test_table_4_of_the_paper(name):
     assert found == TABLE_4[name]
 
 
+@pytest.mark.parametrize("name", ["generation=open_sora", "generation=opensora",
+                                  "generation=elsewhere elsewhere=open_sora",
+                                  "generation=elsewhere elsewhere=opensora"])  # fmt: skip
+def test_open_soras_row_is_found_under_every_spelling(name):
+    cfg = compose(*name.split()).generation
+    assert (cfg.width, cfg.num_frames, cfg.num_steps, cfg.name) == (512, 90, 30, "Open-Sora")
+
+
 ADAPTERS = [p.stem for p in (CONFIGS / "model").glob("*.yaml") if "diffusers_i2v" in p.read_text()]
 
 

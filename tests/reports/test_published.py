@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pisa.errors import PisaError
 from pisa.reports import published
+from pisa.reports.against_paper import NOT_MEASURED, compare, markdown
 from pisa.reports.names import SPLITS
 from pisa.reports.published import published_table_1
 
@@ -58,3 +60,46 @@ def test_table_2_as_printed():
     text = Path(published.__file__).with_name("published.yaml").read_text(encoding="utf-8")
     rows = {row["label"]: list(row.values())[1:] for row in yaml.safe_load(text)["table_2"]}
     assert rows == {"ID": [0.036, 0.088, 0.155, 0.091], "OOD": [0.044, 0.143, 0.049, 0.187]}
+
+
+def summary_of(**means: float) -> dict:
+    """One L2 cell on sim_seen for each model."""
+    cell = {"ci95": [0.02, 0.05], "n": 30}
+    return {model: {"sim_seen": {"l2": {"mean": m, **cell}}} for model, m in means.items()}
+
+
+def test_every_printed_cell_stands_beside_the_measured_one_or_says_so():
+    summary = summary_of(psft=0.05, truth=0.01)
+    found = compare(summary, {name: name for name in summary}, published_table_1())
+    assert len(found) == 12 * 3 * 3
+    (entry,) = [e for e in found if e.measured is not None]
+    assert (entry.label, entry.split, entry.metric) == ("Open-Sora + PSFT (base)", "sim_seen", "l2")
+    assert entry.difference == pytest.approx(0.05 - 0.036)
+    assert entry.line()[3:] == ("0.036", "0.050", "[0.020, 0.050]", "30", "+0.014", "yes")
+    lines = markdown(found).splitlines()
+    assert sum(NOT_MEASURED in line for line in lines) == 107
+    assert "1 of 108 printed cells are measured" in lines[-1] and "1 hold" in lines[-1]
+
+
+@pytest.mark.parametrize("name", ["Open-Sora", "open_sora", "opensora", "OpenSora", "base"])
+def test_a_row_is_found_under_every_spelling(name):
+    found = compare(summary_of(**{name: 0.1}), {name: name}, published_table_1())
+    assert {e.label for e in found if e.measured} == {"Open-Sora"}
+
+
+def test_a_generated_open_sora_goes_before_the_base_of_a_training():
+    summary = summary_of(base=0.1, open_sora=0.2)
+    found = compare(summary, {name: name for name in summary}, published_table_1())
+    assert {e.model for e in found if e.measured} == {"open_sora"}
+
+
+def test_two_runs_of_one_row_are_refused():
+    summary = summary_of(one=0.1, two=0.2)
+    with pytest.raises(PisaError, match=r"one and two both belong to .*ORO \(Flow\).*give one"):
+        compare(summary, {"one": "oro_flow", "two": "oro_flow"}, published_table_1())
+
+
+def test_a_mean_over_one_clip_has_no_interval():
+    summary = {"sora": {"real": {"iou": {"mean": 0.1, "ci95": [None, None], "n": 1}}}}
+    (entry,) = [e for e in compare(summary, {"sora": "sora"}, published_table_1()) if e.measured]
+    assert entry.line()[3:] == ("0.065", "0.100", "", "1", "+0.035", "")

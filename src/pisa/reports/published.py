@@ -20,12 +20,18 @@ class PublishedRow:
     label: str
     group: str  # "proprietary", "open" or "ours", as the paper groups them
     scores: Mapping[str, Mapping[str, float]]
+    models: tuple[str, ...] = ()  # its names in a metrics.json, after spellings of the label
 
 
 def published_table_1() -> list[PublishedRow]:
     """The twelve rows of Table 1, in the paper's order."""
     return [
-        PublishedRow(row["label"], row["group"], {split: row[split] for split in SPLITS})
+        PublishedRow(
+            row["label"],
+            row["group"],
+            {split: row[split] for split in SPLITS},
+            tuple(row.get("models", ())),
+        )
         for row in _read()["table_1"]
     ]
 

@@ -50,6 +50,17 @@ def test_table_1_in_latex_has_the_same_cells(made):
     assert text.index(r"\midrule") > text.index("base + ORO (Depth) (published)")
 
 
+def test_table_1_cell_by_cell(made, capsys):
+    options = [str(made / "psft"), "--against-paper", "--out", str(made / "table1")]
+    assert main(["table1", *options]) == 0
+    text = (made / "table1_against_paper.md").read_text()
+    assert "| Sora | Real | L2 | 0.174 | not measured |" in text
+    mean = read_metrics(made / "psft" / "metrics.json")["summary"]["psft"]["sim_seen"]["l2"]["mean"]
+    row = f"| Open-Sora + PSFT (base) | Sim (seen) | L2 | 0.036 | {mean:.3f} |"
+    assert row in text and f"{mean - 0.036:+.3f}" in text
+    assert "of 108 printed cells are measured" in capsys.readouterr().out
+
+
 def test_table_2_beside_the_papers_row(made):
     rows = rows_of(made / "table2.md")
     expected = ["0.036", "0.088", "0.155", "0.091", "0.044", "0.143", "0.049", "0.187"]
