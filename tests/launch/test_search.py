@@ -25,7 +25,7 @@ def trains(monkeypatch, tmp_path: Path) -> list[list[str]]:
 
     def run(command, **_):
         commands.append(command)
-        rate = next(float(c.split("=")[1]) for c in command if c.startswith("oro.rates.flow="))
+        rate = next(float(c.split("=")[1]) for c in command if c.startswith("oro.task.lr="))
         if len(commands) % 3 == 0:
             return subprocess.CompletedProcess(command, 1)
         folder = search.folder_of(search._compose(command[2:]))
@@ -45,7 +45,7 @@ def test_a_search_finds_the_best_rate_and_survives_failures(trains, tmp_path, ca
     assert main(["search", *arguments, "--trials", "9"]) == 3
     assert len(trains) == 9  # the first four are not repeated
     best = [line for line in capsys.readouterr().out.splitlines() if line.startswith("best")][-1]
-    assert 2e-5 < float(best.rpartition("oro.rates.flow=")[2]) < 5e-4
+    assert 2e-5 < float(best.rpartition("oro.task.lr=")[2]) < 5e-4
     assert (tmp_path / "s" / "sweep.png").is_file()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf.errors import InterpolationResolutionError
 
 from pisa.errors import PisaError
 from pisa.io.provenance import config_sha256
@@ -196,3 +197,18 @@ def test_validation_is_counted_in_optimiser_steps():
     options = ("experiment=psft", "validate_every=7", "+trainer.accumulate_grad_batches=2")
     (stage,) = declare_train(resolved(compose(*options, name="train"))).stages
     assert stage.trainer.settings["val_check_interval"] == 14
+
+
+@pytest.mark.parametrize(
+    ("scale", "region", "rate"), [("tiny", "moving", 5e-5), ("paper", "all", 1e-5)]
+)
+def test_the_scale_chooses_among_values_in_a_yaml(scale, region, rate):
+    cfg = compose("experiment=oro_flow", f"scale={scale}", name="train")
+    assert (cfg.oro.reward.region, cfg.oro.task.lr) == (region, rate)
+
+
+def test_a_scale_without_a_value_is_named():
+    cfg = compose("experiment=oro_flow", name="train")
+    cfg.scale = "lab"
+    with pytest.raises(InterpolationResolutionError, match="no value for scale 'lab' among paper"):
+        resolved(cfg)

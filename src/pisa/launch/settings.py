@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
+from omegaconf import OmegaConf
+
 from pisa.errors import PisaError
 from pisa.ranges import (
     Count,
@@ -68,21 +70,6 @@ class LoraSettings:
 
 
 @dataclass(frozen=True)
-class RegionSettings:
-    region: str
-    blur_px: NonNegative = 0.0
-    scale: Positive = 255.0
-
-
-@dataclass(frozen=True)
-class FocusSettings:
-    """The pixels that the flow and depth rewards average over."""
-
-    flow: RegionSettings
-    depth: RegionSettings
-
-
-@dataclass(frozen=True)
 class StageSettings:
     """One training stage: the configuration's node of the stage's name."""
 
@@ -98,8 +85,6 @@ class StageSettings:
     validate_every: Count | None = None  # optimiser steps; None: the setting of the whole run
     checkpoint_every: Count | None = None
     exports: str | None = None  # the part of the task that the stage trains on its own
-    focus: FocusSettings | None = None
-    rates: Mapping[str, Positive] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -225,6 +210,23 @@ class AnnotateSettings:
     size: PixelSize | None
     overwrite: bool
     device: str
+
+
+def by_scale(values: Node, *, _root_: Node) -> Any:
+    """The value for the chosen scale: ``${by_scale:{paper:all,tiny:moving}}`` in a YAML.
+
+    Raises ``PisaError`` where there is none.
+    """
+    scale = str(_root_.get("scale"))
+    if scale not in values:
+        raise PisaError(
+            f"no value for scale {scale!r} among {', '.join(values)}; set `scale` in the scale's "
+            "YAML to one of them, or give the setting its value"
+        )
+    return values[scale]
+
+
+OmegaConf.register_new_resolver("by_scale", by_scale, replace=True)
 
 
 def read(kind: type[Settings], node: Any, name: str) -> Settings:
