@@ -13,8 +13,7 @@ import numpy as np
 
 from pisa.ops.drop_ray import DropRay
 from pisa.section5.drop_study import LEVEL
-from pisa.section5.drop_tests import exact_ks
-from pisa.section5.drop_time import DropTimes, to_frames
+from pisa.section5.drop_time import DropTimes, exact_ks, to_frames
 
 FPS_HZ, NUM_FRAMES, IMAGES = 16.0, 16, 50
 CAMERA_M, DEPTH_M, SLOPES = 0.5, (2.0, 18.0), (0.042, 0.178)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 
-from pisa.bench.references import ModelSource
+from pisa.bench.references import ModelSource, Sampling
 from pisa.bench.score import Scored, Scorer
 from pisa.data.clip_io import read_clip
 from pisa.data.video_files import read_footage
@@ -39,9 +39,8 @@ def main() -> None:
     torch.set_flush_denormal(True)
     configs = Path(__file__).resolve().parents[1] / "configs"
     with initialize_config_dir(str(configs), version_base="1.3"):
-        source = ModelSource(
-            build_model(part(compose("eval"), "model"), None), num_steps=4, guidance=1.0
-        )
+        model = build_model(part(compose("eval"), "model"), None)
+    source = ModelSource(model, Sampling(num_steps=4, guidance=1.0))
     scorer = Scorer(EmbeddedTracker())
     folders = sorted(p for p in given.clips.iterdir() if p.is_dir())[: given.num_clips]
     changes: dict[str, list[tuple[float, ...]]] = {way: [] for way in WAYS}

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pisa.bench.collect import Collection
-from pisa.bench.references import ModelSource, frozen_video, true_video
+from pisa.bench.references import ModelSource, Sampling, frozen_video, true_video
 from pisa.bench.row import ScoreRow, check_rates, comparable, truth_sha256
 from pisa.bench.score import Failure, Scored, Scorer
 from pisa.errors import PisaError
@@ -104,7 +104,7 @@ def test_a_video_that_is_not_finite_is_a_failure_and_the_others_are_scored(value
 
 
 def test_a_clip_is_the_same_in_any_batch_and_differs_between_seeds():
-    source = ModelSource(toy_model(), num_steps=3, guidance=2.0)
+    source = ModelSource(toy_model(), Sampling(num_steps=3, guidance=2.0))
     pair, single = falling_batch(2), falling_batch(1, start=1)
     torch.testing.assert_close(source(pair, 0)[1:], source(single, 0))
     assert not torch.allclose(source(single, 0), source(single, 1))
@@ -116,8 +116,9 @@ def test_model_source_composes_the_caption():
     encode = model.encode_captions
     model.encode_captions = lambda captions: seen.append(list(captions)) or encode(captions)
     batch = falling_batch(2)
-    ModelSource(model, 1, 1.0, caption_suffix=" aesthetic score: 6.5.")(batch, 0)
-    ModelSource(model, 1, 1.0, caption="drop")(batch, 0)
+    one = Sampling(num_steps=1, guidance=1.0)
+    ModelSource(model, replace(one, caption_suffix=" aesthetic score: 6.5."))(batch, 0)
+    ModelSource(model, replace(one, caption="drop"))(batch, 0)
     assert seen == [["a red square falls aesthetic score: 6.5."] * 2, ["drop"] * 2]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pisa.bench.references import Sampling
 from pisa.callbacks.checkpoints import ExportWeights
 from pisa.callbacks.ema import EMA, averaged_weights
 from pisa.callbacks.pisabench import PisaBench, StepInterval
@@ -21,6 +22,8 @@ from pisa.ops.video import read_video
 from pisa.tasks.psft import PSFT
 from pisa.tasks.weights import load_denoiser
 from tests.tasks.toy import BrightTracker, ToyData, falling_batch, make_trainer, toy_model
+
+SHORT = Sampling(num_steps=2, guidance=1.0)
 
 
 def fit(tmp_path, steps, *callbacks, model=None, loaders=2, **options):
@@ -36,7 +39,7 @@ def logged(trainer, key):
 
 
 def test_pisabench_logs_means_with_counts(tmp_path):
-    bench = PisaBench(BrightTracker(), num_steps=2, guidance=1.0, max_clips=2)
+    bench = PisaBench(BrightTracker(), sampling=SHORT, max_clips=2)
     trainer = fit(tmp_path, 5, bench)
     values = {k: v.item() for k, v in trainer.callback_metrics.items() if "pisabench" in k}
     for split in ("sim_seen", "sim_unseen"):
@@ -48,7 +51,7 @@ def test_pisabench_logs_means_with_counts(tmp_path):
 
 
 def test_pisabench_keeps_its_interval_and_repeats_itself(tmp_path):
-    every, third = [PisaBench(BrightTracker(), num_steps=2, max_clips=1) for _ in range(2)]
+    every, third = [PisaBench(BrightTracker(), sampling=SHORT, max_clips=1) for _ in range(2)]
     third._interval = StepInterval(15)
     counts = []
     third.on_validation_end = lambda *_: counts.append(len(third.collection.rows))
@@ -73,7 +76,7 @@ def test_samples_are_written_as_true_beside_generated(tmp_path):
     fit(
         tmp_path,
         5,
-        SampleVideos(tmp_path / "samples", BrightTracker(), num_clips=1, num_steps=2),
+        SampleVideos(tmp_path / "samples", BrightTracker(), num_clips=1, sampling=SHORT),
     )
     paths = sorted((tmp_path / "samples").rglob("*.mp4"))
     assert [str(p.relative_to(tmp_path / "samples")) for p in paths] == [

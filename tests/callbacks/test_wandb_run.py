@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pisa.bench.references import Sampling
 from pisa.bench.score import Scorer
 from pisa.callbacks.artifacts import Artifacts
 from pisa.callbacks.checkpoints import ExportWeights
@@ -21,6 +22,7 @@ from pisa.reports.figures.run_log import _records, read_offline
 from pisa.tasks.psft import PSFT
 from tests.tasks.toy import BrightTracker, ToyData, falling_batch, make_trainer, toy_model
 
+ONE_STEP = Sampling(num_steps=1, guidance=1.0)
 TOKEN = "tok-4f1c9e77aa02b5d8"
 HUB = "hf_abcdefghijklmnopqrstuv"
 
@@ -80,8 +82,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         print(TOKEN)
         callbacks = (
-            PisaBench(BrightTracker(), num_steps=1, guidance=1.0, worst=2),
-            SampleVideos(folder / "samples", BrightTracker(), num_clips=1, num_steps=1),
+            PisaBench(BrightTracker(), sampling=ONE_STEP, worst=2),
+            SampleVideos(folder / "samples", BrightTracker(), num_clips=1, sampling=ONE_STEP),
             ExportWeights(folder / "weights.safetensors"),
             Artifacts(folder),
         )

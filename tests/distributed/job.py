@@ -17,7 +17,7 @@ from hydra.utils import instantiate
 from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import OmegaConf
 
-from pisa.bench.references import ModelSource
+from pisa.bench.references import ModelSource, Sampling
 from pisa.callbacks.checkpoints import ExportWeights
 from pisa.callbacks.ema import EMA
 from pisa.io.checkpoint_io import AtomicCheckpointIO
@@ -78,7 +78,7 @@ class GenerateOnRankZero(pl.Callback):
 
     def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, which=0):
         if trainer.is_global_zero:
-            source = ModelSource(pl_module.model, num_steps=1, guidance=1.0)
+            source = ModelSource(pl_module.model, Sampling(num_steps=1, guidance=1.0))
             assert source(batch, seed=0).isfinite().all()
 
 

@@ -27,8 +27,7 @@ TINY = (
     "trainer.log_every_n_steps=1",
     "trainer.accelerator=cpu",
     "evaluation.num_steps=2",
-    "callbacks.pisabench.num_steps=2",
-    "callbacks.samples.num_steps=2",
+    "sampling.num_steps=2",
 )
 
 

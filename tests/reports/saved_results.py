@@ -16,7 +16,7 @@ from pisa.data.manifest import Manifest, write_manifest
 from pisa.ops.drop_ray import DropRay, drop_time_s
 from pisa.ops.video import from_frames
 from pisa.reports.html import write_report
-from pisa.reports.metrics_json import build_metrics, write_metrics
+from pisa.reports.metrics_json import build_metrics, summarise, write_metrics
 from pisa.section5 import drop_study, lift3d, ood
 from pisa.section5.drop_time import DropTimes, to_frames
 from pisa.types import Camera, Clip
@@ -107,8 +107,9 @@ def ood_rows(model: str, factor: float) -> list[dict[str, Any]]:
 
 def write_ood(folder: Path) -> Path:
     rows = {model: ood_rows(model, f) for model, f in (("truth", 0.001), ("psft", 0.01))}
-    models = {model: {"table": ood.table(r), "grid": ood.grid(r)} for model, r in rows.items()}
     per_clip = [row for part in rows.values() for row in part]
+    tables = summarise(per_clip, ood.METRICS, seed=0)
+    models = {model: {"table": tables[model], "grid": ood.grid(r)} for model, r in rows.items()}
     return study(folder, "ood", {"models": models, "per_clip": per_clip, "failures": []})
 
 

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from pisa.ops.video import read_video
+from pisa.reports.breakdown import with_details
 from pisa.reports.html import write_report
 from pisa.reports.metrics_json import build_metrics
 
@@ -62,7 +63,14 @@ def page(tmp_path_factory, moving_square):
     ]
     curves = {HOSTILE: [(i, 1 / (i + 1)) for i in range(1000)], "val/iou": [(0, 0.1), (9, 0.3)]}
     path = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(path, metrics, title=HOSTILE, videos=videos, curves=curves, config_text=HOSTILE)
+    write_report(
+        path,
+        with_details(metrics),
+        title=HOSTILE,
+        videos=videos,
+        curves=curves,
+        config_text=HOSTILE,
+    )
     return path.read_text(encoding="utf-8")
 
 
@@ -140,7 +148,9 @@ def test_a_difference_that_prints_as_zero_is_neither_better_nor_worse(tmp_path, 
         for i in range(4)
     ]
     metrics = build_metrics(rows, [], protocol="official", provenance=provenance_part)
-    page = write_report(tmp_path / "r.html", metrics, title="t").read_text(encoding="utf-8")
+    page = write_report(tmp_path / "r.html", with_details(metrics), title="t").read_text(
+        encoding="utf-8"
+    )
     assert 'class="verdict negligible"' in page and 'class="verdict worse"' not in page
 
 

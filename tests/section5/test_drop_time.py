@@ -9,16 +9,17 @@ from scipy import integrate, stats
 from pisa.errors import PisaError
 from pisa.ops.drop_ray import DropRay
 from pisa.section5.drop_study import correct, document, fit_image
-from pisa.section5.drop_tests import (
+from pisa.section5.drop_time import (
+    DropTimes,
     calibration_curve,
     crps_s,
     exact_energy,
     exact_ks,
     holm,
     naive_ks,
+    to_frames,
     two_sample_ks,
 )
-from pisa.section5.drop_time import DropTimes, to_frames
 from pisa.types import GRAVITY_M_S2
 
 FPS_HZ, NUM_FRAMES = 16.0, 16

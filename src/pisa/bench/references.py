@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from einops import repeat
@@ -10,10 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pisa.diffusion.samplers import Ancestral, Euler
-from pisa.errors import PisaError
 from pisa.models.base import VideoModel
 from pisa.models.generate import generate
 from pisa.ops.seeding import clip_noise
+from pisa.ranges import Count, Fraction, NonNegative
 from pisa.types import Batch
 
 
@@ -41,84 +43,74 @@ REFERENCES: dict[str, VideoSource] = {"truth": true_video, "frozen": frozen_vide
 class CodecVideos:
     """Pseudo model ``codec``: the clip encoded and decoded, as a perfect denoiser would make it."""
 
-    def __init__(self, model: VideoModel) -> None:
-        self.model = model
+    def __init__(self, model: VideoModel, bfloat16: bool = False) -> None:
+        self.model, self.bfloat16 = model, bfloat16
 
     @torch.no_grad()
     def __call__(self, batch: Batch, seed: int) -> Float[Tensor, "b 3 t h w"]:
         length = batch.video.shape[2]
-        return self.model.decode(self.model.encode(batch.video), length).clamp(-1.0, 1.0)
+        with _arithmetic(batch, self.bfloat16):
+            video = self.model.decode(self.model.encode(batch.video), length)
+        return video.float().clamp(-1.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How the videos of a model are sampled."""
+
+    num_steps: Count = 30  # release: 30 for its tables, 10 in validation
+    guidance: NonNegative = 7.0  # classifier-free guidance; release: 7.0, and 4.0 in validation
+    eta: Fraction = 0.0  # above 0: fresh noise in each step (``Ancestral``)
+    caption: str | None = None  # replaces the clips' own captions
+    caption_suffix: str = ""  # appended to every caption; release: " aesthetic score: 6.5."
+    decode_chunk: Count | None = None  # clips decoded at once; None: the whole batch
+    bfloat16: bool = False  # arithmetic by autocast; the weights keep their type
+
+
+VALIDATION = Sampling(num_steps=10, guidance=4.0)  # of the release
 
 
 class ModelSource:
-    """Videos of a model; the noise belongs to (seed, clip name), not to the batch.
+    """Videos of a model; all noise belongs to (seed, clip name), not to the batch.
 
-    Args:
-        num_steps: of the sampler (release: 30 for its tables, 10 in validation).
-        guidance: classifier-free guidance scale (release: 7.0, and 4.0 in validation).
-        caption: replaces the clips' own captions; None keeps them.
-        caption_suffix: appended to every caption (release: " aesthetic score: 6.5.").
-        num_frames: generated where a clip has fewer, as real ones may, and cut to the clip's
-            length; None generates as many as the clip has.
-        eta: above 0 adds fresh noise in each step (``Ancestral``), which also belongs to
-            the clip.
+    ``num_frames`` are generated where a clip has fewer, as real ones may, and cut to the clip's
+    length; None generates as many as the clip has.
     """
 
     def __init__(
-        self,
-        model: VideoModel,
-        num_steps: int = 30,
-        guidance: float = 7.0,
-        caption: str | None = None,
-        caption_suffix: str = "",
-        decode_chunk: int | None = None,
-        num_frames: int | None = None,
-        eta: float = 0.0,
+        self, model: VideoModel, sampling: Sampling, num_frames: int | None = None
     ) -> None:
-        if not 0 <= eta <= 1:
-            raise PisaError(f"evaluation.eta must lie in 0..1, not {eta:g}")
-        self.model = model
-        self.num_steps = num_steps
-        self.guidance = guidance
-        self.caption = caption
-        self.caption_suffix = caption_suffix
-        self.decode_chunk = decode_chunk
-        self.num_frames = num_frames
-        self.eta = eta
+        self.model, self.sampling, self.num_frames = model, sampling, num_frames
 
     @torch.no_grad()
     def __call__(self, batch: Batch, seed: int) -> Float[Tensor, "b 3 t h w"]:
-        length, height, width = batch.video.shape[2:]
+        chosen, (length, height, width) = self.sampling, batch.video.shape[2:]
         frames = max(length, self.num_frames or 0)
         shape = self.model.latent_shape(frames, height, width)
-        captions = batch.captions if self.caption is None else [self.caption] * len(batch)
+        captions = batch.captions if chosen.caption is None else [chosen.caption] * len(batch)
 
         def fresh(step: int) -> Tensor:
             names = [f"{name}.step{step}" for name in batch.names]
             return clip_noise(names, seed, shape).to(batch.video)
 
-        video = generate(
-            self.model,
-            batch.first_frame,
-            [caption + self.caption_suffix for caption in captions],
-            num_frames=frames,
-            fps_hz=batch.fps_hz,
-            num_steps=self.num_steps,
-            guidance=self.guidance,
-            noise=clip_noise(batch.names, seed, shape).to(batch.video),
-            decode_chunk=self.decode_chunk,
-            sampler=Ancestral(self.eta, fresh) if self.eta else Euler(),
-        )[:, :, :length]
+        with _arithmetic(batch, chosen.bfloat16):
+            video = generate(
+                self.model,
+                batch.first_frame,
+                [caption + chosen.caption_suffix for caption in captions],
+                num_frames=frames,
+                fps_hz=batch.fps_hz,
+                num_steps=chosen.num_steps,
+                guidance=chosen.guidance,
+                noise=clip_noise(batch.names, seed, shape).to(batch.video),
+                decode_chunk=chosen.decode_chunk,
+                sampler=Ancestral(chosen.eta, fresh) if chosen.eta else Euler(),
+            )[:, :, :length].float()
         # NaN and infinity are kept, so that the scorer reports the clip as a failure
         return torch.where(video.isfinite(), video.clamp(-1.0, 1.0), video)
 
 
-class Autocast:
-    """A source in bfloat16 arithmetic, its weights as they are (the release casts these too)."""
-
-    def __init__(self, source: VideoSource, device: torch.device) -> None:
-        self.source, self.device = source, device
-
-    def __call__(self, batch: Batch, seed: int) -> Float[Tensor, "b 3 t h w"]:
-        with torch.autocast(self.device.type, torch.bfloat16):
-            return self.source(batch, seed).float()
+def _arithmetic(batch: Batch, bfloat16: bool) -> AbstractContextManager[Any]:
+    """Autocast to bfloat16 (the release casts the weights too), or the arithmetic in force."""
+    device = batch.video.device.type
+    return torch.autocast(device, torch.bfloat16) if bfloat16 else nullcontext()

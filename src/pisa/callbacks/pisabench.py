@@ -11,11 +11,11 @@ import torch.distributed as dist
 from lightning.pytorch.loggers import WandbLogger
 
 from pisa.bench.collect import Collection
-from pisa.bench.references import ModelSource
+from pisa.bench.references import VALIDATION, ModelSource, Sampling
 from pisa.bench.row import METRICS, ScoreRow
 from pisa.bench.score import Scorer
 from pisa.perception.base import Tracker
-from pisa.ranges import Count, Fraction, NonNegative, Seed, WholeNumber
+from pisa.ranges import Count, Seed, WholeNumber
 from pisa.tasks.base import model_of
 from pisa.types import Batch
 
@@ -54,12 +54,9 @@ class PisaBench(pl.Callback):
         splits: names of the validation loaders, in their order.
         every_n_steps: optimiser steps between two runs; None runs at every validation.
         max_clips: per split, over all ranks; None is all.
-        num_steps: Euler steps (release in validation: 10).
-        guidance: classifier-free guidance scale (release in validation: 4.0).
-        eta: above 0, with fresh noise in each step, see ``sample_ancestral``.
+        sampling: how the videos are sampled.
         seed: with the clip's name it fixes the noise.
         worst: clips of each split with the largest L2 that are sent to W&B as a table; 0 is none.
-        caption: one prompt for all clips; None takes each clip's own.
     """
 
     def __init__(
@@ -69,25 +66,17 @@ class PisaBench(pl.Callback):
         splits: Sequence[str] = ("sim_seen", "sim_unseen"),
         every_n_steps: Count | None = None,
         max_clips: Count | None = None,
-        num_steps: Count = 10,
-        guidance: NonNegative = 4.0,
+        sampling: Sampling = VALIDATION,
         seed: Seed = 0,
-        caption: str | None = None,
-        decode_chunk: Count | None = None,
         worst: WholeNumber = 5,
-        eta: Fraction = 0.0,
     ) -> None:
         self.tracker = tracker
         self.protocol = protocol
         self.splits = tuple(splits)
         self.max_clips = max_clips
-        self.num_steps = num_steps
-        self.guidance = guidance
+        self.sampling = sampling
         self.seed = seed
-        self.caption = caption
-        self.decode_chunk = decode_chunk
         self.worst = worst
-        self.eta = eta
         self.collection = Collection(shown_clips=0)
         self._interval = StepInterval(every_n_steps)
         self._running = False
@@ -113,7 +102,7 @@ class PisaBench(pl.Callback):
             return
         scorer = Scorer(self.tracker, self.protocol, pl_module.device)
         for result in scorer.score_source(
-            self._source(pl_module),
+            ModelSource(model_of(pl_module), self.sampling),
             [batch.clips(slice(wanted))],
             model=type(pl_module).__name__.lower(),
             split=split,
@@ -148,16 +137,6 @@ class PisaBench(pl.Callback):
                 logger.log_table(
                     f"worst_clips/{split}", list(COLUMNS), table, step=trainer.global_step
                 )
-
-    def _source(self, pl_module: pl.LightningModule) -> ModelSource:
-        return ModelSource(
-            model_of(pl_module),
-            self.num_steps,
-            self.guidance,
-            caption=self.caption,
-            decode_chunk=self.decode_chunk,
-            eta=self.eta,
-        )
 
     def _still_wanted(self, split: str, world_size: int) -> int | None:
         if self.max_clips is None:

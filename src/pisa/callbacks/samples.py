@@ -14,12 +14,12 @@ from lightning.pytorch.loggers import WandbLogger
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pisa.bench.references import ModelSource
+from pisa.bench.references import VALIDATION, ModelSource, Sampling
 from pisa.bench.score import track_dropping
 from pisa.callbacks.pisabench import StepInterval
 from pisa.ops.video import to_uint8, write_mp4
 from pisa.perception.base import Tracker
-from pisa.ranges import Count, Fraction, NonNegative, Seed, WholeNumber
+from pisa.ranges import Count, Seed, WholeNumber
 from pisa.tasks.base import model_of
 from pisa.types import Batch
 
@@ -43,21 +43,15 @@ class SampleVideos(pl.Callback):
         splits: Sequence[str] = ("sim_seen", "sim_unseen"),
         num_clips: WholeNumber = 2,
         every_n_steps: Count | None = None,
-        num_steps: Count = 10,
-        guidance: NonNegative = 4.0,
+        sampling: Sampling = VALIDATION,
         seed: Seed = 0,
-        caption: str | None = None,
-        eta: Fraction = 0.0,
     ) -> None:
         self.folder = Path(folder)
         self.tracker = tracker
         self.splits = tuple(splits)
         self.num_clips = num_clips
-        self.num_steps = num_steps
-        self.guidance = guidance
+        self.sampling = sampling
         self.seed = seed
-        self.caption = caption
-        self.eta = eta
         self._interval = StepInterval(every_n_steps)
         self._running = False
         self._written: dict[str, int] = {}
@@ -85,9 +79,7 @@ class SampleVideos(pl.Callback):
         if count <= 0:
             return
         self._written[split] += count
-        source = ModelSource(
-            model_of(pl_module), self.num_steps, self.guidance, self.caption, eta=self.eta
-        )
+        source = ModelSource(model_of(pl_module), self.sampling)
         first = self._written[split] - count
         paths = self._write(batch.clips(slice(count)), source, split, trainer.global_step)
         for number, path in enumerate(paths, first):

@@ -27,6 +27,7 @@ from pisa.launch.runs import (
     SPLITS,
     AnnotateRun,
     EvalRun,
+    EvaluationSettings,
     SimulateRun,
     StageRun,
     TrainRun,
@@ -36,7 +37,6 @@ from pisa.launch.runs import (
 from pisa.launch.settings import (
     AnnotateSettings,
     EvalSettings,
-    EvaluationSettings,
     GenerationSettings,
     Node,
     StageSettings,
@@ -48,7 +48,9 @@ from pisa.launch.simulate import declare_data_sets
 from pisa.launch.targets import Part, plain
 
 # Training-only keys, dropped for scoring; and keys that change no score.
-TRAINING_KEYS = ("trainer", "psft", "oro", "callbacks", "validate_every", "checkpoint_every")
+TRAINING_KEYS = (
+    "trainer", "psft", "oro", "callbacks", "sampling", "validate_every", "checkpoint_every"
+)  # fmt: skip
 NOT_SCORES = ("output_dir", "overwrite", "allow_missing", "generate_only")
 RESULTS = ("metrics.json", "ood.json", "drop_time.json", "lift3d.json")
 RUN_DIR = "RUN_DIR"  # stands for a stage's folder until its digest is known
@@ -69,7 +71,7 @@ def declare_train(tree: Node, config_text: str = "", public: Node | None = None)
     unknown = [stage for stage in top.stages if not isinstance(tree.get(stage), Mapping)]
     if unknown:
         raise PisaError(f"stages: the configuration has no stage {unknown[0]!r}")
-    for group in ("real", "reward"):
+    for group in ("real", "reward", "sampling"):
         Part(group, tree[group]).check()
     for name, node in tree.items():  # a stage that does not run has no wrong settings either
         if isinstance(node, Mapping) and "max_steps" in node and node.get("task"):

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from pisa.bench.collect import Collection
-from pisa.bench.references import REFERENCES, Autocast, ModelSource, VideoSource
+from pisa.bench.references import REFERENCES, ModelSource, VideoSource
 from pisa.bench.score import Scorer
 from pisa.data.dataset import ClipDataset
 from pisa.data.loaders import prepare_data_set
@@ -19,7 +19,7 @@ from pisa.data.manifest import data_sha256
 from pisa.errors import PisaError
 from pisa.io.progress import clip_progress
 from pisa.launch.generate import generate_and_score
-from pisa.launch.results import provenance_of, publish
+from pisa.launch.results import document_of, provenance_of, publish
 from pisa.launch.runs import (
     EvalRun,
     build_data,
@@ -28,7 +28,6 @@ from pisa.launch.runs import (
     claimed,
     prepare_torch,
 )
-from pisa.launch.settings import EvaluationSettings
 from pisa.models.base import VideoModel
 from pisa.ops.devices import pick_device
 from pisa.reports.curves import read_csv_logger
@@ -84,12 +83,13 @@ def score_weights(run: EvalRun, weights: Mapping[str, Path | None]) -> None:
     collection, model = Collection(), None
     with clip_progress() as progress:
         for name in (*REFERENCES, *weights):
+            source: VideoSource
             if name in REFERENCES:
                 source = REFERENCES[name]
             else:
                 model = _with_weights(model, run, weights[name], device)
                 frames = run.data.settings["num_frames"]
-                source = model_videos(settings, model, device, num_frames=frames)
+                source = ModelSource(model, settings, frames)
             task = progress.add_task(f"scoring {name}", total=sum(map(len, clips.values())))
             for split, loader in loaders.items():
                 for result in scorer.score_source(
@@ -100,10 +100,10 @@ def score_weights(run: EvalRun, weights: Mapping[str, Path | None]) -> None:
     data = " ".join(f"{split}:{data_sha256(found.folder)}" for split, found in clips.items())
     publish(
         run,
-        collection,
+        document_of(run, collection, provenance_of(run, data, scorer.tracker)),
         model=list(weights)[-1],
         title=f"PisaBench: {model_label(run.name)}",
-        origin=provenance_of(run, data, scorer.tracker),
+        videos=collection.videos,
         curves=learning_curves(weights),
         published=published_table_1() if settings.show_published else (),
         fps_hz=float(next(iter(clips.values()))[0].fps_hz),
@@ -142,26 +142,6 @@ def scored_loaders(run: EvalRun) -> dict[str, DataLoader[Any]]:
         simulated.setup("test")
         loaders |= zip(simulated.splits, simulated.test_dataloader(), strict=True)
     return {split: loaders[split] for split in splits}
-
-
-def model_videos(
-    settings: EvaluationSettings,
-    model: VideoModel,
-    device: torch.device,
-    num_frames: int | None = None,
-) -> VideoSource:
-    """Samples of a model that is on ``device``, by the settings of ``configs/evaluation``."""
-    source = ModelSource(
-        model,
-        num_steps=settings.num_steps,
-        guidance=settings.guidance,
-        caption=settings.caption,
-        caption_suffix=settings.caption_suffix,
-        decode_chunk=settings.decode_chunk,
-        num_frames=num_frames,
-        eta=settings.eta,
-    )
-    return Autocast(source, device) if settings.bfloat16 else source
 
 
 def learning_curves(weights: Mapping[str, Path | None]) -> dict[str, list[tuple[int, float]]]:

@@ -16,7 +16,7 @@ from pisa.bench.row import ScoreRow, check_rates, row_of
 from pisa.bench.score import Failure
 from pisa.data.mask_pairs import BrokenLine, MaskPair, load_pair, pairs_sha256, read_pairs
 from pisa.errors import PisaError
-from pisa.launch.results import provenance_of, publish
+from pisa.launch.results import document_of, provenance_of, publish
 from pisa.launch.runs import EvalRun
 from pisa.metrics import PairMasks, evaluate_many
 from pisa.ops.masks import dropping_object_index, select_object, to_binary
@@ -61,12 +61,13 @@ def score_mask_pairs(
         collection.add_row(scored)
         if picture is not None:
             collection.show(split, pair.clip, model, picture)
+    origin = provenance_of(run, f"pairs:{pairs_sha256(pairs)}", None)
     publish(
         run,
-        collection,
+        document_of(run, collection, origin),
         model=model,
         title=f"PisaBench: {model}",
-        origin=provenance_of(run, f"pairs:{pairs_sha256(pairs)}", None),
+        videos=collection.videos,
         fps_hz=SHOWN_FPS_HZ,
     )
 

@@ -27,47 +27,40 @@ def provenance_of(run: EvalRun, data_sha256: str, tracker: Tracker | None) -> di
     return provenance(run.config, data_sha256, run.evaluation.seed) | {"tracker": made_by}
 
 
-def publish(
-    run: EvalRun,
-    collection: Collection,
-    *,
-    model: str,
-    title: str,
-    origin: Mapping[str, Any],
-    extra: Mapping[str, Any] | None = None,
-    **report: Any,
-) -> None:
-    """Write metrics.json, the CSV files and report.html; print the table and every failure.
-
-    ``model`` is the row that the run is about, ``origin`` the ``provenance_of`` its scores.
-    ``extra`` keys join metrics.json, ``report`` goes to ``write_report``. Raises
-    ``IncompleteError`` after all is written when a sample failed and ``allow_missing`` is off, or
-    when no sample of ``model`` was scored.
-    """
+def document_of(
+    run: EvalRun, collection: Collection, origin: Mapping[str, Any], **extra: Any
+) -> dict[str, Any]:
+    """metrics.json with paired differences and breakdown; ``origin`` is from ``provenance_of``."""
     metrics = build_metrics(
         [row.as_dict() for row in collection.rows],
         [failure.as_dict() for failure in collection.failures],
         protocol=run.evaluation.protocol,
         provenance=origin,
     )
-    failures = metrics["failures"]
-    status = "complete" if not failures else "partial" if run.allow_missing else "incomplete"
-    document = with_details({**metrics, **(extra or {}), "status": status})
+    incomplete = "partial" if run.allow_missing else "incomplete"
+    status = incomplete if metrics["failures"] else "complete"
+    return with_details({**metrics, **extra, "status": status})
+
+
+def publish(
+    run: EvalRun, document: Mapping[str, Any], *, model: str, title: str, **report: Any
+) -> None:
+    """Write metrics.json, the CSV files and report.html; print the table and every failure.
+
+    ``model`` is the row that the run is about; ``report`` goes to ``write_report``. Raises
+    ``IncompleteError`` after all is written when a sample failed and ``allow_missing`` is off, or
+    when no sample of ``model`` was scored.
+    """
     write_metrics(run.folder / "metrics.json", document)
     write_csv(run.folder, document)
-    page = write_report(
-        run.folder / "report.html",
-        document,
-        title=title,
-        videos=collection.videos,
-        config_text=run.config_text,
-        **report,
-    )
+    page = run.folder / "report.html"
+    write_report(page, document, title=title, config_text=run.config_text, **report)
     print_table(document)
     print(f"report: {page}")
+    failures = document["failures"]
     for failure in failures:
         print(f"failed: {_line(failure)}", file=sys.stderr)
-    scored = sum(row["model"] == model for row in metrics["per_clip"])
+    scored = sum(row["model"] == model for row in document["per_clip"])
     if failures and not (run.allow_missing and scored):
         raise IncompleteError(_summary(failures, scored))
 

@@ -14,13 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from lightning.pytorch import seed_everything
 from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
+from pisa.bench.references import Sampling
 from pisa.data.data_sets import DataSets
 from pisa.data.simulated import SimulatedDataModule
 from pisa.io.files import write_atomic
@@ -28,14 +29,15 @@ from pisa.io.lock import hold
 from pisa.io.weights import SHIPPED
 from pisa.launch.settings import (
     AnnotateSettings,
-    EvaluationSettings,
     GenerationSettings,
     Node,
+    Protocol,
     StageSettings,
 )
 from pisa.launch.targets import Part
 from pisa.models.base import VideoModel
 from pisa.perception.base import Tracker
+from pisa.ranges import Count, Length, Seed
 from pisa.tasks.weights import load_weights
 
 SPLITS = ("real", "sim_seen", "sim_unseen")  # of PisaBench
@@ -93,6 +95,19 @@ class TrainRun:
     stages: tuple[StageRun, ...]
     scoring: EvalRun | None  # None: evaluate=false
     config_text: str  # YAML, without secrets
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings(Sampling):
+    """configs/evaluation: how models are sampled and scored."""
+
+    protocol: Protocol
+    device: str
+    splits: Annotated[list[str], Length(1)]
+    num_clips: Count | None
+    batch_size: Count
+    seed: Seed
+    show_published: bool
 
 
 @dataclass(frozen=True)

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from pisa.bench.collect import Collection
-from pisa.bench.references import REFERENCES, Autocast, CodecVideos
+from pisa.bench.references import REFERENCES, CodecVideos, ModelSource
 from pisa.bench.score import Scorer
 from pisa.data.manifest import data_sha256
 from pisa.errors import PisaError
 from pisa.io.files import write_atomic
 from pisa.io.progress import clip_progress
-from pisa.launch.evaluate import model_videos
-from pisa.launch.results import provenance_of, publish
+from pisa.launch.results import document_of, provenance_of, publish
 from pisa.launch.runs import EvalRun, build_model, build_tracker
 from pisa.models.base import VideoModel
 from pisa.ops.devices import pick_device
-from pisa.perception.base import Tracker
 from pisa.ranges import Count, WholeNumber
 from pisa.section5 import ood
-from pisa.section5.drop_tests import require_samples
-from pisa.section5.run import drop_models, drop_tracks, lift_models, score_ood
-from pisa.section5.study import Simulated, StudyClip, Subject, study_clips
+from pisa.section5.drop_study import drop_models, drop_tracks
+from pisa.section5.drop_time import require_samples
+from pisa.section5.lift3d import lift_models
+from pisa.section5.study import StudyClip, Subject, study_clips
 
 
 def run_drop_time(
@@ -43,21 +40,20 @@ def run_drop_time(
     """Section 5.2, test (2): do the drop times of many samples follow ``p(t | y)``?
 
     Failures of row ``truth`` are due to the tracker and the frame rate, those of ``codec`` to the
-    codec, not to a denoiser. ``drop_tracks.npz`` keeps what drop times were read from.
+    codec, not to a denoiser. ``drop_tracks.npz`` keeps the object's pixels per row and frame, from
+    which drop times were read.
     """
     require_samples(num_samples)
     if truth_samples:
         require_samples(truth_samples, "source.truth_samples")
     if even_drops:
         require_samples(even_drops, "source.even_drops")
-    model, device = load_scored_model(run)
-    subject = _subject(run, model, device)
-    items = _items(run, data_set, "ambiguous", num_images)
-    spec, codec = run.sets.spec(data_set), CodecVideos(model)
+    subject, model = load_scored_model(run)
+    items = _study_clips(run, data_set, "ambiguous", num_images)
     tracks = drop_tracks(
         subject,
-        Autocast(codec, device) if run.evaluation.bfloat16 else codec,
-        Simulated(spec.simulator, spec.split),
+        CodecVideos(model, run.evaluation.bfloat16),
+        run.sets.spec(data_set),
         items,
         num_samples=num_samples,
         truth_samples=truth_samples,
@@ -71,9 +67,7 @@ def run_drop_time(
         summary = result["summary"]
         print(f"{name}: {summary['passed']} of {summary['images']} images pass at 0.05")
         print(f"{name}: {summary['statuses']}")
-    print(
-        f"results: {_write_study(run, 'drop_time', data_set, subject.tracker, {'models': models})}"
-    )
+    _write_study(run, "drop_time", data_set, _origin(run, data_set, subject), models=models)
 
 
 def run_lift3d(
@@ -89,8 +83,8 @@ def run_lift3d(
     """
     if num_samples < 1:
         raise PisaError("lift3d needs at least one sample of each image: raise source.num_samples")
-    subject = _subject(run, *load_scored_model(run))
-    items = _items(run, data_set, "ambiguous", num_images)
+    subject, _ = load_scored_model(run)
+    items = _study_clips(run, data_set, "ambiguous", num_images)
     models = lift_models(subject, items, num_samples)
     for name, result in models.items():
         summary = result["summary"]
@@ -99,81 +93,81 @@ def run_lift3d(
             f"possible fall in m, quartiles: {_numbers(summary['rms_m_quartiles'])}; "
             f"{summary['statuses']}"
         )
-    content = {"models": models, "depth_range_m": list(items[0].study["depth_range_m"])}
-    print(f"results: {_write_study(run, 'lift3d', data_set, subject.tracker, content)}")
+    depth_range_m = list(items[0].study["depth_range_m"])
+    origin = _origin(run, data_set, subject)
+    _write_study(run, "lift3d", data_set, origin, models=models, depth_range_m=depth_range_m)
 
 
-def run_ood(
-    run: EvalRun,
-    *,
-    data_set: str,
-    num_clips: Count | None,
-) -> None:
+def run_ood(run: EvalRun, *, data_set: str, num_clips: Count | None) -> None:
     """Section 5.1: Table 2 (splits ``id`` and ``ood``), and by depth and height in ``ood.json``.
 
     Raises ``IncompleteError`` as ``publish`` does.
     """
-    settings = run.evaluation
-    subject = _subject(run, *load_scored_model(run))
-    items = _items(run, data_set, "ood", num_clips)
+    subject, _ = load_scored_model(run)
+    items = _study_clips(run, data_set, "ood", num_clips)
     sources = {**REFERENCES, subject.row: subject.videos}
-    scorer = Scorer(subject.tracker, settings.protocol, subject.device)
-    collected = Collection()
+    scorer = Scorer(subject.tracker, run.evaluation.protocol, subject.device)
+    collection = Collection()
     with clip_progress() as progress:
         for name, videos in sources.items():
             task = progress.add_task(f"scoring {name}", total=len(items))
-            for _ in score_ood(
-                scorer, videos, items, collected, name, subject.batch_size, subject.seed
+            for _ in ood.score_ood(
+                scorer, videos, items, collection, name, subject.batch_size, subject.seed
             ):
                 progress.advance(task)
-    rows = [row.as_dict() for row in collected.rows]
+    origin = _origin(run, data_set, subject)
+    document = document_of(run, collection, origin)
+    rows = document["per_clip"]
     models = {
-        name: {"table": ood.table(own, subject.seed), "grid": ood.grid(own)}
-        for name in sources
-        if (own := [r for r in rows if r["model"] == name])
+        name: {
+            "table": ood.table(document["summary"][name]),
+            "grid": ood.grid([row for row in rows if row["model"] == name]),
+        }
+        for name in document["summary"]
     }
-    failures = [failure.as_dict() for failure in collected.failures]
-    content = {"models": models, "per_clip": rows, "failures": failures}
-    print(f"results: {_write_study(run, 'ood', data_set, subject.tracker, content)}")
+    kept = {"models": models, "per_clip": rows, "failures": document["failures"]}
+    _write_study(run, "ood", data_set, origin, **kept)
     publish(
         run,
-        collected,
+        document,
         model=subject.row,
         title=f"In and out of distribution: {subject.row}",
-        origin=provenance_of(run, _data_hash(run, data_set), subject.tracker),
+        videos=collection.videos,
         fps_hz=items[0].clip.fps_hz,
     )
 
 
-def load_scored_model(run: EvalRun) -> tuple[VideoModel, torch.device]:
+def load_scored_model(run: EvalRun) -> tuple[Subject, VideoModel]:
     """The model of the checkpoint ``ckpt=...``, or the base model without one, on its device."""
-    device = pick_device(run.evaluation.device)
+    settings, device = run.evaluation, pick_device(run.evaluation.device)
     model = build_model(run.model, run.ckpt)
     model.to(device)
     model.denoiser.eval()
-    return model, device
-
-
-def _subject(run: EvalRun, model: VideoModel, device: torch.device) -> Subject:
-    settings = run.evaluation
-    return Subject(
+    subject = Subject(
         row="base" if run.ckpt is None else run.name,
-        videos=model_videos(settings, model, device),
+        videos=ModelSource(model, settings),
         tracker=build_tracker(run.tracker, device),
         device=device,
         batch_size=settings.batch_size,
         seed=settings.seed,
     )
+    return subject, model
 
 
-def _items(run: EvalRun, data_set: str, kind: str, limit: int | None) -> list[StudyClip]:
+def _study_clips(run: EvalRun, data_set: str, kind: str, limit: int | None) -> list[StudyClip]:
     """The clips of a data set, simulated when they are missing."""
     return study_clips(run.sets.make(data_set), kind, run.data.settings["num_frames"], limit)
 
 
+def _origin(run: EvalRun, data_set: str, subject: Subject) -> dict[str, Any]:
+    """The provenance, with name and content hash of the data set."""
+    data = f"{data_set}:{data_sha256(run.sets.make(data_set))}"
+    return provenance_of(run, data, subject.tracker)
+
+
 def _write_study(
-    run: EvalRun, analysis: str, data_set: str, tracker: Tracker, content: Mapping[str, Any]
-) -> Path:
+    run: EvalRun, analysis: str, data_set: str, origin: dict[str, Any], **content: Any
+) -> None:
     """``FOLDER/ANALYSIS.json``: the content with schema, settings and provenance."""
     keys = ("num_steps", "guidance", "eta", "bfloat16", "seed")
     record = {
@@ -183,16 +177,11 @@ def _write_study(
         "ckpt": None if run.ckpt is None else str(run.ckpt),
         "settings": {key: getattr(run.evaluation, key) for key in keys},
         **content,
-        "provenance": provenance_of(run, _data_hash(run, data_set), tracker),
+        "provenance": origin,
     }
     path = run.folder / f"{analysis}.json"
     write_atomic(path, json.dumps(record, indent=1, allow_nan=False).encode())
-    return path
-
-
-def _data_hash(run: EvalRun, data_set: str) -> str:
-    """Name and content hash of a data set, for the provenance."""
-    return f"{data_set}:{data_sha256(run.sets.make(data_set))}"
+    print(f"results: {path}")
 
 
 def _numbers(values: Sequence[float | None]) -> str:

@@ -124,26 +124,6 @@ class TrainerSettings:
 
 
 @dataclass(frozen=True)
-class EvaluationSettings:
-    """configs/evaluation: how models are sampled and scored."""
-
-    protocol: Protocol
-    num_steps: Count
-    guidance: NonNegative
-    eta: Fraction
-    caption: str | None
-    caption_suffix: str
-    decode_chunk: Count | None
-    bfloat16: bool
-    device: str
-    splits: Annotated[list[str], Length(1)]
-    num_clips: Count | None
-    batch_size: Count
-    seed: Seed
-    show_published: bool
-
-
-@dataclass(frozen=True)
 class GenerationSettings:
     """One row of Table 4; None where the paper has no such information (closed models).
 

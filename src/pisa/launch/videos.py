@@ -25,7 +25,7 @@ from pisa.data.real import require_real_clips
 from pisa.data.video_files import Footage, Limits, parse_fit, read_footage
 from pisa.errors import PisaError
 from pisa.io.progress import clip_progress
-from pisa.launch.results import provenance_of, publish
+from pisa.launch.results import document_of, provenance_of, publish
 from pisa.launch.runs import SPLITS, EvalRun
 from pisa.launch.targets import Part
 from pisa.ops.devices import pick_device
@@ -97,13 +97,14 @@ def score_videos(
     for note in collection.notes():
         print(f"note: {note}", file=sys.stderr)
     data = f"{split}:{_clips_sha256(list(clips.values()))} videos:{_videos_sha256(matches.samples)}"
+    origin = provenance_of(run, data, tracker.tracker)
+    extra = [entry.name for entry in matches.extra]
     publish(
         run,
-        collection,
+        document_of(run, collection, origin, extra_videos=extra),
         model=model,
         title=f"PisaBench: {model}",
-        origin=provenance_of(run, data, tracker.tracker),
-        extra={"extra_videos": [entry.name for entry in matches.extra]},
+        videos=collection.videos,
         published=published_table_1() if run.evaluation.show_published else (),
         fps_hz=SHOWN_FPS_HZ,
     )

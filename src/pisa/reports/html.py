@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pisa.bench.row import METRICS
 from pisa.io.files import write_atomic
-from pisa.reports.breakdown import KindTable, breakdown, paired_list
+from pisa.reports.breakdown import KindTable
 from pisa.reports.curves import Curve, draw_charts, titled
 from pisa.reports.metrics_json import validate_metrics
 from pisa.reports.names import (
@@ -47,7 +47,6 @@ def write_report(
     config_text: str = "",
     published: Sequence[PublishedRow] = (),
     fps_hz: float = 16.0,
-    pairs: Sequence[Mapping[str, Any]] | None = None,
     kinds: KindTable | None = None,
     notes: Sequence[str] = (),
     ranked: bool = False,
@@ -56,9 +55,10 @@ def write_report(
     """Write the page atomically and return its path.
 
     ``videos``: see ``panels.build_panels``; ``curves``: ``{name: [(step, value), ...]}``.
-    ``pairs``: instead of the document's ``paired``; ``kinds``: how clips fail, by model; ``notes``:
-    lines below the title; ``ranked``: the results are sorted by their first column;
-    ``runs``: what was merged, ``{"run", "models", "commit", "config_sha256"}`` each.
+    The page shows ``paired`` and ``breakdown`` where the document has them (``with_details``).
+    ``kinds``: how clips fail, by model; ``notes``: lines below the title; ``ranked``: the results
+    are sorted by their first column; ``runs``: the merged runs, ``{"run", "models", "commit",
+    "config_sha256"}`` each.
     Raises ``ValueError`` for metrics that are not schema 1, ``PisaError`` for an unwritable path.
     """
     validate_metrics(metrics)
@@ -80,7 +80,7 @@ def write_report(
             lost=lost,
             empty=Cell(),
             notice=status_notice(metrics),
-            pairs=_pairs(_given_pairs(metrics) if pairs is None else pairs),
+            pairs=_pairs(metrics.get("paired", ())),
             kinds=kinds,
             notes=notes,
             ranked=ranked,
@@ -118,11 +118,6 @@ def _environment() -> Environment:
     return environment
 
 
-def _given_pairs(metrics: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """The document's own differences, which are bootstrapped only where it has none."""
-    return metrics["paired"] if "paired" in metrics else paired_list(metrics)
-
-
 def _meanings(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Name and meaning of each metric and split in the table."""
     splits = [cells for model in metrics["summary"].values() for cells in model.items()]
@@ -139,14 +134,13 @@ def _pairs(pairs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _breakdown_tables(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One table per group and value (a scene, a number of objects)."""
-    groups = metrics.get("breakdown") or breakdown(metrics["per_clip"])
     return [
         {
             "group": GROUP_LABELS.get(group, group),
             "value": value,
             "table": result_table({"summary": part}),
         }
-        for group, values in groups.items()
+        for group, values in metrics.get("breakdown", {}).items()
         for value, part in values.items()
     ]
 

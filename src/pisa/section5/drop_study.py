@@ -1,4 +1,4 @@
-"""Section 5.2 for one model: 50 images, 128 samples of each, and how many fit (Figure 8)."""
+"""Section 5.2, test (2): drop times of 128 samples of 50 images, and how many fit (Figure 8)."""
 
 from __future__ import annotations
 
@@ -9,20 +9,104 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from pisa.section5.drop_tests import (
+from pisa.bench.references import VideoSource
+from pisa.io.progress import clip_progress
+from pisa.section5.drop_time import (
     TRUTH_DRAWS,
+    DropTimes,
     calibration_curve,
     crps_s,
     exact_energy,
     exact_ks,
     holm,
     naive_ks,
+    to_frames,
     two_sample_ks,
 )
-from pisa.section5.drop_time import DropTimes, to_frames
+from pisa.section5.impact import Drop, count_rows, count_statuses, read_drop
+from pisa.section5.study import StudyClip, Subject, sampled_masks, true_masks
+from pisa.simulation.produce import DataSetSpec
 
 LEVEL = 0.05  # paper section 5.2
 CURVE_LEVELS = tuple(np.linspace(0, 1, 21).round(2).tolist())
+_EVEN = "even"  # among the tracks
+Tracks = dict[str, np.ndarray]
+
+
+def drop_tracks(
+    subject: Subject,
+    codec: VideoSource,
+    spec: DataSetSpec,
+    items: Sequence[StudyClip],
+    *,
+    num_samples: int,
+    truth_samples: int,
+    even_drops: int,
+) -> Tracks:
+    """``count_rows`` of every sample in [images, samples, frames, h], by row of the results.
+
+    ``truth_samples`` of each first frame are simulated too, and tracked alike, as they are (row
+    ``truth``) and encoded and decoded (row ``codec``). ``even_drops`` are simulated at evenly
+    spaced depths. 0 leaves either out.
+    """
+    tracks: dict[str, list[list[np.ndarray]]] = {}
+    each = even_drops + 2 * truth_samples + num_samples
+    with clip_progress() as progress:
+        task = progress.add_task("drop times", total=len(items) * each)
+        for item in items:
+            drops = {
+                _EVEN: true_masks(subject, spec, item, even_drops, even_depths=True),
+                "truth": true_masks(subject, spec, item, truth_samples),
+                "codec": true_masks(subject, spec, item, truth_samples, videos=codec),
+                subject.row: sampled_masks(subject, item.clip, num_samples),
+            }
+            for name, clips in drops.items():
+                found = []
+                for masks in clips:
+                    found.append(count_rows(masks))
+                    progress.advance(task)
+                if found:
+                    tracks.setdefault(name, []).append(found)
+    return {name: np.array(found) for name, found in tracks.items()}
+
+
+def drop_models(items: Sequence[StudyClip], tracks: Tracks) -> dict[str, Any]:
+    """The tests of each row's drop times, as in drop_time.json."""
+    drops = {
+        name: [[read_drop(track) for track in image] for image in images]
+        for name, images in tracks.items()
+    }
+    even = drops.pop(_EVEN, None)
+    return {name: _fit(items, found, even) for name, found in drops.items()}
+
+
+def _fit(
+    items: Sequence[StudyClip],
+    drops: Sequence[Sequence[Drop]],
+    even: Sequence[Sequence[Drop]] | None,
+) -> dict[str, Any]:
+    clip = items[0].clip
+    num_frames, fps_hz = clip.video.shape[1], clip.fps_hz
+    fits = []
+    for i, (item, found) in enumerate(zip(items, drops, strict=True)):
+        frames = np.array([drop.category(num_frames) for drop in found])
+        read_shares = None
+        if even is not None:
+            read = [drop.category(num_frames) for drop in even[i]]
+            read_shares = np.bincount(read, minlength=num_frames + 1) / len(read)
+        fits.append(
+            fit_image(
+                item.clip.name,
+                frames,
+                item.drop_times,
+                fps_hz,
+                num_frames,
+                read_shares=read_shares,
+                statuses=count_statuses(found),
+                seed=i,
+            )
+        )
+    return document(correct(fits), fps_hz, num_frames)
 
 
 @dataclass(frozen=True)

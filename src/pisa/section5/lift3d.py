@@ -14,6 +14,7 @@ the camera.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,9 +23,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from pisa.bench.references import true_video
 from pisa.errors import PisaError
+from pisa.io.progress import clip_progress
 from pisa.ops.drop_ray import DropRay, bottom_row_px, fallen_m, slope_of_row
 from pisa.section5.impact import find_drop
+from pisa.section5.study import StudyClip, Subject, sampled_masks
 from pisa.types import Camera
 
 MOMENTS = 21  # tried within the impact frame
@@ -33,7 +37,7 @@ DEPTHS = 201  # tried among the possible falls
 
 @dataclass(frozen=True)
 class Lifted:
-    """One clip in 3D. NaN and empty where nothing is lifted (``status`` says what happens).
+    """One clip in 3D. NaN and empty where nothing is lifted.
 
     ``status`` is that of ``Drop``, or ``too_short``: the drop time implies no depth above 0.
 
@@ -45,13 +49,13 @@ class Lifted:
     status: str
     slope: float
     camera_height_m: float
-    drop_time_s: float
-    implied_depth_m: float
-    implied_height_m: float
-    nearest_depth_m: float
-    rms_m: float
-    time_s: tuple[float, ...]
-    height_m: tuple[float, ...]
+    drop_time_s: float = math.nan
+    implied_depth_m: float = math.nan
+    implied_height_m: float = math.nan
+    nearest_depth_m: float = math.nan
+    rms_m: float = math.nan
+    time_s: tuple[float, ...] = ()
+    height_m: tuple[float, ...] = ()
     depth_m: float | None = None
 
 
@@ -76,9 +80,9 @@ def lift(
     ray = DropRay(seen if slope is None else slope, camera.position_m[2], camera.focal_mm / 1000)
     drop = find_drop(masks)
     if drop.frame is None:
-        return _nowhere(drop.status, ray, depth_m)
+        return Lifted(drop.status, ray.slope, ray.camera_height_m, depth_m=depth_m)
     if ray.implied_depth_m(drop.frame / fps_hz) <= 0:
-        return _nowhere("too_short", ray, depth_m)
+        return Lifted("too_short", ray.slope, ray.camera_height_m, depth_m=depth_m)
     frames = np.flatnonzero(~np.isnan(rows[: drop.frame]))
     slopes = ray.slope + np.asarray(slope_of_row(rows[frames], camera)) - seen
     best = _best_moment(slopes, frames / fps_hz, drop.frame, fps_hz, ray, depth_range_m)
@@ -124,23 +128,6 @@ def _best_moment(
     }
 
 
-def _nowhere(status: str, ray: DropRay, depth_m: float | None) -> Lifted:
-    unknown = float("nan")
-    return Lifted(
-        status=status,
-        slope=ray.slope,
-        camera_height_m=ray.camera_height_m,
-        drop_time_s=unknown,
-        implied_depth_m=unknown,
-        implied_height_m=unknown,
-        nearest_depth_m=unknown,
-        rms_m=unknown,
-        time_s=(),
-        height_m=(),
-        depth_m=depth_m,
-    )
-
-
 def plain(lifted: Lifted) -> dict[str, Any]:
     """JSON values; None for what is unknown."""
     values = asdict(lifted)
@@ -158,3 +145,35 @@ def summarise(lifted: Sequence[Lifted]) -> Mapping[str, Any]:
         "rms_m_quartiles": quartiles,
         "rms_m_mean": float(np.mean(rms_m)) if rms_m else None,
     }
+
+
+def lift_models(subject: Subject, items: Sequence[StudyClip], num_samples: int) -> dict[str, Any]:
+    """Trajectories of the true clips and of samples lifted to 3D, as in json."""
+    sources = {"truth": (true_video, 1), subject.row: (subject.videos, num_samples)}
+    lifted: dict[str, list[tuple[str, Lifted]]] = {name: [] for name in sources}
+    with clip_progress() as progress:
+        task = progress.add_task("lifting", total=len(items) * (1 + num_samples))
+        for item in items:
+            for name, (videos, count) in sources.items():
+                for masks in sampled_masks(subject, item.clip, count, videos):
+                    lifted[name].append((item.clip.name, _lift(item, masks, name)))
+                    progress.advance(task)
+    return {
+        name: {
+            "summary": summarise([clip for _, clip in found]),
+            "clips": [{"image": image, **plain(clip)} for image, clip in found],
+        }
+        for name, found in lifted.items()
+    }
+
+
+def _lift(item: StudyClip, masks: np.ndarray, model: str) -> Lifted:
+    low, high = item.study["depth_range_m"]
+    return lift(
+        masks,
+        item.camera,
+        item.clip.fps_hz,
+        (low, high),
+        slope=item.study["slope"],
+        depth_m=item.study["depth_m"] if model == "truth" else None,
+    )

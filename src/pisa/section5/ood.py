@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from pisa.bench.collect import Collection
+from pisa.bench.references import VideoSource
 from pisa.bench.row import METRICS as ALL_METRICS
-from pisa.metrics.statistics import bootstrap_ci
+from pisa.bench.score import Scorer
+from pisa.section5.study import StudyClip
+from pisa.types import collate
 
 METRICS = ALL_METRICS[:4]  # the columns of Table 2: l2, chamfer, iou, time_error
 LABELS = ("id", "ood")
@@ -18,78 +25,72 @@ HEIGHT_EDGES_M = (0.5, 1.0, 1.5, 2.0, 2.5)
 Row = Mapping[str, Any]
 
 
+def score_ood(
+    scorer: Scorer,
+    source: VideoSource,
+    items: Sequence[StudyClip],
+    collection: Collection,
+    model: str,
+    batch_size: int,
+    seed: int,
+) -> Iterator[str]:
+    """Score one model; yields the name of each clip when it is done.
+
+    A row's split is ``id`` or ``ood``; it carries the clip's depth and height.
+    """
+    for label in LABELS:
+        chosen = [item for item in items if label_of(item.study) == label]
+        studies = {item.clip.name: item.study for item in chosen}
+        groups = [chosen[i : i + batch_size] for i in range(0, len(chosen), batch_size)]
+        batches = [collate([item.clip for item in group]) for group in groups]
+        for result in scorer.score_source(source, batches, model=model, split=label, seed=seed):
+            study = studies[result.clip]
+            collection.add(result, depth_m=study["depth_m"], height_m=study["height_m"])
+            yield result.clip
+
+
 def label_of(study: Mapping[str, Any]) -> str:
     """``id`` where depth and height both lie in the training ranges, else ``ood``."""
     return "id" if study["in_distribution"] else "ood"
 
 
-def table(rows: Sequence[Row], seed: int = 0) -> dict[str, dict[str, dict[str, Any]]]:
-    """``{label: {metric: {"mean", "ci95", "n", "missing"}}}`` of one model's rows.
-
-    A row's ``split`` is its label.
-    """
-    cells: dict[str, dict[str, dict[str, Any]]] = {}
-    for label in LABELS:
-        chosen = [row for row in rows if row["split"] == label]
-        cells[label] = {metric: _cell(chosen, metric, seed) for metric in METRICS}
-    return cells
-
-
-def grid(
-    rows: Sequence[Row],
-    depth_edges_m: Sequence[float] = DEPTH_EDGES_M,
-    height_edges_m: Sequence[float] = HEIGHT_EDGES_M,
-) -> dict[str, Any]:
-    """Means over cells of depth (first axis) x height, None where no clip lies; for a heat map.
-
-    Rows have ``depth_m`` and ``height_m``; what is outside the edges is left out and counted.
-    """
-    column = _cell_of(rows, "depth_m", depth_edges_m)
-    line = _cell_of(rows, "height_m", height_edges_m)
-    shape = (len(depth_edges_m) - 1, len(height_edges_m) - 1)
-    inside = (column >= 0) & (column < shape[0]) & (line >= 0) & (line < shape[1])
-    means = {m: _cell_means(rows, m, column, line, inside, shape) for m in METRICS}
-    count = np.zeros(shape, dtype=int)
-    np.add.at(count, (column[inside], line[inside]), 1)
+def table(splits: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The columns of Table 2, of one model's ``summary`` in metrics.json."""
     return {
-        "depth_edges_m": list(depth_edges_m),
-        "height_edges_m": list(height_edges_m),
-        "n": count.tolist(),
-        "outside": int((~inside).sum()),
-        "mean": means,
+        label: {metric: cells[metric] for metric in METRICS if metric in cells}
+        for label, cells in splits.items()
     }
 
 
-def _cell(rows: Sequence[Row], metric: str, seed: int) -> dict[str, Any]:
-    values = [row[metric] for row in rows]
-    interval = bootstrap_ci([v for v in values if np.isfinite(v)], seed)
-    known = interval.n > 0
+def grid(rows: Sequence[Row]) -> dict[str, Any]:
+    """Means over cells of depth (first axis) x height, None without a finite value; for a heat map.
+
+    Rows have ``depth_m`` and ``height_m``; those outside the edges are only counted.
+    """
+    cells: dict[tuple[int, int], list[Row]] = defaultdict(list)
+    for row in rows:
+        key = _bin(row["depth_m"], DEPTH_EDGES_M), _bin(row["height_m"], HEIGHT_EDGES_M)
+        cells[key].append(row)
+
+    def over_cells(value: Callable[[list[Row]], Any]) -> list[list[Any]]:
+        heights = range(len(HEIGHT_EDGES_M) - 1)
+        return [[value(cells[i, j]) for j in heights] for i in range(len(DEPTH_EDGES_M) - 1)]
+
+    counts = over_cells(len)
     return {
-        "mean": interval.mean if known else None,
-        "ci95": [interval.lo, interval.hi] if known else [None, None],
-        "n": interval.n,
-        "missing": len(values) - interval.n,
+        "depth_edges_m": list(DEPTH_EDGES_M),
+        "height_edges_m": list(HEIGHT_EDGES_M),
+        "n": counts,
+        "outside": len(rows) - sum(map(sum, counts)),
+        "mean": {metric: over_cells(partial(_mean, metric)) for metric in METRICS},
     }
 
 
-def _cell_of(rows: Sequence[Row], key: str, edges: Sequence[float]) -> np.ndarray:
-    values = np.array([row[key] for row in rows], dtype=float)
-    index = np.searchsorted(edges, values, side="right") - 1
-    return np.where(values == edges[-1], len(edges) - 2, index)
+def _bin(value: float, edges: Sequence[float]) -> int:
+    """Index of the interval, the last one with both ends; -1 or the number of them outside."""
+    return len(edges) - 2 if value == edges[-1] else bisect_right(edges, value) - 1
 
 
-def _cell_means(
-    rows: Sequence[Row],
-    metric: str,
-    column: np.ndarray,
-    line: np.ndarray,
-    inside: np.ndarray,
-    shape: tuple[int, int],
-) -> list[list[float | None]]:
-    values = np.array([row[metric] for row in rows], dtype=float)
-    means: list[list[float | None]] = []
-    for i in range(shape[0]):
-        cells = [values[inside & (column == i) & (line == j)] for j in range(shape[1])]
-        finite = [cell[np.isfinite(cell)] for cell in cells]
-        means.append([float(cell.mean()) if len(cell) else None for cell in finite])
-    return means
+def _mean(metric: str, rows: list[Row]) -> float | None:
+    values = [row[metric] for row in rows if row[metric] is not None and np.isfinite(row[metric])]
+    return float(np.mean(values)) if values else None

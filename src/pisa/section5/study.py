@@ -21,6 +21,7 @@ from pisa.ops.drop_ray import DropRay
 from pisa.perception.base import Tracker
 from pisa.section5.drop_time import DropTimes
 from pisa.simulation.ambiguous import AmbiguousPrior
+from pisa.simulation.produce import DataSetSpec
 from pisa.types import Camera, Clip, collate
 
 
@@ -55,14 +56,6 @@ class Subject:
     device: torch.device
     batch_size: int
     seed: int
-
-
-@dataclass(frozen=True)
-class Simulated:
-    """The simulator of the ambiguous clips of a data set, for more drops of their first frames."""
-
-    backend: Any  # with an ``AmbiguousPrior`` and ``make_clip``
-    split: str
 
 
 def study_clips(
@@ -100,7 +93,7 @@ def sampled_masks(
 
 def true_masks(
     subject: Subject,
-    simulated: Simulated,
+    spec: DataSetSpec,
     item: StudyClip,
     count: int,
     *,
@@ -115,14 +108,15 @@ def true_masks(
     """
     if not count:
         return
-    prior = simulated.backend.prior
+    backend: Any = spec.simulator
+    prior = backend.prior
     if not isinstance(prior, AmbiguousPrior):
         raise PisaError("the data set has no other drops of one first frame")
     more = replace(prior, trajectories=count, even_depths=even_depths)
-    simulator = replace(simulated.backend, prior=more)
+    simulator = replace(backend, prior=more)
     first = int(item.study["group"]) * count
     for member in range(count):
-        clip, _ = simulator.make_clip(first + member, simulated.split, f"{member}")
+        clip, _ = simulator.make_clip(first + member, spec.split, f"{member}")
         batch = collate([replace(clip, depth_m=None, poses=None)]).to(subject.device)
         video = videos(batch, subject.seed)
         yield from track_dropping(video, batch, subject.tracker).cpu().numpy()
