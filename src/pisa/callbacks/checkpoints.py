@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from pisa.callbacks.csv_logger import CSVLogger
 from pisa.callbacks.ema import averaged_weights
+from pisa.io.lightning_internals import as_before_the_batch, count_logged_steps
 from pisa.models.lora import merged_state
 from pisa.ranges import Count
 from pisa.tasks.base import DenoiserTask, denoiser_of
@@ -45,8 +44,7 @@ class StepCheckpoint(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         step = trainer.global_step
-        # A resume counts a step for a validation that it skips, at whatever interval it has now.
-        trainer.fit_loop.epoch_loop._batches_that_stepped = step  # type: ignore[attr-defined]
+        count_logged_steps(trainer)
         if step == self._last_step or step % self.every_n_steps:
             return
         self._last_step = step
@@ -87,27 +85,5 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 def save_between_steps(trainer: pl.Trainer, path: Path) -> None:
     """A checkpoint from ``on_train_batch_start``: all of the past step, nothing of the next."""
-    with _as_before_the_batch(trainer):
+    with as_before_the_batch(trainer):
         trainer.save_checkpoint(path)
-
-
-# The loop counters below are private to Lightning. They were read in this version, to which
-# pyproject.toml pins it; tests/callbacks/test_step_checkpoint.py repeats runs bit for bit.
-LIGHTNING_VERSION = "2.6.6"
-
-
-@contextmanager
-def _as_before_the_batch(trainer: pl.Trainer) -> Iterator[None]:
-    """Lightning's counters as a resume expects them from a checkpoint saved after validation.
-
-    At ``on_train_batch_start`` the coming batch is counted as ready already.
-    """
-    loop = trainer.fit_loop.epoch_loop  # type: ignore[attr-defined]
-    ready = loop.batch_progress.total, loop.batch_progress.current
-    for progress in ready:
-        progress.ready -= 1
-    try:
-        yield
-    finally:
-        for progress in ready:
-            progress.ready += 1

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Sampler
 from pisa.data.dataset import ClipDataset
 from pisa.data.manifest import is_complete
 from pisa.errors import PisaError
+from pisa.io.lightning_internals import batches_done
 from pisa.types import Clip, collate
 
 PrepareHook = Callable[[Path, str], None]
@@ -30,7 +31,7 @@ def train_loader(
         len(dataset),
         batch_size,
         seed,
-        lambda: batches_done(trainer),
+        lambda: 0 if trainer is None else batches_done(trainer),
         rank=rank,
         world_size=world_size,
     )
@@ -57,13 +58,6 @@ def eval_loader(
         collate_fn=collate,
         pin_memory=_on_gpu(trainer),
     )
-
-
-def batches_done(trainer: Trainer | None) -> int:
-    """Training batches this run has processed on each rank, those before a resume included."""
-    if trainer is None:
-        return 0
-    return trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
 
 
 def prepare_data_set(root: Path, name: str, prepare: PrepareHook | None) -> None:

@@ -1,9 +1,8 @@
 """A trained run as a model on the Hugging Face Hub, or as a folder that looks like one.
 
-`pisa hub RUN_DIR` writes ``RUN_DIR/model``: the weights under the names of the
-base model (for Open-Sora those of its release), a model card, the configuration and the metrics.
-`pisa hub RUN_DIR OWNER/NAME` also uploads it; the token is the Hub's own affair
-(`hf auth login` or HF_TOKEN).
+`pisa hub RUN_DIR` writes ``RUN_DIR/model``: the weights under the names of the base model (for
+Open-Sora those of its release), a model card, the configuration and the metrics.
+`pisa hub RUN_DIR OWNER/NAME` also uploads it, with the token of `hf auth login` or HF_TOKEN.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from huggingface_hub import HfApi, ModelCard, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError
 
 from pisa.errors import PisaError, reason
+from pisa.io.files import replace_folder
 from pisa.io.secrets import redacted
 from pisa.launch.runs import WEIGHTS
 from pisa.reports.names import (
@@ -44,19 +44,16 @@ def export_model(run: Path) -> Path:
     if not weights.is_file():
         raise PisaError(f"{run} has no {WEIGHTS}: is it the folder of a finished run?")
     folder = run / "model"
-    try:
-        folder.mkdir(exist_ok=True)
-        shutil.copyfile(weights, folder / RELEASE_NAME)
+    with replace_folder(folder) as part:
+        shutil.copyfile(weights, part / RELEASE_NAME)
         if (run / METRICS).is_file():
-            shutil.copyfile(run / METRICS, folder / METRICS)
+            shutil.copyfile(run / METRICS, part / METRICS)
         if (run / CONFIG).is_file():
             text = yaml.safe_dump(_settings(run / CONFIG), sort_keys=False)
-            (folder / CONFIG).write_text(text, encoding="utf-8")
+            (part / CONFIG).write_text(text, encoding="utf-8")
         if (run / "adapter").is_dir():
-            shutil.copytree(run / "adapter", folder / "adapter", dirs_exist_ok=True)
-        (folder / "README.md").write_text(str(model_card(run)), encoding="utf-8")
-    except OSError as error:
-        raise PisaError(f"cannot write {folder}: {error.strerror}") from error
+            shutil.copytree(run / "adapter", part / "adapter")
+        (part / "README.md").write_text(str(model_card(run)), encoding="utf-8")
     return folder
 
 
@@ -74,8 +71,7 @@ def push_to_hub(run: Path, repository: str, *, private: bool = True) -> str:
             repo_id=repository, folder_path=folder, commit_message=f"Upload {run.name}"
         )
     except (HfHubHTTPError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise PisaError(f"cannot upload to {repository}: {reason}") from error
+        raise PisaError(f"cannot upload to {repository}: {reason(error)}") from error
     return str(commit)
 
 
@@ -111,7 +107,7 @@ def _settings(path: Path) -> dict[str, Any]:
     except (OSError, yaml.YAMLError) as error:
         raise PisaError(f"{path}: cannot read: {reason(error)}") from error
     if not isinstance(loaded, dict):
-        raise PisaError(f"{path}: is no configuration of a run")
+        raise PisaError(f"{path}: is not the configuration of a run")
     return redacted(loaded)
 
 

@@ -26,7 +26,7 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 
-from pisa.errors import PisaError
+from pisa.errors import PisaError, reason
 from pisa.launch.settings import TrainerSettings
 from pisa.ranges import problem
 
@@ -144,7 +144,11 @@ def check_target(target: str, node: Mapping[str, Any] | None = None, place: str 
     try:
         found = hydra.utils.get_object(target)
     except Exception as error:  # whatever importing a plugin raises
-        raise PisaError(f"cannot import {target}: {_reason(error)}") from error
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # Hydra's own errors only say where
+            cause = cause.__cause__
+        what = f"{type(cause).__name__}: {reason(cause)}"
+        raise PisaError(f"cannot import {target}: {what}") from error
     if not _may_be_built(target, found):
         raise PisaError(_refusal(target))
     if node is not None:
@@ -243,13 +247,6 @@ def _annotation(maker: Any, parameter: inspect.Parameter) -> Any:
         return get_type_hints(holder, globalns=dict(space), include_extras=True)["x"]
     except (NameError, TypeError, AttributeError, SyntaxError):
         return Any
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost cause; Hydra's own errors only say where."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _plugins() -> tuple[str, ...]:

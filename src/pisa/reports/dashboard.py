@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pisa.errors import PisaError
+from pisa.errors import PisaError, reason
 from pisa.io.files import write_atomic
 
 NAME = "PISA"
@@ -63,8 +63,7 @@ def save(project: str) -> str:
     try:
         return str(build(project).save().url)
     except (wandb.errors.Error, ValueError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise PisaError(f"cannot save the dashboard of {project}: {reason}") from error
+        raise PisaError(f"cannot save the dashboard of {project}: {reason(error)}") from error
 
 
 def _section(section: Section) -> Any:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.fabric.utilities.optimizer import _optimizers_to_device
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
@@ -16,7 +15,8 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from pisa.errors import PisaError
+from pisa.errors import PisaError, reason
+from pisa.io.lightning_internals import optimizers_to_device, shard_over_all_ranks
 from pisa.io.weights import check_finite
 from pisa.ops.devices import dtype_of
 from pisa.tasks.base import denoiser_of
@@ -48,7 +48,7 @@ class ShardedStrategy(ModelParallelStrategy):
         )
 
     def setup_environment(self) -> None:
-        self._data_parallel_size = self.num_nodes * self.num_processes
+        shard_over_all_ranks(self)
         super().setup_environment()
 
     def setup(self, trainer: pl.Trainer) -> None:
@@ -65,7 +65,7 @@ class ShardedStrategy(ModelParallelStrategy):
             self.setup_optimizers(trainer)
         self.setup_precision_plugin()
         if fitting:
-            _optimizers_to_device(self.optimizers, self.root_device)
+            optimizers_to_device(self.optimizers, self.root_device)
 
     def on_validation_start(self) -> None:
         """Ranks may now run the network as often as they like, or not at all."""
@@ -87,8 +87,7 @@ class ShardedStrategy(ModelParallelStrategy):
         try:
             loaded = super().load_checkpoint(checkpoint_path, weights_only=True)
         except (OSError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise PisaError(f"cannot resume from {checkpoint_path}: {reason}") from error
+            raise PisaError(f"cannot resume from {checkpoint_path}: {reason(error)}") from error
         assert self.lightning_module is not None
         loaded["state_dict"] = self.lightning_module.state_dict()  # what tasks compare with
         check_finite(loaded["state_dict"], str(checkpoint_path))
@@ -120,7 +119,7 @@ def gather_blocks(denoiser: nn.Module) -> None:
 
 
 def reshard_blocks(denoiser: nn.Module) -> None:
-    """Back to shards; ``parameters()`` are those of the optimiser again. Does no harm twice."""
+    """Back to shards; ``parameters()`` are those of the optimiser again. Idempotent."""
     for module in denoiser.modules():
         if isinstance(module, FSDPModule):
             module.reshard()

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pisa.errors import PisaError
+from pisa.errors import PisaError, reason
 from pisa.io.weights import check_pretrained
 from pisa.ops.devices import dtype_of
 
@@ -41,7 +41,7 @@ def load_pipeline(
         check_family(str(config.get("_class_name")), name, repository)
         pipe = getattr(diffusers, name).from_pretrained(repository, revision=revision, dtype=dtypes)
     except (OSError, ValueError, ImportError) as error:  # the hub's errors are OSErrors
-        raise PisaError(_reason(repository, error)) from error
+        raise PisaError(why_not_loaded(repository, error)) from error
     for part, module in pipe.components.items():
         if isinstance(module, nn.Module):
             folder = Path(repository).expanduser() / part
@@ -98,14 +98,13 @@ def gated(repository: str) -> str:
     )
 
 
-def _reason(repository: str, error: BaseException) -> str:
+def why_not_loaded(repository: str, error: BaseException) -> str:
     """One sentence; diffusers wraps the hub's errors in an OSError of its own, at times wrongly."""
     from huggingface_hub.constants import HF_HUB_OFFLINE
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     behind = list(_causes(error))
-    text = " ".join(str(error).split())
-    unreachable = HF_HUB_OFFLINE or "couldn't connect" in text
+    unreachable = HF_HUB_OFFLINE or "couldn't connect" in str(error)
     if any(isinstance(e, GatedRepoError) for e in behind):
         return gated(repository)
     if any(isinstance(e, RepositoryNotFoundError) for e in behind):
@@ -115,7 +114,7 @@ def _reason(repository: str, error: BaseException) -> str:
             f"cannot reach the hub for {repository}: fetch the repository where there is a network "
             "and give its folder as model.repository"
         )
-    return f"cannot load {repository}: {text[:200].rstrip('. ')}"
+    return f"cannot load {repository}: {reason(error).rstrip('. ')}"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
