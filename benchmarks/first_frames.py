@@ -21,8 +21,7 @@ from PIL import Image
 from pisa.bench.first_frame import LIMIT, difference
 from pisa.data.clip_io import read_clip
 from pisa.data.video_files import read_footage
-from pisa.launch.compose import part
-from pisa.launch.runs import build_model
+from pisa.launch.targets import instantiate
 from pisa.ops.video import from_frames, to_frames
 from pisa.types import Clip
 
@@ -83,7 +82,7 @@ def main() -> None:
     clips = [read_clip(folder, num_frames=16) for folder in folders]
     configs = Path(__file__).resolve().parents[1] / "configs"
     with initialize_config_dir(str(configs), version_base="1.3"):
-        model = build_model(part(compose("eval"), "model"), None)
+        model = instantiate(compose("eval").model)
     coded: Callable[[Clip], torch.Tensor] = lambda clip: model.decode(  # noqa: E731
         model.encode(clip.video[None]), clip.video.shape[1]
     )[0].clamp(-1, 1)

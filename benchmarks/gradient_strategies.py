@@ -33,8 +33,7 @@ from torch import Tensor
 from pisa.data.dataset import ClipDataset
 from pisa.diffusion.replay import OtherSteps, Replay
 from pisa.diffusion.samplers import Euler
-from pisa.launch.compose import data_sets
-from pisa.launch.compose import part as declared
+from pisa.launch.compose import compose_train
 from pisa.launch.runs import build_model
 from pisa.launch.targets import instantiate
 from pisa.models.generate import generate
@@ -208,8 +207,9 @@ def make_problems(arguments: argparse.Namespace) -> list[Problem]:
     overrides += [f"simulation.datasets.psft.num_clips={arguments.clips}"]
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = hydra.compose("train", overrides)
-    folder = data_sets(cfg).make("psft")
-    model = build_model(declared(cfg, "model"), arguments.weights)
+    stage = compose_train(cfg).stages[-1]
+    folder = stage.sets.make("psft")
+    model = build_model(stage.model, arguments.weights)
     reward = instantiate(cfg.oro.reward)
     clips = ClipDataset(folder, num_frames=cfg.data.num_frames)
     return [

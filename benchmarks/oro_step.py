@@ -35,8 +35,9 @@ from pisa.data.dataset import ClipDataset
 from pisa.diffusion.noise_levels import inference_noise_levels
 from pisa.diffusion.path import CleanFrames
 from pisa.diffusion.samplers import Euler
-from pisa.launch.compose import data_sets, part
-from pisa.launch.runs import build_model
+from pisa.launch.compose import resolved
+from pisa.launch.simulate import declare_data_sets
+from pisa.launch.targets import instantiate
 from pisa.models.generate import model_velocity
 from pisa.ops.seeding import clip_noise
 from pisa.perception.embedded_flow import EmbeddedFlow
@@ -149,9 +150,10 @@ def make_step(arguments: argparse.Namespace) -> Step:
     overrides += [f"simulation.datasets.psft.num_clips={arguments.batch}"]
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = hydra.compose("train", overrides)
-    clips = ClipDataset(data_sets(cfg).make("psft"), num_frames=cfg.data.num_frames)
+    folder = declare_data_sets(resolved(cfg)).make("psft")
+    clips = ClipDataset(folder, num_frames=cfg.data.num_frames)
     batch = collate([clips[i] for i in range(arguments.batch)])
-    model = build_model(part(cfg, "model"), None)
+    model = instantiate(cfg.model)
     noise = clip_noise(batch.names, cfg.seed, model.latent_shape(*batch.video.shape[2:]))
     return Step(model, batch, noise, arguments.steps, arguments.guidance, cfg.oro.task.caption)
 

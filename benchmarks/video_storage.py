@@ -21,8 +21,7 @@ from pisa.bench.references import ModelSource, Sampling
 from pisa.bench.score import Scored, Scorer
 from pisa.data.clip_io import read_clip
 from pisa.data.video_files import read_footage
-from pisa.launch.compose import part
-from pisa.launch.runs import build_model
+from pisa.launch.targets import instantiate
 from pisa.ops.video import from_frames, to_frames, write_lossless, write_mp4
 from pisa.perception.embedded_segmentation import EmbeddedTracker
 from pisa.types import Batch, collate
@@ -39,7 +38,7 @@ def main() -> None:
     torch.set_flush_denormal(True)
     configs = Path(__file__).resolve().parents[1] / "configs"
     with initialize_config_dir(str(configs), version_base="1.3"):
-        model = build_model(part(compose("eval"), "model"), None)
+        model = instantiate(compose("eval").model)
     source = ModelSource(model, Sampling(num_steps=4, guidance=1.0))
     scorer = Scorer(EmbeddedTracker())
     folders = sorted(p for p in given.clips.iterdir() if p.is_dir())[: given.num_clips]

@@ -133,13 +133,6 @@ def test_a_source_is_scored_batch_after_batch():
     assert torch.equal(results[2].mask, batches[1].masks[0, -1])
 
 
-def test_rows_come_back_from_json():
-    (row,) = rows_of(falling_batch(1), falling_batch(1).video)
-    row = replace(row, groups={"scene": "kitchen"})
-    assert ScoreRow.from_dict(row.as_dict()) == row
-    assert math.isnan(ScoreRow.from_dict(row.as_dict() | {"l2": None}).l2)
-
-
 def test_a_collection_keeps_rows_failures_and_the_first_clips():
     batch = falling_batch(3)
     videos = batch.video.clone()

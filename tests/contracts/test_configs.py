@@ -10,10 +10,11 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from pisa.launch import runs
-from pisa.launch.compose import compose_eval, compose_train, data_sets, stage_folder
+from pisa.launch.compose import compose_eval, compose_simulate, compose_train
 from pisa.simulation.ambiguous import AmbiguousPrior
 from pisa.simulation.ood import OodPrior
 from pisa.types import collate
+from tests.launch.conftest import stage_folder
 from tests.tasks.toy import falling_clip
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -88,14 +89,13 @@ def test_every_analysis_composes_with_its_data_set(experiment):
 
 
 def test_data_sets_of_their_own_scenario_are_named_after_it():
-    sets = data_sets(compose(name="simulate"))
+    sets = compose_simulate(compose(name="simulate")).sets
     assert isinstance(sets.spec("ood").simulator.prior, OodPrior)
     train, test = sets.spec("ambiguous_train"), sets.spec("drop_time_test")
     assert isinstance(train.simulator.prior, AmbiguousPrior)
     assert train.simulator.num_frames == 16 and test.simulator.prior.num_slopes == 50
-    wider = data_sets(
-        compose("simulation.datasets.ambiguous_train.prior.depth_m=[2,20]", name="simulate")
-    )
+    changed = "simulation.datasets.ambiguous_train.prior.depth_m=[2,20]"
+    wider = compose_simulate(compose(changed, name="simulate")).sets
     assert wider.folder_name("ambiguous_train") != sets.folder_name("ambiguous_train")
     assert wider.folder_name("psft") == sets.folder_name("psft")
 

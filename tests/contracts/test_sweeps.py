@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from pisa.io.provenance import settings_of
-from pisa.launch.compose import stage_folder
+from tests.launch.conftest import stage_folder
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SWEEPS = sorted(path.stem for path in (CONFIGS / "sweep").glob("*.yaml"))

@@ -16,7 +16,7 @@ from PIL import Image
 from pisa.data.clip_io import write_clip
 from pisa.data.manifest import Manifest, write_manifest
 from pisa.launch import evaluate as scoring
-from pisa.launch.compose import compose_eval, data_sets
+from pisa.launch.compose import compose_eval, compose_train
 from pisa.ops.video import from_frames, write_mp4
 from pisa.types import Clip
 
@@ -33,6 +33,11 @@ def compose(*overrides: str, name: str = "eval") -> DictConfig:
 def evaluate(cfg: DictConfig) -> None:
     """Everything that eval.py does with a configuration."""
     scoring.evaluate(compose_eval(cfg))
+
+
+def stage_folder(cfg: DictConfig, stage: str) -> Path:
+    """Where a stage of train.py's configuration is trained."""
+    return next(run.folder for run in compose_train(cfg).stages if run.stage == stage)
 
 
 def falling(which: int, num_frames: int = FRAMES) -> tuple[np.ndarray, np.ndarray]:
@@ -67,7 +72,7 @@ def own_code_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     root = tmp_path_factory.mktemp("bench")
-    name = data_sets(compose(f"data_dir={root}")).folder_name("sim_seen")
+    name = compose_eval(compose(f"data_dir={root}")).sets.folder_name("sim_seen")
     for which, clip in enumerate(CLIPS):
         frames, masks = falling(which)
         written = Clip(

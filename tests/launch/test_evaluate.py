@@ -15,7 +15,7 @@ from pisa.data.clip_io import write_clip
 from pisa.data.manifest import Manifest, write_manifest
 from pisa.errors import IncompleteError, PisaError
 from pisa.launch import evaluate as scoring
-from pisa.launch.compose import data_sets, part
+from pisa.launch.compose import compose_eval
 from pisa.launch.runs import build_model
 from pisa.models.generate import generate
 from pisa.ops.video import from_frames
@@ -29,7 +29,7 @@ FRAMES = 16  # what the tiny model makes
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
-    sets = data_sets(compose(f"data_dir={root}"))
+    sets = compose_eval(compose(f"data_dir={root}")).sets
     for split in ("sim_seen", "sim_unseen", "psft"):
         for which, name in enumerate(CLIPS):
             frames, masks = falling(which, FRAMES)
@@ -116,7 +116,7 @@ def test_allow_missing_marks_the_table_partial(base_breaks, data, tmp_path, caps
 
 def test_weights_that_overflow_score_nothing_and_that_is_never_accepted(data, tmp_path) -> None:
     cfg = settings(data, tmp_path / "out", "allow_missing=true", "evaluation.num_clips=2")
-    denoiser = build_model(part(cfg, "model"), None).denoiser
+    denoiser = build_model(compose_eval(cfg).model, None).denoiser
     with torch.no_grad():
         for parameter in denoiser.parameters():
             parameter.fill_(1e30)  # finite, so that loading accepts it; the videos are not

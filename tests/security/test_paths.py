@@ -15,7 +15,7 @@ from pisa.data.manifest import Manifest, list_clips, read_manifest, write_manife
 from pisa.data.released import unpack
 from pisa.errors import PisaError
 from pisa.io.weights import find
-from pisa.launch.compose import stage_folder
+from tests.launch.conftest import stage_folder
 from tests.security.test_allow_list import CONFIGS, hydra
 
 LEADING_OUT = ("../evil", "/tmp/evil", "..", ".", "", "a/b", "a\\b", ".hidden", "a\0b", "~root")

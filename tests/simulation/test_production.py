@@ -15,7 +15,7 @@ from pisa.data.data_sets import DataSets
 from pisa.data.manifest import data_sha256, read_manifest
 from pisa.errors import PisaError
 from pisa.io.progress import progress_line
-from pisa.launch.compose import data_sets as composed_sets
+from pisa.launch.compose import compose_simulate
 from pisa.simulation.fast import FastSimulator
 from pisa.simulation.kubric.simulator import KubricSimulator
 from pisa.simulation.pool import Transient
@@ -28,7 +28,8 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def data_sets(root: Path, *overrides: str) -> DataSets:
-    return composed_sets(compose(*SMALL, f"data_dir={root}", *overrides, name="simulate"))
+    cfg = compose(*SMALL, f"data_dir={root}", *overrides, name="simulate")
+    return compose_simulate(cfg).sets
 
 
 def test_shards_make_disjoint_parts_and_the_last_writes_the_manifest(tmp_path: Path) -> None:
@@ -112,7 +113,7 @@ def test_a_clip_that_never_works_is_listed_and_the_others_are_made(tmp_path: Pat
 
 def test_digests_ignore_later_fields_at_their_defaults_and_where_the_renderer_lies() -> None:
     """`psft-...` of the tiny scale must stay what it was when the shipped weights were made."""
-    tiny = composed_sets(compose(name="simulate")).folder_name("psft")
+    tiny = compose_simulate(compose(name="simulate")).sets.folder_name("psft")
     assert tiny == "psft-2a1b22da"
     spec = DataSetSpec(KubricSimulator(Prior()), "train", 3, 0)
     elsewhere = replace(spec, simulator=KubricSimulator(Prior(), python="/x/python"))

@@ -1,4 +1,4 @@
-"""Does a video continue its clip? Its frame 0 against the clip's, and shifts by one frame."""
+"""Whether a video continues its clip: frame 0 against the clip's, and shifts by one frame."""
 
 from __future__ import annotations
 

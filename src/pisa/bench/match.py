@@ -1,10 +1,10 @@
-"""Which video belongs to which clip of the benchmark.
+"""Match the videos of a folder with the clips of the benchmark.
 
 The rule: the name of a video file without its extension, or of a folder of frames, is the clip's
 name, optionally followed by ``_sK`` for sample (seed) K: ``000012.mp4`` and ``000012_s0.mp4`` are
 seed 0 of clip 000012, ``000012_s1.webm`` is seed 1. A name that is a clip's name as a whole is
-never split. Upper and lower case and leading zeros matter. A clip that lacks a seed which another
-has is missing it.
+never split. Upper and lower case and leading zeros matter. A seed that one clip has is expected of
+all.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def frozen_video(batch: Batch, seed: int) -> Float[Tensor, "b 3 t h w"]:
 
 
 def true_video(batch: Batch, seed: int) -> Float[Tensor, "b 3 t h w"]:
-    """Pseudo model ``truth``: the clip itself, so that what is left is the tracker's error."""
+    """Pseudo model ``truth``: the clip itself; its errors are the tracker's."""
     return batch.video
 
 

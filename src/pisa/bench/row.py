@@ -59,15 +59,6 @@ class ScoreRow:
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "groups"}
         return {k: v for k, v in own.items() if v is not None} | dict(self.groups)
 
-    @classmethod
-    def from_dict(cls, row: Mapping[str, Any]) -> ScoreRow:
-        """A row read from metrics.json; null is NaN, unknown columns are ``groups``."""
-        known = {f.name for f in fields(cls)} - {"groups"}
-        own: dict[str, Any] = {
-            k: math.nan if v is None else v for k, v in row.items() if k in known
-        }
-        return cls(**own, groups={k: v for k, v in row.items() if k not in known})
-
 
 def row_of(
     result: Mapping[str, Any],

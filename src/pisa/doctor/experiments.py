@@ -14,7 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 from pisa.data.manifest import is_complete
 from pisa.doctor.weights import Weights, weights_of
 from pisa.errors import PisaError, reason
-from pisa.launch.compose import data_sets
+from pisa.launch.compose import resolved
+from pisa.launch.simulate import declare_data_sets
 
 SCALES = ("tiny", "paper")
 _TEST_SETS = ("sim_seen", "sim_unseen", "test")
@@ -120,7 +121,7 @@ def _inside(node: DictConfig) -> Iterator[Weights]:
 
 
 def _data(cfg: DictConfig) -> Iterator[DataSet]:
-    sets, known = data_sets(cfg), cfg.simulation.datasets
+    sets, known = declare_data_sets(resolved(cfg)), cfg.simulation.datasets
     names = [stage.train for stage in _stages(cfg)]
     for module in (cfg.data, *(stage.get("data") or {} for stage in _stages(cfg))):
         names += [module[key] for key in _TEST_SETS if key in module]

@@ -66,7 +66,7 @@ def compose_train(cfg: DictConfig) -> TrainRun:
 
 
 def declare_train(tree: Node, config_text: str = "", public: Node | None = None) -> TrainRun:
-    """The same of a resolved configuration; ``public`` is what may be logged of it."""
+    """``compose_train`` for a resolved configuration; ``public`` is the part that may be logged."""
     top = read_top(TrainSettings, tree)
     unknown = [stage for stage in top.stages if not isinstance(tree.get(stage), Mapping)]
     if unknown:
@@ -103,7 +103,7 @@ def compose_eval(cfg: DictConfig) -> EvalRun:
 
 
 def declare_eval(tree: Node, config_text: str = "") -> EvalRun:
-    """The same of a resolved configuration."""
+    """``compose_eval`` for a resolved configuration."""
     top = read_top(EvalSettings, tree)
     named = top.benchmark is None or top.benchmark in SPLITS
     own = not named and Path(str(top.benchmark)).is_dir()
@@ -113,7 +113,7 @@ def declare_eval(tree: Node, config_text: str = "") -> EvalRun:
         list_clips(Path(folder))
         tree = {**tree, "benchmark": top.split, "real": {**tree["real"], "name": folder}}
     elif named and top.split != "real":
-        raise PisaError(f"split={top.split} says what a folder of clips is: add benchmark=FOLDER")
+        raise PisaError(f"split={top.split} names the split of a folder: add benchmark=FOLDER")
     run = _scoring(tree, Path(top.output_dir or ""), declare_data_sets(tree), config_text)
     run = replace(run, own_clips=own)
     if top.output_dir is None:
@@ -209,11 +209,6 @@ def compose_annotate(cfg: DictConfig) -> AnnotateRun:
     return AnnotateRun(Path(settings.path), settings, tracker)
 
 
-def data_sets(cfg: DictConfig) -> DataSets:
-    """The data sets of any entry point's configuration; nothing is simulated yet."""
-    return declare_data_sets(resolved(cfg))
-
-
 def _stage_run(tree: Node, stage: str, sets: DataSets, public: Node) -> StageRun:
     stages = tree["stages"]
     row = tree["name"] if stage == stages[-1] else stage
@@ -267,7 +262,7 @@ def _replaced(value: Any, folder: str) -> Any:
 
 
 def _set_names(tree: Node, stage: Node) -> list[str]:
-    """Data sets of a stage: what it trains on, and what it is validated on."""
+    """Data sets that a stage is trained and validated on."""
     data = {**tree["data"], **(stage.get("data") or {}), "train": stage["train"]}
     return [data[key] for key in SET_KEYS if key in data]
 
@@ -312,16 +307,6 @@ def _entries(tree: Node, group: str) -> tuple[Part, ...]:
     """The parts of a group of named entries; an entry that is null is left out."""
     found = (tree[group] or {}).items()
     return tuple(Part(f"{group}.{name}", entry) for name, entry in found if entry)
-
-
-def part(cfg: DictConfig, name: str) -> Part:
-    """The part at a place of the configuration, such as ``perception.tracker``."""
-    return Part(name, plain(OmegaConf.select(cfg, name, throw_on_missing=True)))
-
-
-def stage_folder(cfg: DictConfig, stage: str) -> Path:
-    """Where a stage of train.py's configuration is trained."""
-    return next(run.folder for run in compose_train(cfg).stages if run.stage == stage)
 
 
 def public_config(cfg: DictConfig, *, resolve: bool = False) -> dict[str, Any]:

@@ -218,7 +218,7 @@ def _attempt(run: Callable[[DictConfig], None], cfg: DictConfig) -> tuple[str | 
 
 
 def _message_of_value(error: InstantiationException) -> str | None:
-    """The last line of defence: a value that a constructor refused, with the setting's name.
+    """A value that a constructor refused and no check before it, with the setting's name.
 
     None where the cause is not a refused value, and the traceback is needed.
     """

@@ -117,8 +117,8 @@ def scored_loaders(run: EvalRun) -> dict[str, DataLoader[Any]]:
     Clips that are missing are simulated or fetched.
 
     Raises:
-        PisaError: there is no such split, or its clips cannot be had (what to fetch, and where to
-            put it).
+        PisaError: an unknown split, or clips that cannot be had (what to fetch, and where to put
+            it).
     """
     settings = run.evaluation
     splits = list(settings.splits) if run.benchmark is None else [run.benchmark]
@@ -163,7 +163,7 @@ def learning_curves(weights: Mapping[str, Path | None]) -> dict[str, list[tuple[
 def _with_weights(
     model: VideoModel | None, run: EvalRun, weights: Path | None, device: torch.device
 ) -> VideoModel:
-    """On the device. Built once: what follows the base model changes only the denoiser."""
+    """The model on the device; after the base model, only the denoiser's weights change."""
     if model is None or weights is None:
         model = build_model(run.model, weights)
         model.to(device)

@@ -1,6 +1,6 @@
 """Searches with optuna: `pisa search configs/search/oro_lr.yaml --trials 12`.
 
-Every trial is `train.py` in a process of its own, so that a trial that fails or is killed loses no
+Every trial is `train.py` in a process of its own, so that a trial that fails or is killed costs no
 other. The study is a file beside the results: the same command resumes where it was stopped.
 """
 

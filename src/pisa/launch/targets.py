@@ -1,7 +1,7 @@
 """The allow-list of ``_target_``: the objects a configuration may build.
 
-A configuration is data that people hand around, and ``_target_: os.system`` would make a program of
-it. So every object is built by ``instantiate`` of this module, which checks all targets in the
+A configuration is data that people pass on, and ``_target_: os.system`` would make it a program. So
+every object is built by ``instantiate`` of this module, which checks all targets in the
 node first. Allowed are classes of this package (and methods that make one), its functions in
 ``FUNCTIONS``, and those in ``FOREIGN``. Own code outside the package is allowed by naming its
 modules in the environment: ``PISA_PLUGINS=brightness_reward,my_lab.rewards``; the environment is
@@ -178,7 +178,7 @@ def check_hydra(node: DictConfig) -> None:
 
 
 def _may_be_built(target: str, found: Any) -> bool:
-    """By where the object is defined: ``pisa.x.subprocess.run`` is no function of this package."""
+    """Decided by the defining module: ``pisa.x.subprocess.run`` is not ours."""
     home = getattr(inspect.unwrap(found), "__module__", None) or ""
     root = target.partition(".")[0]
     if not (home == root or home.startswith(f"{root}.")):
@@ -275,7 +275,7 @@ def _holders(settings: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]
 
 
 def _resolvable(node: Any) -> Any:
-    """Plain containers of Hydra's own configuration without what only a running job can resolve."""
+    """Plain containers of Hydra's configuration, without values that only a job resolves."""
     if not OmegaConf.is_config(node):
         return node
     is_dict = isinstance(node, DictConfig)

@@ -151,7 +151,8 @@ def exact_energy(
 def crps_s(frames: Frames, shares: Shares, fps_hz: float) -> tuple[float, float]:
     """Mean continuous ranked probability score over true drop times, in seconds.
 
-    Of the samples as a forecast, and of the truth itself (which nothing beats on average).
+    The first is that of the samples as a forecast, the second that of the truth itself, which no
+    forecast beats on average.
     """
     truth = np.cumsum(shares)
     best = float((truth * (1 - truth)).sum() / fps_hz)

@@ -1,4 +1,4 @@
-"""When the object of a clip hits the floor, and what else may have become of it."""
+"""Impact times read from masks: when the object of a clip hits the floor, if it does."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt16
 
 STATUSES = ("impact", "falling", "hovering", "lost")
-_START = 0.02  # of the frame height: less is no fall
+_START = 0.02  # of the frame height: less is not a fall
 _LOW = 0.1  # of the object's pixels
 _STEP = 0.1  # frames, between the impacts that are tried
 _SCALE = 1 / 256  # of the frame height: larger errors count by their size, smaller ones squared
 _STILL = 3.0  # weight of the squared rate after the impact, in pixels per frame
-_UNTOLD = 0.5  # frames: a fall that stops later than that before the end is not told from one on
+_MARGIN = 0.5  # frames: an impact this close to the end is not told apart from a fall that lasts
 _ITERATIONS = 6
 
 
@@ -37,11 +37,11 @@ class Drop:
 
 
 def find_drop(masks: Bool[np.ndarray, "t h w"]) -> Drop:
-    """Read off the mask of one object that is released in frame 0.
+    """The impact of one object that is released in frame 0, read from its mask.
 
-    Of its lowest rows, since the centroid of one that lands on an edge and tips over goes on
-    falling for some frames. It is fitted to all frames: where ``metrics.time_error`` compares
-    neighbouring ones, half a pixel of jitter, which generated clips have, ends the fall early.
+    Only the lowest rows count, since the centroid of an object that lands on an edge and tips over
+    falls for some frames more. The fall is fitted to all frames: ``metrics.time_error`` compares
+    neighbouring ones, so half a pixel of jitter, as in generated clips, would end the fall early.
     """
     return read_drop(count_rows(masks))
 
@@ -60,7 +60,7 @@ def read_drop(row_counts: UInt16[np.ndarray, "t h"]) -> Drop:
     time, fallen_px = fit_fall(low_px, _SCALE * height_px)
     if fallen_px < _START * height_px:
         return Drop("hovering", None)
-    if time > np.flatnonzero(~np.isnan(low_px))[-1] - _UNTOLD:
+    if time > np.flatnonzero(~np.isnan(low_px))[-1] - _MARGIN:
         return Drop("falling", None)
     return Drop("impact", math.ceil(time))
 
@@ -68,11 +68,11 @@ def read_drop(row_counts: UInt16[np.ndarray, "t h"]) -> Drop:
 def fit_fall(y_px: Float[np.ndarray, " t"], scale_px: float) -> tuple[float, float]:
     """Time of the impact in frames and the depth of the fall in pixels, from all frames at once.
 
-    A fall from rest at an even rate, and from the impact on a slow drift (what tips over, rolls or
-    rebounds): ``y_0 + a min(t, t_impact)^2 / 2 + b max(0, t - t_impact)``. For every tenth of a
-    frame ``a`` and ``b`` are fitted by Huber's loss (``scale_px``) plus ``1.5 b^2``: without that a
-    rate of fall would pass for a drift. ``y_px`` points downwards and is in pixels and NaN where
-    nothing is seen; an impact at the last seen frame means none.
+    The model is a fall from rest at constant acceleration and, from the impact on, a slow drift
+    (an object that tips over, rolls or rebounds): ``y_0 + a min(t, t_impact)^2 / 2 + b max(0, t -
+    t_impact)``. For every tenth of a frame ``a`` and ``b`` are fitted by Huber's loss
+    (``scale_px``) plus ``1.5 b^2``, without which a fall would pass for a drift. ``y_px`` points
+    downwards, NaN where nothing is seen; an impact at the last seen frame means none.
     """
     frames = np.flatnonzero(~np.isnan(y_px))
     fallen = y_px[frames] - y_px[frames[0]]
