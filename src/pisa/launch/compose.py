@@ -62,7 +62,8 @@ def compose_train(cfg: DictConfig) -> TrainRun:
 
     Raises ``PisaError`` for the first setting that is unknown, out of range or contradicts another.
     """
-    return declare_train(resolved(cfg), public_yaml(cfg), _public_tree(cfg))
+    public = public_config(_with_run_dir(cfg), resolve=True)
+    return declare_train(resolved(cfg), public_yaml(cfg), public)
 
 
 def declare_train(tree: Node, config_text: str = "", public: Node | None = None) -> TrainRun:
@@ -323,10 +324,6 @@ def public_config(cfg: DictConfig, *, resolve: bool = False) -> dict[str, Any]:
 def public_yaml(cfg: DictConfig) -> str:
     """The configuration, interpolations kept, as YAML without secrets."""
     return OmegaConf.to_yaml(OmegaConf.create(public_config(cfg)))
-
-
-def _public_tree(cfg: DictConfig) -> dict[str, Any]:
-    return public_config(_with_run_dir(cfg), resolve=True)
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:

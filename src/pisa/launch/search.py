@@ -25,10 +25,10 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 
 from pisa.errors import PisaError, reason
+from pisa.launch.entry import CONFIGS
 from pisa.launch.sweep import folder_of
 from pisa.reports.sweep import Member, read_members, scores_of, summarise, write_member
 
-REPOSITORY = Path(__file__).parents[3]
 KEYS = {"overrides", "parameters", "objective", "direction", "seed"}
 
 
@@ -124,7 +124,7 @@ class Search:
         member = Member(trial.number, overrides, str(folder_of(cfg)), str(cfg.name))
         write_member(self.folder, member)
         started = time.monotonic()
-        command = [sys.executable, str(REPOSITORY / "train.py"), *overrides]
+        command = [sys.executable, str(CONFIGS.with_name("train.py")), *overrides]
         log = self.folder / f"trial-{trial.number:04d}.log"
         with log.open("w", encoding="utf-8") as stream:
             code = subprocess.run(command, stdout=stream, stderr=stream, check=False).returncode
@@ -143,7 +143,7 @@ class Search:
 
 def _compose(overrides: Sequence[str]) -> Any:
     try:
-        with hydra.initialize_config_dir(str(REPOSITORY / "configs"), version_base="1.3"):
+        with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
             return hydra.compose("train", list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise PisaError(f"the overrides of a trial do not fit: {reason(error)}") from error

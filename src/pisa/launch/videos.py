@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -132,30 +132,18 @@ def benchmark_size(run: EvalRun, given: Sequence[int] | None) -> tuple[int, int]
     return REAL_SIZE if run.benchmark == "real" or run.own_clips else None
 
 
+@dataclass
 class VideoScorer:
-    """Scores the videos of one clip after another; one broken video never stops the others.
+    """Scores the videos of one clip after another; one broken video never stops the others."""
 
-    Args:
-        read: reads a video at the size of a clip.
-        size: (height, width) the clips are read at; None keeps theirs.
-        references: rows beside the videos', of ``REFERENCES``.
-        allow_other_first_frames: score a video although its first frame is not the clip's.
-    """
-
-    def __init__(
-        self,
-        scorer: Scorer,
-        collection: Collection,
-        model: str,
-        split: str,
-        read: Callable[[Path, Clip], Footage],
-        size: tuple[int, int] | None,
-        references: Sequence[str],
-        allow_other_first_frames: bool,
-    ) -> None:
-        self.scorer, self.collection, self.model, self.split = scorer, collection, model, split
-        self.read, self.size, self.references = read, size, references
-        self.allow_other_first_frames = allow_other_first_frames
+    scorer: Scorer
+    collection: Collection
+    model: str
+    split: str
+    read: Callable[[Path, Clip], Footage]  # a video at the size of a clip
+    size: tuple[int, int] | None  # (height, width) the clips are read at; None keeps theirs
+    references: Sequence[str]  # rows beside the videos', of ``REFERENCES``
+    allow_other_first_frames: bool  # score a video although its first frame is not the clip's
 
     def score_clip(self, folder: Path, samples: Sequence[Sample]) -> None:
         """Score the samples of one clip and the references."""
