@@ -9,9 +9,12 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from pisa.errors import PisaError
 from pisa.launch import runs
 from pisa.launch.compose import compose_eval, compose_simulate, compose_train
 from pisa.simulation.ambiguous import AmbiguousPrior
+from pisa.simulation.fast import FastSimulator
+from pisa.simulation.kubric.simulator import KubricSimulator
 from pisa.simulation.ood import OodPrior
 from pisa.types import collate
 from tests.launch.conftest import stage_folder
@@ -190,3 +193,29 @@ def test_the_paper_scale_states_the_length_and_intervals_of_both_stages():
     assert intervals == [(5000, 128, 500, 500), (500, 2, 50, 25)]
     assert psft.task.settings["lr"] == 1e-4 and oro.task.settings["lr"] == 1e-5
     assert oro.settings.data["num_train_clips"] == oro.settings.max_steps * 2  # one pass
+    assert (psft.settings.train, oro.settings.train) == ("psft", "oro")  # clips of their own
+
+
+@pytest.mark.parametrize("name", ["train", "eval"])
+def test_the_paper_scale_renders_with_kubric_and_says_so_where_it_is_absent(name, tmp_path):
+    experiment = ["experiment=oro_flow"] if name == "train" else []
+    absent = f"simulation.backend.python={tmp_path / 'bin' / 'python'}"
+    cfg = compose(*experiment, "scale=paper", absent, f"data_dir={tmp_path}", name=name)
+    sets = data_sets(cfg) if name == "train" else compose_eval(cfg).sets
+    simulator = sets.spec("sim_seen").simulator
+    assert isinstance(simulator, KubricSimulator)
+    assert (simulator.resolution, simulator.num_frames, simulator.fps_hz) == (256, 32, 16)
+    for data_set in ("psft", "oro", "sim_seen", "sim_unseen"):
+        with pytest.raises(PisaError, match=r"kubric-env.*pisa fetch psft.*simulation=fast"):
+            sets.make(data_set)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "overrides", [["scale=paper", "simulation=fast"], ["scale=paper", "debug=smoke"], []]
+)
+def test_the_fast_renderer_is_a_choice_at_paper_scale(overrides):
+    sets = data_sets(compose("experiment=oro_flow", *overrides))
+    assert isinstance(sets.spec("oro").simulator, FastSimulator)
+    both = data_sets(compose("experiment=oro_flow", "scale=paper", "simulation=fast"))
+    assert (both.spec("psft").num_clips, both.spec("oro").num_clips) == (5000, 1000)

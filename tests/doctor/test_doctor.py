@@ -72,8 +72,16 @@ def test_the_paper_scale_needs_a_gpu_and_weights(monkeypatch, tmp_path):
     paper = read_experiment(CONFIGS, "psft", "paper", [f"data_dir={tmp_path}"])
     can, text = paper.verdict(gpus=0, online=False)
     assert not can and text.startswith("lacks a GPU; weights (STDiT3, VAE, T5 encoder, SAM 2.1)")
+    assert paper.verdict(gpus=2, online=True) == (False, "lacks the renderer (make kubric-env)")
+    renderer = f"simulation.backend.python={CONFIGS / 'train.yaml'}"  # a file that is there
+    paper = read_experiment(CONFIGS, "psft", "paper", [f"data_dir={tmp_path}", renderer])
     can, text = paper.verdict(gpus=2, online=True)
     assert can and text.startswith("first fetches STDiT3")
+    folder = tmp_path / "fetched"
+    (folder / "0000").mkdir(parents=True)
+    (folder / "0000" / "clip_info.json").write_text("{}")
+    fetched = read_experiment(CONFIGS, "psft", "paper", [f"psft.train={folder}", renderer])
+    assert next(d for d in fetched.data if d.name == str(folder)).present
 
 
 EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))

@@ -132,6 +132,7 @@ class DataSets:
         )
 
     def _make_clips(self, folder: Path, name: str, spec: DataSetSpec, shard: Shard) -> None:
+        spec.simulator.check()
         clips, wanted = folder / "clips", [spec.clip_name(i) for i in shard.indices(spec.num_clips)]
         failed = folder / f"failed-{shard.index}-of-{shard.count}.json"
         try:

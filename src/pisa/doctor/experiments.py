@@ -48,9 +48,9 @@ class Experiment:
         """Whether it can run here, and what it does first or lacks."""
         absent = list(dict.fromkeys(w.name for w in self.weights if not w.present))
         make = [f"{d.name} ({d.num_clips} clips)" for d in self.data if not d.present]
-        lacks = [d.obstacle for d in self.data if d.obstacle and not d.present][:1]
-        lacks += ["a GPU"] if self.needs_gpu and not gpus else []
+        lacks = ["a GPU"] if self.needs_gpu and not gpus else []
         lacks += [f"weights ({', '.join(absent)})"] if absent and not online else []
+        lacks += [d.obstacle for d in self.data if d.obstacle and not d.present][:1]
         if self.problem or lacks:
             return False, self.problem or "lacks " + "; ".join(lacks)
         first = [f"fetches {', '.join(absent)}"] if absent else []
@@ -128,6 +128,9 @@ def _data(cfg: DictConfig) -> Iterator[DataSet]:
     if not _stages(cfg) and cfg.source.get("data_set"):
         names = [cfg.source.data_set]
     for name in dict.fromkeys(names):
+        if name not in known and Path(name).is_dir():
+            yield DataSet(name, Path(name), sets.num_clips(name), is_complete(Path(name)))
+            continue
         if name not in known:
             yield DataSet(name, sets.root / name, 0, False, f"data set {name} in configs")
             continue

@@ -52,6 +52,9 @@ class FastSimulator:
             scene, motion, name, self.fps_hz, image.rgb, image.ids, torch.from_numpy(image.depth_m)
         )
 
+    def check(self) -> None:
+        """PyBullet is part of the environment: there is nothing that could be missing."""
+
     def versions(self) -> dict[str, str]:
         """Versions of the libraries that the clips' bytes depend on."""
         return library_versions()

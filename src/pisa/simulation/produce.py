@@ -28,6 +28,9 @@ class Simulator(Protocol):
     def make_clip(self, seed: int, split: str, name: str) -> tuple[Clip, dict[str, Any]]:
         """The clip of a seed, and what else ``clip_info.json`` is to say."""
 
+    def check(self) -> None:
+        """Raises ``PisaError`` where clips cannot be made on this machine."""
+
     def versions(self) -> dict[str, str]:
         """Versions of the libraries that the clips' bytes depend on."""
 

@@ -18,6 +18,10 @@ from pisa.simulation.assets import kubric_split
 
 SUFFIXES = (".exr", ".hdr")
 PACKAGED = "bpy/*/datafiles/studiolights/world"
+NO_ENVIRONMENT = (
+    "run `make kubric-env`, or use clips that are there (psft.train=FOLDER; `pisa fetch psft` has "
+    "the authors'), or simulation=fast, which renders with TinyRenderer instead"
+)
 LICENCE = "CC0 (Poly Haven; the packaged ones are by Greg Zaal)"
 
 
@@ -64,5 +68,5 @@ def packaged_folder(python: Path) -> Path:
     """
     found = sorted(python.parent.parent.glob(f"lib/python3*/site-packages/{PACKAGED}"))
     if not found:
-        raise PisaError(f"no Blender beside {python}: run `make kubric-env`")
+        raise PisaError(f"no Blender beside {python}: {NO_ENVIRONMENT}")
     return found[0]

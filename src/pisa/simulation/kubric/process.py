@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 import pisa
 from pisa.errors import PisaError
+from pisa.simulation.kubric.hdris import NO_ENVIRONMENT
 from pisa.simulation.pool import Transient
 
 START_TIMEOUT_S = 300.0
@@ -59,7 +60,7 @@ class Renderer:
         self.stop()
         if not self._python.is_file():
             raise PisaError(
-                f"the renderer's environment is not there ({self._python}): run `make kubric-env`"
+                f"the renderer's environment is not there ({self._python}): {NO_ENVIRONMENT}"
             )
         environment = dict(os.environ, PYTHONPATH=str(Path(pisa.__file__).parents[1]))
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed in stop)

@@ -19,7 +19,7 @@ from pisa.simulation.fast import (
     scene_information,
 )
 from pisa.simulation.kubric.description import RenderSettings, describe
-from pisa.simulation.kubric.hdris import LICENCE, choose_hdri, packaged_folder
+from pisa.simulation.kubric.hdris import LICENCE, NO_ENVIRONMENT, choose_hdri, packaged_folder
 from pisa.simulation.kubric.process import Renderer
 from pisa.simulation.physics import Motion
 from pisa.simulation.scene import Scene, ScenePrior
@@ -77,6 +77,14 @@ class KubricSimulator:
             flow_px=torch.from_numpy(arrays["forward_px"]).transpose(0, 1),
             backward_flow_px=torch.from_numpy(arrays["backward_px"]).transpose(0, 1),
         )
+
+    def check(self) -> None:
+        """Raises ``PisaError`` where there is no renderer."""
+        if not Path(self.python).is_file():
+            raise PisaError(
+                f"these clips are rendered by Kubric, whose environment is not at {self.python}: "
+                f"{NO_ENVIRONMENT}"
+            )
 
     def versions(self) -> dict[str, str]:
         """Library versions of both environments."""
