@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pisa.annotate.crop import MIN_SIDE_PX, Crop, check_inside, full, inside, leaves, suggest
+from pisa.annotate.motion import MIN_SIDE_PX, Crop, check_inside, full, inside, leaves, suggest
 from pisa.errors import PisaError
 
 SIZE = (240, 320)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pisa.annotate.crop import suggest
-from pisa.annotate.motion import find_releases, motion_signal, moving_area, onset_near
+from pisa.annotate.motion import find_releases, motion_signal, moving_area, onset_near, suggest
 from tests.annotate import drawn
 
 

@@ -8,14 +8,12 @@ from unittest.mock import create_autospec
 
 import pytest
 
-from pisa.annotate.crop import Crop
-from pisa.annotate.jobs import Job, Worker
-from pisa.annotate.page.keys import BINDINGS, Binding, binding_of, listed
-from pisa.annotate.page.overlays import crop_svg, points_svg, timeline_svg
-from pisa.annotate.page.view import View, parse_field
+from pisa.annotate.motion import Crop
+from pisa.annotate.page.picture import crop_svg, points_svg, timeline_svg
+from pisa.annotate.page.view import BINDINGS, Binding, View, binding_of, listed, parse_field
 from pisa.annotate.session import Mode, Session
 from pisa.annotate.store import Click, ClipDraft, ObjectDraft, check_clip
-from pisa.annotate.workspace import Workspace
+from pisa.annotate.workspace import Job, Worker, Workspace
 from pisa.errors import PisaError
 from tests.annotate import drawn
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pisa.annotate.crop import Crop
+from pisa.annotate.motion import Crop
 from pisa.annotate.store import ClipDraft, ConflictError, ProjectStore, clip_to_json
 from pisa.errors import PisaError
 

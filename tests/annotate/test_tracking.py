@@ -11,10 +11,9 @@ import pytest
 from PIL import Image
 from torch import Tensor, nn
 
-from pisa.annotate.crop import Crop
-from pisa.annotate.first_mask import masks_from_points
+from pisa.annotate.motion import Crop
 from pisa.annotate.store import Click, ClipDraft, ObjectDraft
-from pisa.annotate.tracking import ClipTracker, seen_size, to_clip_px
+from pisa.annotate.tracking import ClipTracker, masks_from_points, seen_size, to_clip_px
 from pisa.errors import PisaError
 from pisa.perception.base import ObjectPoints
 from pisa.perception.embedded_segmentation import EmbeddedTracker

@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 
 from pisa.annotate.clip_folder import prepare_frames
-from pisa.annotate.jobs import Stopped
 from pisa.annotate.session import Mode, Session
 from pisa.annotate.statistics import real_statistics
-from pisa.annotate.workspace import Workspace
+from pisa.annotate.workspace import Stopped, Workspace
 from pisa.data.clip_io import read_clip
 from pisa.data.manifest import list_clips
 from pisa.errors import PisaError

@@ -19,8 +19,7 @@ from pisa.annotate.checks import (
     background_shift_px,
     fit_fall,
 )
-from pisa.annotate.crop import leaves
-from pisa.annotate.motion import still_level
+from pisa.annotate.motion import leaves, still_level
 from pisa.annotate.recording import FPS_HZ
 
 COLOURS = ("#00c2ff", "#ff2e93", "#b4e600", "#ffb000", "#8a5cff", "#00d9a3")

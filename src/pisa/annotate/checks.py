@@ -11,8 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from scipy.ndimage import binary_dilation, label
 
-from pisa.annotate.crop import leaves
-from pisa.annotate.motion import MAX_CLIP_S, SEEN_AFTER, onset_near
+from pisa.annotate.motion import MAX_CLIP_S, SEEN_AFTER, leaves, onset_near
 from pisa.annotate.recording import FPS_HZ
 from pisa.metrics.readout import read_out
 from pisa.metrics.time_error import impact_frame

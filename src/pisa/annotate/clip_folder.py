@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
-from pisa.annotate.crop import Crop
+from pisa.annotate.motion import Crop
 from pisa.annotate.recording import FPS_HZ, Progress, Recording
 from pisa.annotate.store import ClipDraft
 from pisa.annotate.tracking import object_points

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pisa.annotate.checks import late_frames
-from pisa.annotate.crop import Crop, check_inside
+from pisa.annotate.motion import Crop, check_inside
 from pisa.annotate.recording import Recording
 from pisa.annotate.store import Click, ClipDraft, ObjectDraft, Project, check_clip
 from pisa.annotate.workspace import Workspace
@@ -131,8 +131,10 @@ class Session:
         self._take(self.workspace.store.read())
         self.key = key
 
-    def set_start(self, frame: int) -> None:
+    def set_start(self, frame: int | None = None) -> None:
+        """Begin the clip at ``frame``; None: the one on show."""
         clip = self.need_clip()
+        frame = self.frame if frame is None else frame
         self._edit({"start": frame}, replace(clip, start=frame), "start")
 
     def set_stop(self) -> None:

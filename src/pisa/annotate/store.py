@@ -16,8 +16,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from pisa.annotate.crop import Crop
-from pisa.annotate.motion import MAX_CLIP_S
+from pisa.annotate.motion import MAX_CLIP_S, Crop
 from pisa.annotate.recording import FPS_HZ
 from pisa.data.clip_info import check_name
 from pisa.errors import PisaError, reason

@@ -1,4 +1,4 @@
-"""The right column: one panel for each of the four steps."""
+"""The columns beside the picture: recordings and clips, and a panel for each of the four steps."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from nicegui import background_tasks, run, ui
 
 from pisa.annotate.check_pictures import COLOURS, picture
 from pisa.annotate.checks import Check
-from pisa.annotate.crop import leaves
-from pisa.annotate.page.actions import Actions
+from pisa.annotate.motion import leaves
+from pisa.annotate.page.view import View
 from pisa.annotate.recording import FPS_HZ, Recording
 from pisa.annotate.session import Mode
 from pisa.annotate.store import ClipDraft
+from pisa.annotate.workspace import Job
 from pisa.errors import PisaError
 
 _TITLES = {
@@ -28,7 +29,7 @@ _TITLES = {
 class Panels:
     """The tabs of the four steps, and the panel of the one that is open."""
 
-    def __init__(self, page: Actions) -> None:
+    def __init__(self, page: View) -> None:
         self.page = page
         with ui.column().classes("right gap-0"):
             with ui.row().classes("tabs w-full no-wrap gap-0"):
@@ -55,7 +56,7 @@ class Panels:
             _DRAW[session.mode](self.page)
 
 
-def _cut(page: Actions) -> None:
+def _cut(page: View) -> None:
     session = page.session
     recording = session.need_recording()
     height, width = recording.size
@@ -75,7 +76,7 @@ def _cut(page: Actions) -> None:
         ui.separator()
         ui.label(f"{clip.name}: {clip.num_frames / FPS_HZ:.2f} s, at most 12 s").classes("strong")
         with ui.row().classes("gap-1"):
-            _button("begin here", "B", lambda: page.do(session.set_start, session.frame))
+            _button("begin here", "B", lambda: page.do(session.set_start))
             _button("end here", "E", lambda: page.do(session.set_stop))
         with ui.row().classes("gap-1"):
             _button("remove", "Del", lambda: page.do(session.remove_clip))
@@ -83,7 +84,7 @@ def _cut(page: Actions) -> None:
     _rate(page, recording)
 
 
-def _rate(page: Actions, recording: Recording) -> None:
+def _rate(page: View, recording: Recording) -> None:
     """Ask at what rate the recording was captured where no tag of the file says so."""
     if recording.rate_known and page.session.clips:
         return
@@ -105,12 +106,12 @@ def _rate(page: Actions, recording: Recording) -> None:
         )
 
 
-def _set_fps(page: Actions, fps_hz: float | None) -> None:
+def _set_fps(page: View, fps_hz: float | None) -> None:
     if fps_hz:
         page.do(page.session.set_fps, fps_hz)
 
 
-def _crop(page: Actions) -> None:
+def _crop(page: View) -> None:
     clip = page.session.need_clip()
     crop = clip.crop
     ui.label("Drag the square, or its corners. The object must stay inside for the whole fall.")
@@ -127,7 +128,7 @@ def _crop(page: Actions) -> None:
     _button("set points →", "3", lambda: page.go(Mode.POINTS), primary=True)
 
 
-def _crop_warning(page: Actions, clip: ClipDraft, bad: list[int]) -> None:
+def _crop_warning(page: View, clip: ClipDraft, bad: list[int]) -> None:
     if not bad:
         ui.label("The falling object stays inside in all frames.").classes("good")
         return
@@ -138,7 +139,7 @@ def _crop_warning(page: Actions, clip: ClipDraft, bad: list[int]) -> None:
     _button("show that frame", "", lambda: page.seek(clip.start + bad[0]))
 
 
-def _points(page: Actions) -> None:
+def _points(page: View) -> None:
     session = page.session
     clip = session.need_clip()
     ui.label().classes("small").bind_text_from(session, "frame", lambda _: _hint(page))
@@ -168,7 +169,7 @@ def _points(page: Actions) -> None:
     _button("check →", "4", lambda: page.go(Mode.CHECK))
 
 
-def _hint(page: Actions) -> str:
+def _hint(page: View) -> str:
     """The effect of a click in the frame on show."""
     session = page.session
     at = session.frame - session.clip.start if session.clip else 0
@@ -180,7 +181,7 @@ def _hint(page: Actions) -> str:
     )
 
 
-def _check(page: Actions) -> None:
+def _check(page: View) -> None:
     clip = page.session.need_clip()
     with ui.row().classes("w-full no-wrap gap-2"):
         _field(page, "description", clip.description, "description", "a red ball")
@@ -199,7 +200,7 @@ def _check(page: Actions) -> None:
             _button("back to the points", "3", lambda: page.go(Mode.POINTS))
 
 
-async def _fill_checks(page: Actions, box: ui.column) -> None:
+async def _fill_checks(page: View, box: ui.column) -> None:
     """Numbers and pictures of the checks."""
     clip = page.session.need_clip()
 
@@ -241,7 +242,7 @@ def _show_check(check: Check, png: bytes) -> None:
         ui.image(f"data:image/png;base64,{base64.b64encode(png).decode()}").classes("plot")
 
 
-def _field(page: Actions, name: str, value: object, label: str, example: str) -> None:
+def _field(page: View, name: str, value: object, label: str, example: str) -> None:
     """A text or number field; what is typed counts when the field is left (or Enter)."""
 
     def leave() -> None:
@@ -271,3 +272,85 @@ def _button(
 
 
 _DRAW = {Mode.CUT: _cut, Mode.CROP: _crop, Mode.POINTS: _points, Mode.CHECK: _check}
+
+
+class SideBar:
+    """Drawn into a column of its own; progress is updated without redrawing the rest."""
+
+    def __init__(self, page: View) -> None:
+        self.page = page
+        self.column = ui.column().classes("side gap-0")
+
+    def draw(self) -> None:
+        root = str(self.page.workspace.root)
+        self.column.clear()
+        with self.column:
+            with ui.row().classes("w-full items-center justify-between no-wrap"):
+                ui.label("Own real clips").classes("brand")
+                ui.button("?", on_click=self.page.help).props("flat dense round size=sm").tooltip(
+                    "keys"
+                )
+            ui.label(root).classes("small ellipsis").tooltip(root)
+            ui.label("RECORDINGS").classes("title")
+            _recordings(self.page)
+            ui.label("CLIPS OF THIS RECORDING").classes("title")
+            _clips(self.page)
+            ui.space()
+            self.box = ui.column().classes("w-full gap-0 job")
+            with self.box:
+                self.title = ui.label().classes("small")
+                with ui.row().classes("w-full no-wrap items-center gap-1"):
+                    self.bar = ui.linear_progress(show_value=False).props("rounded")
+                    ui.button("stop", on_click=self.page.stop_job).props("flat dense size=sm")
+            ui.link("statistics of the saved clips", "/statistics", new_tab=True).classes("small")
+        self.draw_progress(self.page.running)
+
+    def draw_progress(self, job: Job | None) -> None:
+        self.box.set_visibility(job is not None)
+        if job is not None:
+            self.title.set_text(f"{job.title} … {100 * job.fraction:.0f} %")
+            self.bar.set_value(job.fraction)
+
+
+def _recordings(page: View) -> None:
+    names = page.workspace.recordings()
+    if not names:
+        ui.label("There is no video file in the folder.").classes("small")
+    shown = page.session.recording.path.name if page.session.recording else ""
+    with ui.column().classes("list gap-0 w-full"):
+        for name in names:
+            problem = page.problems.get(name)
+            chosen = "chosen" if name == shown else ""
+            with (
+                ui.element("div")
+                .classes(f"entry {chosen}")
+                .on("click", lambda _, name=name: page.open(name))
+            ):
+                ui.label(name).classes("ellipsis")
+                if problem:
+                    ui.label(problem).classes("problem")
+
+
+def _clips(page: View) -> None:
+    clips = page.session.clips
+    if not clips:
+        ui.label("none yet: go to a release (N), mark it (M)").classes("small")
+    with ui.column().classes("list gap-0 w-full"):
+        for key, clip in clips.items():
+            chosen = "chosen" if key == page.session.key else ""
+            with (
+                ui.element("div")
+                .classes(f"entry {chosen}")
+                .on("click", lambda _, key=key: page.do(page.session.choose, key))
+            ):
+                ui.label(clip.name).classes("ellipsis")
+                ui.label(_state(page, clip)).classes("small")
+
+
+def _state(page: View, clip: ClipDraft) -> str:
+    text = f"{clip.start / FPS_HZ:.2f} s, {clip.num_frames / FPS_HZ:.2f} s long"
+    if page.workspace.is_saved(clip):
+        return text + " · saved"
+    if page.workspace.has_masks(clip):
+        return text + " · tracked"
+    return text + (" · points" if any(entry.clicks for entry in clip.objects) else "")

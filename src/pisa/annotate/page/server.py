@@ -12,10 +12,11 @@ from fastapi import Response
 from nicegui import app, ui
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from pisa.annotate.jobs import Worker
+from pisa.annotate.page.panels import Panels, SideBar
+from pisa.annotate.page.picture import Picture
 from pisa.annotate.page.view import View
 from pisa.annotate.statistics import PAPER_CLIPS, draw, real_statistics
-from pisa.annotate.workspace import Workspace
+from pisa.annotate.workspace import Worker, Workspace
 from pisa.data.clip_info import caption_of, fps_of, read_info
 from pisa.data.manifest import list_clips
 from pisa.errors import PisaError
@@ -39,7 +40,7 @@ def serve(workspace: Workspace, port: int, show: bool, note: str) -> None:
     def editor() -> None:
         ui.add_css(CSS)
         ui.add_head_html(f"<script>{SCRIPT}</script>")
-        View(workspace, worker, note).build()
+        build(View(workspace, worker, note))
 
     @ui.page("/statistics", title="statistics of the saved clips")
     def statistics() -> None:
@@ -58,6 +59,17 @@ def serve(workspace: Workspace, port: int, show: bool, note: str) -> None:
         title="annotate",
         favicon="🎾",
     )
+
+
+def build(page: View) -> None:
+    """Lay out the page; 1280x720 shows all of it."""
+    ui.colors(primary="#1d4e89", positive="#2e7d32", negative="#c0392b")
+    with ui.row().classes("w-full h-screen no-wrap gap-0"):
+        side = SideBar(page)
+        with ui.column().classes("middle gap-1"):
+            picture = Picture(page)
+        panels = Panels(page)
+    page.start(side, picture, panels, side.draw_progress)
 
 
 def add_frames(workspace: Workspace) -> None:

@@ -1,28 +1,42 @@
-"""One tab of the page: a ``Session`` drawn with NiceGUI."""
+"""One tab of the page: a ``Session`` with its jobs, and which key does what.
+
+The help and the page read the same table of keys.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from operator import methodcaller
+from typing import Any, Protocol
 
+import numpy as np
+from jaxtyping import Bool
 from nicegui import events, ui
 
-from pisa.annotate.jobs import Job, Worker
-from pisa.annotate.page.keys import binding_of, listed
-from pisa.annotate.page.panels import Panels
-from pisa.annotate.page.picture import Picture
-from pisa.annotate.page.sidebar import SideBar
 from pisa.annotate.session import Mode, Session
-from pisa.annotate.workspace import Workspace
+from pisa.annotate.workspace import Job, Worker, Workspace
 from pisa.errors import PisaError
 
 PLAY_EVERY_S, PLAY_FRAMES = 1 / 15, 4  # half of real time
 POLL_S = 0.4
 
+ShowProgress = Callable[[Job | None], None]
+
+
+class Part(Protocol):
+    """A part of the page that can be drawn again."""
+
+    def draw(self) -> None: ...
+
 
 class View:
-    """Implements ``pisa.annotate.page.actions``; ``note`` is shown about the tracker."""
+    """State and actions of the tab; its parts call them, and are drawn again after each.
+
+    Edits of the project are methods of ``session``, run through ``do`` so that a refusal is shown.
+    ``note`` is shown about the tracker.
+    """
 
     def __init__(self, workspace: Workspace, worker: Worker, note: str) -> None:
         self.workspace, self.worker, self.tracker_note = workspace, worker, note
@@ -30,16 +44,13 @@ class View:
         self.session = Session(workspace)
         self.typing = False  # while a text field has the focus
         self.shift = False  # with the key that is handled
+        self.cursor: tuple[float, float] | None = None  # cross hair, in pixels of the recording
+        self.masks: Bool[np.ndarray, "n i j"] | None = None  # a preview, until another frame
         self._jobs: list[tuple[Job, Callable[[], Any]]] = []
 
-    def build(self) -> None:
-        """Lay out the page; 1280x720 shows all of it."""
-        ui.colors(primary="#1d4e89", positive="#2e7d32", negative="#c0392b")
-        with ui.row().classes("w-full h-screen no-wrap gap-0"):
-            self.side = SideBar(self, self.stop_job)
-            with ui.column().classes("middle gap-1"):
-                self.picture = Picture(self)
-            self.panels = Panels(self)
+    def start(self, side: Part, picture: Part, panels: Part, progress: ShowProgress) -> None:
+        """Take over the parts once they are laid out, and show the first recording."""
+        self.side, self.picture, self.panels, self.show_progress = side, picture, panels, progress
         ui.keyboard(self._key, ignore=["input", "select", "textarea"])
         self.player = ui.timer(PLAY_EVERY_S, lambda: self.step(PLAY_FRAMES), active=False)
         ui.timer(POLL_S, self._poll)
@@ -106,7 +117,7 @@ class View:
             self.open(names[index % len(names)])
 
     def go(self, mode: Mode) -> None:
-        self.picture.cursor = None
+        self.cursor = None
         self.do(self.session.go, mode)
         clip = self.session.clip
         wanted = self.session.mode in (Mode.POINTS, Mode.CHECK)
@@ -132,8 +143,8 @@ class View:
     def arrow(self, dx: int, dy: int) -> None:
         """Move the cross hair, else the crop, else go through time."""
         far = 10 if self.shift else 1
-        if self.picture.cursor is not None:
-            self.picture.move_cursor(dx * far, dy * far)
+        if self.cursor is not None:
+            self._move_cursor(dx * far, dy * far)
         elif self.session.mode is Mode.CROP and self.session.crop and self.session.recording:
             size = self.session.recording.size
             moved = self.session.crop.moved(2 * dx * far, 2 * dy * far, size)
@@ -171,20 +182,26 @@ class View:
             self.refresh(panel=False)
 
     def toggle_cursor(self) -> None:
-        self.picture.toggle_cursor()
+        clip = self.session.clip
+        if self.cursor is not None or clip is None:
+            self.cursor = None
+        else:
+            middle = clip.crop.side / 2
+            self.cursor = (clip.crop.left + middle, clip.crop.top + middle)
+        self.picture.draw()
 
     def cursor_click(self, positive: bool) -> None:
-        if self.picture.cursor is None:
+        if self.cursor is None:
             self.say("C shows the cross hair", "info")
         else:
-            self.do(self.session.click, *self.picture.cursor, positive)
+            self.do(self.session.click, *self.cursor, positive)
 
     def preview(self) -> None:
         def show() -> None:
             clip = self.session.need_clip()
             at = self.session.frame - clip.start
             tracker = self.workspace.tracker()
-            self.picture.preview = tracker.preview(self.workspace.frames(clip), clip, at)
+            self.masks = tracker.preview(self.workspace.frames(clip), clip, at)
 
         self.job("preview", lambda _: show())
 
@@ -223,6 +240,17 @@ class View:
                                     ui.label(text).classes("small")
             ui.button("close", on_click=dialog.close).props("flat dense")
 
+    def _move_cursor(self, dx: int, dy: int) -> None:
+        assert self.cursor is not None
+        crop = self.session.need_clip().crop
+        step, last = max(1.0, crop.side / 200), crop.side - 1
+        x, y = self.cursor[0] + dx * step, self.cursor[1] + dy * step
+        self.cursor = (
+            min(max(x, crop.left), crop.left + last),
+            min(max(y, crop.top), crop.top + last),
+        )
+        self.picture.draw()
+
     def _key(self, event: events.KeyEventArguments) -> None:
         if not event.action.keydown or event.modifiers.ctrl or event.modifiers.meta:
             return
@@ -241,12 +269,109 @@ class View:
                 self.say(job.error, "negative")
             self.do(after if not job.error else lambda: None)
         if self._jobs:
-            self.side.draw_progress(self.running)
+            self.show_progress(self.running)
         if not self.typing:
             with contextlib.suppress(PisaError):
                 if message := self.session.changed_elsewhere():
                     self.say(message, "info")
                     self.refresh()
+
+
+@dataclass(frozen=True)
+class Binding:
+    """``mode`` None: everywhere. ``repeats``: again and again while the key is held."""
+
+    key: str
+    action: Callable[[View], object]
+    help: str
+    mode: Mode | None = None
+    repeats: bool = False
+
+
+def _edits(name: str, *arguments: Any) -> Callable[[View], object]:
+    """A method of the session, run through ``View.do``."""
+    return lambda page: page.do(getattr(page.session, name), *arguments)
+
+
+BINDINGS: tuple[Binding, ...] = (
+    *(
+        Binding(key, methodcaller("go", mode), f"step {key}: {text}")
+        for key, mode, text in (
+            ("1", Mode.CUT, "cut"),
+            ("2", Mode.CROP, "crop"),
+            ("3", Mode.POINTS, "points"),
+            ("4", Mode.CHECK, "check and save"),
+        )
+    ),
+    *(
+        Binding(key, methodcaller("arrow", dx, dy), text, repeats=True)
+        for key, dx, dy, text in (
+            ("ArrowLeft", -1, 0, "1 frame back (Shift: 10); crop, cross hair: move"),
+            ("ArrowRight", 1, 0, "1 frame on (Shift: 10); crop, cross hair: move"),
+            ("ArrowUp", 0, -1, "crop, cross hair: move; else 1 s back"),
+            ("ArrowDown", 0, 1, "crop, cross hair: move; else 1 s on"),
+        )
+    ),
+    *(
+        Binding(key, methodcaller("step", by), text, repeats=True)
+        for key, by, text in (
+            (",", -1, "1 frame back"),
+            (".", 1, "1 frame on"),
+            ("<", -10, "10 frames back"),
+            (">", 10, "10 frames on"),
+        )
+    ),
+    Binding("Home", methodcaller("seek_clip", 0), "start of the clip"),
+    Binding("End", methodcaller("seek_clip", -1), "end of the clip"),
+    Binding(" ", methodcaller("play"), "play at half speed, stop"),
+    Binding("r", methodcaller("next_recording", 1), "next recording"),
+    Binding("j", _edits("next_clip", 1), "next clip"),
+    Binding("k", _edits("next_clip", -1), "clip before"),
+    Binding("z", methodcaller("undo"), "undo"),
+    Binding("?", methodcaller("help"), "this list"),
+    Binding("n", _edits("next_release", 1), "next release moment found", Mode.CUT),
+    Binding("p", _edits("next_release", -1), "release moment before", Mode.CUT),
+    Binding("m", _edits("mark"), "mark a clip that starts at this frame", Mode.CUT),
+    Binding("b", _edits("set_start"), "begin the clip at this frame", Mode.CUT),
+    Binding("e", _edits("set_stop"), "end the clip at this frame", Mode.CUT),
+    Binding("Delete", _edits("remove_clip"), "remove the clip (undo brings it back)", Mode.CUT),
+    Binding("+", methodcaller("grow_crop", 8), "larger crop", Mode.CROP, repeats=True),
+    Binding("-", methodcaller("grow_crop", -8), "smaller crop", Mode.CROP, repeats=True),
+    Binding("g", methodcaller("suggest_crop"), "crop around what moves", Mode.CROP),
+    Binding("a", _edits("add_object"), "add an object", Mode.POINTS),
+    Binding("]", _edits("next_object", 1), "next object", Mode.POINTS),
+    Binding("[", _edits("next_object", -1), "object before", Mode.POINTS),
+    Binding("x", _edits("remove_object"), "remove the object", Mode.POINTS),
+    Binding("Backspace", _edits("unclick"), "remove the newest point", Mode.POINTS),
+    Binding(
+        "c", methodcaller("toggle_cursor"), "cross hair for the arrow keys, on and off", Mode.POINTS
+    ),
+    Binding(
+        "Enter", methodcaller("cursor_click", True), "positive point at the cross hair", Mode.POINTS
+    ),
+    Binding(
+        "0", methodcaller("cursor_click", False), "negative point at the cross hair", Mode.POINTS
+    ),
+    Binding("v", methodcaller("preview"), "preview of the masks in this frame", Mode.POINTS),
+    Binding("t", methodcaller("track"), "propagate through the clip", Mode.POINTS),
+    Binding(
+        "f", methodcaller("fix_start"), "move the start to the release that is measured", Mode.CHECK
+    ),
+    Binding("s", methodcaller("save"), "save the clip", Mode.CHECK),
+)
+
+
+def binding_of(key: str, mode: Mode) -> Binding | None:
+    """Letters count in either case."""
+    wanted = key.lower() if len(key) == 1 else key
+    found = (b for b in BINDINGS if b.key == wanted and b.mode in (None, mode))
+    return next(found, None)
+
+
+def listed(mode: Mode | None) -> list[tuple[str, str]]:
+    """Key and meaning of one step's keys (None: those that hold everywhere)."""
+    names = {" ": "Space", "ArrowLeft": "←", "ArrowRight": "→", "ArrowUp": "↑", "ArrowDown": "↓"}
+    return [(names.get(b.key, b.key.upper()), b.help) for b in BINDINGS if b.mode == mode]
 
 
 def parse_field(name: str, text: str) -> str | float | None:
