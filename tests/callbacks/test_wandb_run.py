@@ -18,7 +18,7 @@ from pisa.callbacks.checkpoints import ExportWeights
 from pisa.callbacks.pisabench import COLUMNS, PisaBench, worst_clips
 from pisa.callbacks.samples import SampleVideos
 from pisa.callbacks.wandb_logger import WandbLogger, run_id
-from pisa.reports.figures.run_log import _records, read_offline
+from pisa.reports.figures.ablation import _records, read_offline
 from pisa.tasks.psft import PSFT
 from tests.tasks.toy import BrightTracker, ToyData, falling_batch, make_trainer, toy_model
 

@@ -25,9 +25,9 @@ from pisa.errors import PisaError
 from pisa.io.files import write_atomic
 from pisa.ops.masks import MaskError, centroids
 from pisa.ops.video import to_frames
-from pisa.reports.contact_sheet import contact_sheet, save_png
 from pisa.types import Clip
 from tests.red_team.attacks import ATTACKS, EXTRA_ATTACKS, LOST_TRACKER, Attack, losses
+from tests.red_team.contact_sheet import contact_sheet, save_png
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 PROTOCOLS = ("official", "paper", "strict")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from PIL import Image
 
 from pisa.data.clip_io import write_clip
 from pisa.data.manifest import Manifest, write_manifest
@@ -211,3 +212,9 @@ def write_ambiguous_set(folder: Path, members: int = 4) -> Path:
         write_clip(folder / "clips" / name, clip, extra={"study": known})
     write_manifest(folder, Manifest(tuple(f"{i:06d}" for i in range(members)), "abcd1234"))
     return folder
+
+
+def provenance_in_png(path: Path) -> str:
+    """The provenance line in the metadata of a saved figure."""
+    with Image.open(path) as image:
+        return str(image.info.get("Description", ""))

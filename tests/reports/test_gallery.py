@@ -8,7 +8,7 @@ from PIL import Image
 from pisa.__main__ import main
 from pisa.data.clip_io import write_clip
 from pisa.data.manifest import Manifest, write_manifest
-from pisa.reports.contact_sheet import all_in_one, paint_depth, paint_flow, paint_masks
+from pisa.reports.gallery import all_in_one, paint_depth, paint_flow, paint_masks, stroboscopic
 from pisa.simulation.fast import FastSimulator
 from pisa.simulation.scene import Prior
 
@@ -64,3 +64,18 @@ def test_all_in_one_keeps_what_rests_and_repeats_what_moves() -> None:
     picture = all_in_one(frames, masks)
     assert (picture[7] == 90).all()
     assert (picture[[0, 2, 4], 2] > 100).all() and not picture[[1, 3], 2].any()
+
+
+def test_stroboscopic_shows_the_object_over_the_clean_background(moving_square):
+    clip = moving_square(start_x=8, fall_px=6, num_frames=4)
+    image = stroboscopic(clip["frames"], clip["mask"], every=3)
+    assert image[clip["mask"][3]].tolist() == [[220, 40, 40]] * 36
+    assert (image[8:12, 9:12] == 120).all()  # frame 1 is not shown: background behind it
+    faint = image[2, 9]
+    assert 120 < faint[0] < 220 and 40 < faint[1] < 120
+
+
+def test_stroboscopic_where_the_object_never_moves(moving_square):
+    clip = moving_square(start_x=8, fall_px=0)
+    image = stroboscopic(clip["frames"], clip["mask"])
+    np.testing.assert_array_equal(image, clip["frames"][0])

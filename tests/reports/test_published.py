@@ -10,9 +10,8 @@ import yaml
 
 from pisa.errors import PisaError
 from pisa.reports import published
-from pisa.reports.against_paper import NOT_MEASURED, compare, markdown
 from pisa.reports.names import SPLITS
-from pisa.reports.published import published_table_1
+from pisa.reports.published import NOT_MEASURED, compare, markdown, published_table_1
 
 METRICS = ("l2", "chamfer", "iou")
 ROWS = {  # whole rows as printed: real, sim (seen), sim (unseen)

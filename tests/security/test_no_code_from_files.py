@@ -25,7 +25,7 @@ from pisa.io.weights import load, read
 from pisa.launch.hub import model_card
 from pisa.perception.base import load_teacher
 from pisa.perception.mask_cache import read_masks as read_cached_masks
-from pisa.reports.figures.run_log import read_run
+from pisa.reports.figures.ablation import read_run
 from pisa.reports.gallery import read_prior
 from pisa.tasks.weights import load_denoiser
 

@@ -1,4 +1,4 @@
-"""A static page that shows a data set: `pisa gallery DATASET`.
+"""A static page that shows a data set: `pisa gallery DATASET`; and pictures of clips.
 
 For each clip the video, its masks, depth and flow as moving pictures, and all frames in one (paper
 Figure 1); above them the distributions of the set's scenes, with those of a given prior over them.
@@ -7,26 +7,31 @@ Figure 1); above them the distributions of the set's scenes, with those of a giv
 from __future__ import annotations
 
 import argparse
+import colorsys
 import html
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import matplotlib as mpl
 import numpy as np
 import yaml
+from jaxtyping import Bool, Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+from PIL import Image
 
 from pisa.data.clip_io import read_clip
 from pisa.data.manifest import list_clips
 from pisa.errors import PisaError
 from pisa.io.files import write_atomic
-from pisa.reports.contact_sheet import clip_pictures
+from pisa.ops.video import to_frames
 from pisa.reports.curves import inline_svg
 from pisa.simulation.scene import Prior
 from pisa.simulation.statistics import LABELS, Values, prior_ranges, scene_values, uniformity
@@ -210,3 +215,100 @@ def _prior(axes: Axes, area: float, limits: tuple[float, float], *, whole: bool)
     else:
         expected = area / (high - low)
     axes.plot([low, low, high, high], [0, expected, expected, 0], color=RED, linewidth=1.5)
+
+
+def stroboscopic(
+    frames: UInt8[np.ndarray, "t h w 3"], masks: Bool[np.ndarray, "t h w"], every: int = 2
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The object of every ``every``-th frame over one background (the paper's Figure 1).
+
+    Background pixels are the median over the frames in which the object does not cover them (the
+    first frame where it always does); earlier positions are fainter, the last frame is opaque.
+
+    Raises ``ValueError`` where frames and masks differ in length or size.
+    """
+    if frames.shape[:3] != masks.shape:
+        raise ValueError(f"frames {frames.shape} and masks {masks.shape} do not belong together")
+    image = _background(frames, masks)
+    chosen = sorted({*range(0, len(frames), every), len(frames) - 1})
+    for opacity, t in zip(np.linspace(0.45, 1.0, len(chosen)), chosen, strict=True):
+        over = opacity * frames[t] + (1 - opacity) * image
+        image = np.where(masks[t][..., None], over, image)
+    return np.round(image).astype(np.uint8)
+
+
+def _background(frames: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    covered = np.broadcast_to(masks[..., None], frames.shape)
+    median = np.ma.median(np.ma.masked_array(frames, covered), axis=0)
+    return np.where(np.ma.getmaskarray(median), frames[0], median.filled(0)).astype(np.float64)
+
+
+FAR_M = 50.0  # anything behind, sky included, is drawn black
+Frames = UInt8[np.ndarray, "t h w 3"]
+
+
+def clip_pictures(clip: Clip) -> dict[str, bytes]:
+    """WebP files by kind: video, masks, depth and flow (where known; moving), strobe (still)."""
+    frames = np.asarray(to_frames(clip.video))
+    masks = clip.masks.numpy()
+    moving = {"video": frames, "masks": paint_masks(frames, masks)}
+    if clip.depth_m is not None:
+        moving["depth"] = paint_depth(clip.depth_m.numpy())
+    if clip.flow_px is not None:
+        moving["flow"] = paint_flow(clip.flow_px.numpy())
+    pictures = {key: _moving(value, clip.fps_hz) for key, value in moving.items()}
+    return pictures | {"strobe": _still(all_in_one(frames, masks))}
+
+
+def paint_masks(frames: Frames, masks: Bool[np.ndarray, "n t h w"]) -> Frames:
+    """Each object in a colour of its own over the greyed video."""
+    painted = 0.35 * frames + 0.35 * frames.mean(axis=-1, keepdims=True)
+    for n, mask in enumerate(masks):
+        hue = (n * 0.618034) % 1.0  # golden section: neighbours differ
+        colour = 255 * np.array(colorsys.hsv_to_rgb(hue, 0.75, 1.0))
+        painted[mask] = 0.25 * painted[mask] + 0.75 * colour
+    return painted.astype(np.uint8)
+
+
+def paint_depth(depth_m: Float[np.ndarray, "t h w"]) -> Frames:
+    """Inverse depth, nearest bright."""
+    inverse = np.where(depth_m < FAR_M, 1 / np.clip(depth_m, 0.1, FAR_M), 0.0)
+    scaled = inverse / inverse.max()
+    return (255 * matplotlib.colormaps["magma"](scaled)[..., :3]).astype(np.uint8)
+
+
+def paint_flow(flow_px: Float[np.ndarray, "2 u h w"]) -> Frames:
+    """Hue is the direction, brightness the length, up to the longest of the clip."""
+    length = np.hypot(flow_px[0], flow_px[1])
+    angle = np.arctan2(flow_px[1], flow_px[0]) / (2 * np.pi) % 1.0
+    value = np.sqrt(length / max(float(length.max()), 1e-6))
+    hsv = np.stack([angle, np.full_like(angle, 0.8), value], axis=-1)
+    return (255 * matplotlib.colors.hsv_to_rgb(hsv)).astype(np.uint8)
+
+
+def all_in_one(frames: Frames, masks: Bool[np.ndarray, "n t h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    """Every second frame of whatever moves over one background (paper Figure 1)."""
+    moves = (masks != masks[:, :1]).any(axis=(1, 2, 3))
+    return stroboscopic(frames, masks[moves].any(axis=0), every=2)
+
+
+def _moving(frames: Frames, fps_hz: float) -> bytes:
+    pictures = [Image.fromarray(frame) for frame in frames]
+    stream = io.BytesIO()
+    pictures[0].save(
+        stream,
+        "WEBP",
+        save_all=True,
+        append_images=pictures[1:],
+        duration=round(1000 / fps_hz),
+        loop=0,
+        quality=80,
+        method=0,
+    )
+    return stream.getvalue()
+
+
+def _still(picture: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "WEBP", quality=90)
+    return stream.getvalue()

@@ -11,9 +11,10 @@ import pytest
 from pisa.__main__ import main
 from pisa.errors import PisaError
 from pisa.io.provenance import SETTINGS
-from pisa.reports.figures import ablation, run_log, style
-from pisa.reports.figures.run_log import read_run
+from pisa.reports.figures import ablation, style
+from pisa.reports.figures.ablation import read_run
 from tests.reports import saved_results as saved
+from tests.reports.saved_results import provenance_in_png
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def test_one_run_says_what_panel_d_lacks(runs, tmp_path):
     with style.paper_style():
         figure = ablation.draw([read_run(runs[1])], published=False)
     assert figure.axes[3].texts[0].get_text() == "no runs of other sizes given"
-    assert style.provenance_in_png(tmp_path / "f5.png").startswith("results: commit c0ffee00")
+    assert provenance_in_png(tmp_path / "f5.png").startswith("results: commit c0ffee00")
     assert b"/Subtype /Image" not in (tmp_path / "f5.pdf").read_bytes()
 
 
@@ -151,4 +152,4 @@ def test_a_run_on_the_server_is_read(monkeypatch):
     run = read_run("wandb:me/pisa/abc")
     assert run.curves == {("real", "l2"): [(10, 0.5)]} and run.max_steps == 10
     with pytest.raises(PisaError, match="wandb:me/pisa/x: cannot read: could not find that run"):
-        run_log.read_online("me/pisa/x")
+        ablation.read_online("me/pisa/x")

@@ -21,9 +21,10 @@ from pisa.reports.figures import (
     style,
     table2,
 )
-from pisa.reports.figures.origin import Origin
+from pisa.reports.figures.style import Origin
 from pisa.section5.drop_time import DropTimes
 from tests.reports import saved_results as saved
+from tests.reports.saved_results import provenance_in_png
 
 
 def run(*arguments, capsys=None) -> int:
@@ -47,7 +48,7 @@ def check_files(stem, *, pictures: bool = False) -> None:
     pdf = pdf_text(stem.with_suffix(".pdf"))
     assert "/FontFile2" in pdf and " Tf" in pdf
     assert ("/Subtype /Image" in pdf) == pictures
-    line = style.provenance_in_png(stem.with_suffix(".png"))
+    line = provenance_in_png(stem.with_suffix(".png"))
     assert "drawn by commit" in line and line.startswith(("results: commit", "data "))
 
 

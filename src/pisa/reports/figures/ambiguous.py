@@ -18,7 +18,7 @@ from pisa.errors import PisaError
 from pisa.ops.drop_ray import DropRay
 from pisa.ops.video import to_frames
 from pisa.reports.figures import style
-from pisa.reports.figures.origin import origin_of_data
+from pisa.reports.figures.style import origin_of_data
 from pisa.types import Clip
 
 MEMBERS = 3  # as in the paper

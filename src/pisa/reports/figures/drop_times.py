@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from pisa.errors import PisaError
 from pisa.ops.drop_ray import DropRay
 from pisa.reports.figures import style
-from pisa.reports.figures.origin import model_of, origin_of, read_analysis
+from pisa.reports.figures.style import model_of, origin_of, read_analysis
 from pisa.reports.names import model_label
 from pisa.reports.published import published_drop_times
 from pisa.section5.drop_study import LEVEL

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from pisa.errors import PisaError
 from pisa.ops.drop_ray import DropRay, fallen_m
 from pisa.reports.figures import style
-from pisa.reports.figures.origin import model_of, origin_of, read_analysis
+from pisa.reports.figures.style import model_of, origin_of, read_analysis
 from pisa.reports.names import model_label
 
 SHOWN = 3

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from pisa.errors import PisaError
 from pisa.reports.figures import style
-from pisa.reports.figures.origin import origin_of, together
+from pisa.reports.figures.style import origin_of, together
 from pisa.reports.leaderboard import merge, merge_clips, read_runs
 from pisa.reports.names import TRUTH, model_label, order_models, order_splits, split_label
 

@@ -14,9 +14,9 @@ from pisa.data.manifest import list_clips
 from pisa.errors import PisaError
 from pisa.ops.masks import centroids
 from pisa.ops.video import to_frames
-from pisa.reports.contact_sheet import stroboscopic
 from pisa.reports.figures import style
-from pisa.reports.figures.origin import origin_of_data, together
+from pisa.reports.figures.style import origin_of_data, together
+from pisa.reports.gallery import stroboscopic
 from pisa.reports.names import split_label
 from pisa.types import Clip
 

@@ -11,12 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pisa.io.files import write_atomic
-from pisa.reports.against_paper import compare, markdown
 from pisa.reports.figures import style
-from pisa.reports.figures.origin import Origin, origin_of, together
+from pisa.reports.figures.style import Origin, origin_of, together
 from pisa.reports.leaderboard import merge, read_runs
 from pisa.reports.metrics_json import build_metrics
-from pisa.reports.published import PublishedRow, published_table_1
+from pisa.reports.published import PublishedRow, compare, markdown, published_table_1
 from pisa.reports.table import (
     PUBLISHED_CAVEAT,
     Cell,

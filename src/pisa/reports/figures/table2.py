@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 
 from pisa.errors import PisaError
 from pisa.reports.figures import style
-from pisa.reports.figures.origin import origin_of, read_analysis
+from pisa.reports.figures.style import origin_of, read_analysis
 from pisa.reports.figures.table1 import write_table
 from pisa.reports.names import (
     TRUTH,
