@@ -17,6 +17,7 @@ from pisa.simulation.kubric.description import describe
 from pisa.simulation.kubric.hdris import choose_hdri, packaged_folder
 from pisa.simulation.kubric.process import Renderer
 from pisa.simulation.kubric.simulator import KubricSimulator
+from pisa.simulation.release import ReleasePrior
 from pisa.simulation.scene import Prior
 
 PYTHON = Path(__file__).parents[2] / ".venv-kubric/bin/python"
@@ -135,3 +136,22 @@ def test_bad_assets_end_in_a_sentence_and_the_process_goes_on(description, tmp_p
             renderer.render(case)
     assert renderer.render(description)["rgb"].shape == (2, 64, 64, 3)
     renderer.stop()
+
+
+def test_the_releases_dome_and_lights_are_rendered():
+    prior = ReleasePrior(num_dropping=(1, 1), num_pile=(0, 0))
+    made = {}
+    for name, energy in (("lit", 100.0), ("dark", 0.0)):
+        lit = replace(
+            prior,
+            key_energy_w=energy,
+            fill_energy_w=energy,
+            back_energy_w=energy,
+            sun_energy=(energy / 100, energy / 100),
+        )
+        simulator = KubricSimulator(lit, num_frames=2, fps_hz=8, python=str(PYTHON))
+        made[name] = simulator.make_clip(SEED, SPLIT, name)[0]
+    assert made["lit"].masks[-1, 0].any()
+    assert made["lit"].video.mean() > made["dark"].video.mean() + 0.01
+    assert made["lit"].depth_m.max() < 60  # the dome ends before the sky
+    assert made["lit"].video.std() > 0.1

@@ -15,9 +15,10 @@ from pisa.ranges import Count, FrameCount, PixelCount
 from pisa.simulation.assets import LICENCES
 from pisa.simulation.motions import simulate_drift
 from pisa.simulation.physics import Motion, Overlap, simulate_fall
-from pisa.simulation.scene import Scene, ScenePrior
+from pisa.simulation.release import settled
+from pisa.simulation.scene import Physics, Scene, ScenePrior
 from pisa.simulation.tiny_renderer import render
-from pisa.types import GRAVITY_M_S2, Clip
+from pisa.types import Clip
 
 REDRAWS = 50
 REDRAW_STRIDE = 1_000_003  # keeps the seeds of redraws apart from the seeds of other clips
@@ -81,7 +82,9 @@ def draw_moving_scene(
         if scene.motion == "drift":
             return scene, simulate_drift(scene, num_frames, fps_hz)
         try:
-            return scene, simulate_fall(scene, num_frames, fps_hz)
+            motion = simulate_fall(scene, num_frames, fps_hz)
+            placed = scene if scene.camera_step_std_m is None else settled(scene, motion)
+            return placed, motion
         except Overlap:
             continue  # the pile is too high for this drop: draw the scene again
     raise PisaError(
@@ -101,7 +104,7 @@ def build_clip(
 ) -> Clip:
     """A clip from uint8 ``[T, H, W, 3]``, object numbers ``[T, H, W]`` (-1: none) and depth."""
     objects = np.arange(len(scene.objects))[:, None, None, None]
-    contact_s = motion.contact_s[-1]
+    contact_s, gravity_m_s2 = motion.contact_s[-1], scene.physics.gravity_m_s2
     return Clip(
         name=name,
         video=torch.from_numpy(rgb).permute(3, 0, 1, 2).float() / 127.5 - 1,
@@ -111,7 +114,7 @@ def build_clip(
         depth_m=depth_m,
         camera=scene.camera,
         poses=motion.poses,
-        drop_height_m=None if contact_s is None else 0.5 * GRAVITY_M_S2 * contact_s**2,
+        drop_height_m=None if contact_s is None else 0.5 * gravity_m_s2 * contact_s**2,
     )
 
 
@@ -126,4 +129,6 @@ def scene_information(scene: Scene, motion: Motion, seed: int, backend: str) -> 
         "drop_heights_m": list(scene.drop_heights_m),
         "contact_s": list(motion.contact_s),
         **({"study": scene.study} if scene.study else {}),
+        **({"physics": asdict(scene.physics)} if scene.physics != Physics() else {}),
+        **({"lights": [asdict(light) for light in scene.lights]} if scene.lights else {}),
     }

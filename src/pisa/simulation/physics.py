@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from pisa.errors import PisaError
 from pisa.simulation.assets import load_asset
 from pisa.simulation.engine import BulletClient, bullet, pybullet
-from pisa.simulation.scene import Scene, SceneObject
-from pisa.types import GRAVITY_M_S2, Poses
+from pisa.simulation.scene import Box, Physics, Scene, SceneObject, bounding_box, on_top_of
+from pisa.types import Poses
 
-SETTLE_S = 0.75
 CLEARANCE_M = 0.05  # between the settled pile and a dropping object
 
 
@@ -39,22 +38,28 @@ def simulate_fall(scene: Scene, num_frames: int, fps_hz: int) -> Motion:
     if step_hz % fps_hz:
         raise PisaError(f"fps must divide {step_hz}, not {fps_hz}")
     with bullet() as world:
-        _prepare(world, step_hz)
+        _prepare(world, step_hz, scene.physics)
         pile = [o for o in scene.objects if not o.dropping]
         dropping = [o for o in scene.objects if o.dropping]
-        bodies = _settle(world, pile, step_hz, density)
-        _check_clearance(world, bodies, dropping)
+        bodies = _settle(world, pile, step_hz, density, scene.physics)
+        if scene.physics.raise_gaps_m is None:
+            _check_clearance(world, bodies, dropping)
+        else:
+            at_rest = [_where(world, b, o) for b, o in zip(bodies, pile, strict=True)]
+            dropping = _raised(at_rest, dropping, scene.physics.raise_gaps_m)
         bodies += [add_body(world, o, o.position_m, density) for o in dropping]
-        _release(world, bodies, len(pile), step_hz)
+        _release(world, bodies, len(pile), scene.physics.gravity_m_s2 / (2 * step_hz))
         return _run(world, bodies, len(pile), num_frames, step_hz // fps_hz, step_hz)
 
 
-def _prepare(world: BulletClient, step_hz: int) -> None:
-    world.setGravity(0, 0, -GRAVITY_M_S2)
+def _prepare(world: BulletClient, step_hz: int, physics: Physics) -> None:
+    world.setGravity(0, 0, -physics.gravity_m_s2)
     world.setTimeStep(1 / step_hz)
     world.setPhysicsEngineParameter(deterministicOverlappingPairs=1, numSolverIterations=20)
     floor = world.createMultiBody(0, world.createCollisionShape(pybullet.GEOM_PLANE))
-    world.changeDynamics(floor, -1, restitution=0.6, lateralFriction=0.8)
+    world.changeDynamics(
+        floor, -1, restitution=physics.floor_restitution, lateralFriction=physics.floor_friction
+    )
 
 
 def add_body(world: BulletClient, thing: SceneObject, position_m, density_kg_m3: float) -> int:
@@ -80,19 +85,26 @@ def add_body(world: BulletClient, thing: SceneObject, position_m, density_kg_m3:
 
 
 def _settle(
-    world: BulletClient, pile: list[SceneObject], step_hz: int, density_kg_m3: float
+    world: BulletClient,
+    pile: list[SceneObject],
+    step_hz: int,
+    density_kg_m3: float,
+    physics: Physics,
 ) -> list[int]:
     """Stack the pile from the floor up, let it come to rest and stop what still moves."""
     bodies: list[int] = []
     level: dict[tuple[int, int], float] = {}
     for thing in pile:
+        if physics.raise_gaps_m is not None:
+            bodies.append(add_body(world, thing, thing.position_m, density_kg_m3))
+            continue
         cell = (round(thing.position_m[0] * 2), round(thing.position_m[1] * 2))
         bottom = level.get(cell, 0.0) + 0.01
         centre = (*thing.position_m[:2], bottom + 0.6 * thing.size_m)
         level[cell] = bottom + 1.2 * thing.size_m
         bodies.append(add_body(world, thing, centre, density_kg_m3))
     if pile:
-        for _ in range(round(SETTLE_S * step_hz)):
+        for _ in range(round(physics.settle_s * step_hz)):
             world.stepSimulation()
     return bodies
 
@@ -108,11 +120,30 @@ def _check_clearance(world: BulletClient, pile: list[int], dropping: list[SceneO
                 raise Overlap(f"the pile touches the dropping object {thing.asset}")
 
 
-def _release(world: BulletClient, bodies: list[int], num_pile: int, step_hz: int) -> None:
+def _raised(
+    pile: list[SceneObject], dropping: list[SceneObject], gaps_m: tuple[float, ...]
+) -> list[SceneObject]:
+    """Dropping objects that the settled pile below them reaches, moved above its top."""
+    boxes = [bounding_box(thing) for thing in pile]
+    found = []
+    for thing, gap_m in zip(dropping, gaps_m, strict=True):
+        own = bounding_box(thing)
+        to_floor = Box((*own.low[:2], 0.0), own.high)
+        top_m = max((box.high[2] for box in boxes if box.overlaps(to_floor)), default=0.0)
+        found.append(on_top_of(thing, top_m + gap_m) if top_m > own.low[2] else thing)
+    return found
+
+
+def _where(world: BulletClient, body: int, thing: SceneObject) -> SceneObject:
+    """The object where Bullet has it now."""
+    position_m, quaternion = world.getBasePositionAndOrientation(body)
+    return replace(thing, position_m=position_m, quaternion=quaternion)
+
+
+def _release(world: BulletClient, bodies: list[int], num_pile: int, lift_m_s: float) -> None:
     """Zero all velocities; the half-step lift cancels Bullet's semi-implicit lag in free fall."""
     for i, body in enumerate(bodies):
-        lift = GRAVITY_M_S2 / (2 * step_hz) if i >= num_pile else 0.0
-        world.resetBaseVelocity(body, [0, 0, lift], [0, 0, 0])
+        world.resetBaseVelocity(body, [0, 0, lift_m_s if i >= num_pile else 0.0], [0, 0, 0])
 
 
 def _run(

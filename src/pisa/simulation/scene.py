@@ -8,11 +8,14 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.random import Generator, default_rng
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from pisa.errors import PisaError
 from pisa.ranges import (
     Count,
     CountInterval,
+    Fraction,
     FractionInterval,
     FrameCount,
     Interval,
@@ -23,9 +26,10 @@ from pisa.ranges import (
 )
 from pisa.simulation.assets import LIBRARIES, asset_names, load_asset, lowest_point_m
 from pisa.simulation.materials import identity
-from pisa.types import Camera
+from pisa.types import GRAVITY_M_S2, Camera
 
 MAX_CAMERA_STEPS = 200
+MAX_OBJECTS = 10  # drawn until one is large enough in the picture
 LATER: Any = {"digest": "where changed"}  # fields that came after the first data sets were made
 
 
@@ -60,6 +64,8 @@ class Prior:
     fps_hz: Count = field(default=16, metadata=LATER)
     pile_jitter_m: NonNegative = field(default=0.05, metadata=LATER)  # standard deviation, x and y
     density_kg_m3: Positive = field(default=300.0, metadata=LATER)
+    # Of the picture, by each dropping object's way down: smaller ones are drawn again, ten times
+    min_column_share: Fraction = field(default=0.0, metadata=LATER)
 
     @classmethod
     def of(cls, **values: Any) -> Prior:
@@ -105,6 +111,30 @@ class SceneObject:
 
 
 @dataclass(frozen=True)
+class Light:
+    """A light of the Kubric backend beside the HDRI: the sun, or a point light."""
+
+    kind: str  # "sun" or "point"
+    energy: float  # W, or W/m^2 of the sun
+    position_m: tuple[float, float, float]
+    tilt_deg: tuple[float, float] = (0.0, 0.0)  # about x and y
+    radius_m: float = 0.0
+
+
+@dataclass(frozen=True)
+class Physics:
+    """How the floor and gravity act, and how long a pile settles."""
+
+    gravity_m_s2: float = GRAVITY_M_S2
+    floor_friction: float = 0.8
+    floor_restitution: float = 0.6
+    settle_s: float = 0.75
+    # Per dropping object: what it is raised above a pile that reaches it; None: the scene is drawn
+    # again, and piles stand where physics puts them rather than as drawn.
+    raise_gaps_m: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
 class Scene:
     """A drawn scene. Dropping objects stand last in ``objects`` (the release's order)."""
 
@@ -120,6 +150,10 @@ class Scene:
     density_kg_m3: float = 300.0
     wall_distance_m: float | None = None  # None: the background's own
     study: dict[str, Any] = field(default_factory=dict)  # goes to clip_info.json (ood, ambiguous)
+    physics: Physics = Physics()
+    camera_step_std_m: float | None = None  # the camera is placed after physics (release.settled)
+    lights: tuple[Light, ...] = ()
+    dome: bool = False  # the floor is part of a dome that shows the HDRI
 
     @property
     def num_pile(self) -> int:
@@ -150,8 +184,8 @@ def draw_scene(prior: Prior, seed: int, split: str, resolution: int) -> Scene:
     ground = _spread_positions(rng, num_dropping, prior.region_m)
     dropping, heights, pile = [], [], []
     for x, y in ground:
-        height = rng.uniform(*prior.drop_height_m)
-        dropping.append(draw_object(rng, prior, split, (x, y, height), dropping=True))
+        height, thing = _large_enough(rng, prior, split, (x, y), resolution)
+        dropping.append(thing)
         heights.append(height)
         for _ in range(int(rng.integers(prior.num_pile[0], prior.num_pile[1] + 1))):
             jitter = rng.normal(scale=prior.pile_jitter_m, size=2)
@@ -172,6 +206,27 @@ def draw_scene(prior: Prior, seed: int, split: str, resolution: int) -> Scene:
     )
 
 
+def _large_enough(
+    rng: Generator, prior: Prior, split: str, ground: tuple[float, float], resolution: int
+) -> tuple[float, SceneObject]:
+    """Height and object: the first of ``MAX_OBJECTS`` draws whose way down is large in the picture.
+
+    The picture is that of the camera's first place at its mean height.
+    """
+    height_m = sum(prior.camera_height_m) / 2
+    place = (0.0, -prior.camera_distance_m, height_m)
+    camera = Camera(place, resolution, resolution, prior.focal_mm, prior.sensor_mm)
+    for _ in range(MAX_OBJECTS):
+        height = rng.uniform(*prior.drop_height_m)
+        thing = draw_object(rng, prior, split, (*ground, height), dropping=True)
+        if not prior.min_column_share:
+            break
+        box = bounding_box(lift(sized_for(prior, thing, thing.size_m, camera), height))
+        if column_share(box, camera) > prior.min_column_share:
+            break
+    return height, thing
+
+
 def _spread_positions(rng: Generator, count: int, region_m: float) -> list[tuple[float, float]]:
     """Ground positions in the region (x within +-region/2, y in [0, region]), kept apart."""
     chosen: list[tuple[float, float]] = []
@@ -188,14 +243,18 @@ def _nearest(point: tuple[float, float], others: list[tuple[float, float]]) -> f
 
 
 def draw_object(
-    rng: Generator, prior: Prior, split: str, position, *, dropping: bool
+    rng: Generator, prior: Prior, split: str, position, *, dropping: bool, asset: str | None = None
 ) -> SceneObject:
-    """A random object, at ``position``; with ``span_px`` its size is in pixels still."""
+    """A random object, at ``position``; with ``span_px`` its size is in pixels still.
+
+    ``asset`` chooses the mesh.
+    """
     names = asset_names(split, prior.assets)
     quaternion = rng.normal(size=4)
     a, b, c, d = (float(v) for v in quaternion / np.linalg.norm(quaternion))
     low, high = prior.size_m or prior.span_px or (0.0, 0.0)
-    asset = names[int(rng.integers(len(names)))]
+    if asset is None:
+        asset = names[int(rng.integers(len(names)))]
     drawn = float(rng.uniform(low, high))  # pixels until _place_camera, with span_px
     return SceneObject(
         asset=asset,
@@ -253,3 +312,53 @@ def object_in_view(thing: SceneObject, camera: Camera) -> bool:
     half_view = y * camera.sensor_mm / camera.focal_mm / 2
     radius = 0.55 * thing.size_m
     return y > radius and abs(x) + radius < half_view and abs(z) + radius < half_view
+
+
+@dataclass(frozen=True)
+class Box:
+    """An axis-aligned box in the world."""
+
+    low: tuple[float, float, float]
+    high: tuple[float, float, float]
+
+    def overlaps(self, other: Box) -> bool:
+        """Whether the two share a volume."""
+        return all(
+            a < d and c < b
+            for a, b, c, d in zip(self.low, self.high, other.low, other.high, strict=True)
+        )
+
+
+def bounding_box(thing: SceneObject) -> Box:
+    """The box around the turned mesh."""
+    hull = Rotation.from_quat(thing.quaternion).apply(load_asset(thing.asset).hull) * thing.size_m
+    low, high = hull.min(axis=0) + thing.position_m, hull.max(axis=0) + thing.position_m
+    return Box((low[0], low[1], low[2]), (high[0], high[1], high[2]))
+
+
+def on_top_of(thing: SceneObject, height_m: float) -> SceneObject:
+    """The object with the lower side of its box at ``height_m``."""
+    x, y, z = thing.position_m
+    return replace(thing, position_m=(x, y, z + height_m - float(bounding_box(thing).low[2])))
+
+
+def column_corners(box: Box, camera: Camera) -> NDArray[np.floating] | None:
+    """The corners ``[8, 2]`` (right, up) of a box reaching down to the floor, in picture widths.
+
+    The picture's middle is the origin. None where a corner lies beside or behind the camera.
+    """
+    sides = [(box.low[0], box.high[0]), (box.low[1], box.high[1]), (0.0, box.high[2])]
+    corners = np.array([(x, y, z) for x in sides[0] for y in sides[1] for z in sides[2]])
+    right, forward, up = (corners - camera.position_m).T
+    if forward.min() <= 0:
+        return None
+    return np.stack([right, up], axis=1) / forward[:, None] * camera.focal_mm / camera.sensor_mm
+
+
+def column_share(box: Box, camera: Camera) -> float:
+    """Area of the rectangle around an object's way down, as a fraction of the picture.
+
+    Parts outside the picture count: the camera goes back until there are none.
+    """
+    corners = column_corners(box, camera)
+    return np.inf if corners is None else float(np.prod(np.ptp(corners, axis=0)))

@@ -72,6 +72,8 @@ def describe(
             "strength": hdri.strength,
         },
         "shadows": scene.shadows,
+        "dome": scene.dome,
+        "lights": [asdict(light) for light in scene.lights],
         "render": asdict(settings),
     }
 

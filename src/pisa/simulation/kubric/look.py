@@ -12,6 +12,8 @@ from typing import Any
 
 import bpy
 
+DOME_EYE_M = 1.5
+
 
 class _Maths:
     """Builds arithmetic out of shader nodes; values are sockets or numbers."""
@@ -54,6 +56,29 @@ def pattern_material(name: str, pattern: dict[str, Any], *, world: bool, roughne
     mix.inputs["B"].default_value = _linear(pattern["colour_b"])
     tree.links.new(_share(_Maths(tree), points, pattern), mix.inputs["Factor"])
     tree.links.new(mix.outputs["Result"], surface.inputs["Base Color"])
+    return material
+
+
+def dome_material(path: str, rotation_rad: float):
+    """The HDRI as it is seen from ``DOME_EYE_M`` above the middle of the dome."""
+    material = bpy.data.materials.new("dome")
+    material.use_nodes = True
+    tree = material.node_tree
+    surface = tree.nodes["Principled BSDF"]
+    surface.inputs["Roughness"].default_value = 0.9
+    surface.inputs["Specular IOR Level"].default_value = 0.0
+    points = tree.nodes.new("ShaderNodeNewGeometry").outputs["Position"]
+    offset = tree.nodes.new("ShaderNodeVectorMath")
+    offset.operation = "SUBTRACT"
+    tree.links.new(points, offset.inputs[0])
+    offset.inputs[1].default_value = (0.0, 0.0, DOME_EYE_M)
+    turn = tree.nodes.new("ShaderNodeMapping")
+    turn.inputs["Rotation"].default_value = (0.0, 0.0, rotation_rad)
+    tree.links.new(offset.outputs[0], turn.inputs["Vector"])
+    picture = tree.nodes.new("ShaderNodeTexEnvironment")
+    picture.image = bpy.data.images.load(path, check_existing=True)
+    tree.links.new(turn.outputs["Vector"], picture.inputs["Vector"])
+    tree.links.new(picture.outputs["Color"], surface.inputs["Base Color"])
     return material
 
 

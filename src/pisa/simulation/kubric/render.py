@@ -19,10 +19,11 @@ from kubric.utils import next_global_count
 from mathutils import Matrix
 from numpy.typing import NDArray
 
-from pisa.simulation.kubric.look import pattern_material
+from pisa.simulation.kubric.look import dome_material, pattern_material
 
 LAYERS = ("rgba", "segmentation", "depth", "forward_flow", "backward_flow")
 FLOOR_HALF_M = 40.0
+DOME_RADIUS_M = 25.0
 SKY_DEPTH_M = 1000.0  # Blender gives 1e10, which float16 cannot hold
 
 Arrays = dict[str, NDArray]
@@ -83,8 +84,12 @@ def _build(description: dict[str, Any], scratch: Path) -> tuple[kb.Scene, list]:
     objects = [_add_object(scene, renderer, o, n) for n, o in enumerate(description["objects"])]
     for thing in objects:
         _hide_from_light(thing.linked_objects[renderer], description["shadows"])
-    _add_floor(scene, renderer, description["floor"])
-    _add_light(renderer, description["hdri"])
+    _add_hdri(renderer, description["hdri"])
+    if description["dome"]:
+        _add_dome(scene, renderer, description["hdri"])
+    else:
+        _add_floor(scene, renderer, description["floor"])
+    _add_lights(renderer, description["lights"])
     return scene, objects
 
 
@@ -142,7 +147,35 @@ def _add_floor(scene: kb.Scene, renderer: Blender, pattern: dict[str, Any]) -> N
     body.data.materials.append(pattern_material("floor", pattern, world=True, roughness=0.8))
 
 
-def _add_light(renderer: Blender, hdri: dict[str, Any]) -> None:
+def _add_dome(scene: kb.Scene, renderer: Blender, hdri: dict[str, Any]) -> None:
+    """Floor and sky in one, which show the HDRI: a sphere whose lower half is pressed flat."""
+    dome = kb.Sphere(name="dome", scale=DOME_RADIUS_M, position=(0, 0, 0), background=True)
+    scene += dome
+    body = dome.linked_objects[renderer]
+    for vertex in body.data.vertices:
+        vertex.co.z = max(vertex.co.z, 0.0)
+    for polygon in body.data.polygons:
+        polygon.use_smooth = False
+    body.data.materials.clear()
+    body.data.materials.append(dome_material(hdri["path"], hdri["rotation_rad"]))
+    # The light of the HDRI comes from outside and must pass.
+    body.visible_shadow = body.visible_diffuse = body.visible_glossy = False
+
+
+def _add_lights(renderer: Blender, lights: list[dict[str, Any]]) -> None:
+    """The sun and the point lights of the release's simulator."""
+    for number, light in enumerate(lights):
+        lamp = bpy.data.lights.new(f"light_{number}", type=light["kind"].upper())
+        lamp.energy = light["energy"]
+        if light["kind"] == "point":
+            lamp.shadow_soft_size = light["radius_m"]
+        body = bpy.data.objects.new(lamp.name, lamp)
+        body.location = light["position_m"]
+        body.rotation_euler = (*np.radians(light["tilt_deg"]), 0.0)
+        renderer.blender_scene.collection.objects.link(body)
+
+
+def _add_hdri(renderer: Blender, hdri: dict[str, Any]) -> None:
     """One HDRI lights the scene and is seen behind it, as in the paper."""
     path = Path(hdri["path"])
     if not path.is_file():
