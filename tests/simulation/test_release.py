@@ -215,6 +215,7 @@ def test_the_renderer_gets_dome_and_lights():
     written = json.loads(json.dumps(describe(scene, motion.poses, 16, hdri, RenderSettings())))
     assert written["dome"] is True
     assert [light["kind"] for light in written["lights"]] == ["sun", "point", "point", "point"]
-    plain = draw_scene(Prior(num_pile=(0, 0)), 1, "train", 64)
-    other = describe(plain, motion.poses, 16, hdri, RenderSettings())
+    plain = Prior(num_dropping=(1, 1), num_pile=(0, 0))
+    scene, motion = draw_moving_scene(plain, 1, "train", 64, 2, 16)
+    other = describe(scene, motion.poses, 16, hdri, RenderSettings())
     assert other["dome"] is False and other["lights"] == []
