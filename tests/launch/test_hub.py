@@ -30,7 +30,10 @@ def run(tmp_path):
         "schema": 1,
         "protocol": "official",
         "summary": {"psft": {"sim_seen": {"l2": cell, "time_error": none}}},
-        "provenance": {"commit": "abc123"},
+        "per_clip": [],
+        "failures": [],
+        "provenance": {"commit": "abc123", "config_sha256": "", "data_sha256": "", "seed": 0}
+        | {"versions": {}},
     }
     (folder / "metrics.json").write_text(json.dumps(metrics))
     return folder
@@ -87,3 +90,12 @@ def test_no_network_and_no_weights_are_one_sentence(run, monkeypatch):
     (run / "weights.safetensors").unlink()
     with pytest.raises(PisaError, match="has no weights"):
         hub.export_model(run)
+
+
+def test_damaged_scores_are_one_sentence_and_leave_no_export(run):
+    (run / "metrics.json").write_text("{")
+    with pytest.raises(PisaError, match=r"metrics\.json is not a metrics\.json of schema 1"):
+        hub.export_model(run)
+    assert {path.name for path in run.iterdir()} == {
+        "weights.safetensors", "config.yaml", "metrics.json"
+    }  # fmt: skip

@@ -84,7 +84,6 @@ def declare_train(tree: Node, config_text: str = "", public: Node | None = None)
     folder = stages[-1].folder
     scoring = _scoring(tree, folder, sets, config_text)
     return TrainRun(
-        name=top.name,
         seed=top.seed,
         folder=folder,
         stages=stages,

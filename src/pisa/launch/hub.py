@@ -8,7 +8,6 @@ Open-Sora those of its release), a model card, the configuration and the metrics
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from pisa.errors import PisaError, reason
 from pisa.io.files import replace_folder
 from pisa.io.secrets import redacted
 from pisa.launch.runs import WEIGHTS
+from pisa.reports.metrics_json import read_metrics
 from pisa.reports.names import (
     metric_label,
     model_label,
@@ -114,7 +114,7 @@ def _settings(path: Path) -> dict[str, Any]:
 def _scores(path: Path) -> list[str]:
     if not path.is_file():
         return ["This run was not scored."]
-    metrics = json.loads(path.read_text(encoding="utf-8"))
+    metrics = read_metrics(path)
     lines = ["| model | test set | metric | mean [95 %] | clips |", "|---|---|---|---|---|"]
     for model in order_models(metrics["summary"]):
         splits = metrics["summary"][model]

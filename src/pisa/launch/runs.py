@@ -89,7 +89,6 @@ class StageRun:
 class TrainRun:
     """One command of train.py."""
 
-    name: str
     seed: int
     folder: Path  # of the last stage; the scores go there
     stages: tuple[StageRun, ...]

@@ -72,7 +72,9 @@ class Part:
     @property
     def target(self) -> Any:
         """The class or method itself, not called."""
-        return look_up(str(self.settings["_target_"]))
+        target = str(self.settings["_target_"])
+        check_target(target)
+        return hydra.utils.get_object(target)
 
     def check(self) -> None:
         """Check every target and argument in the settings; builds nothing."""
@@ -153,12 +155,6 @@ def check_target(target: str, node: Mapping[str, Any] | None = None, place: str 
         raise PisaError(_refusal(target))
     if node is not None:
         _check_arguments(target, found, node, place)
-
-
-def look_up(target: str) -> Any:
-    """The class or method of an allowed target, not built. Raises ``PisaError`` for others."""
-    check_target(target)
-    return hydra.utils.get_object(target)
 
 
 def check_hydra(node: DictConfig) -> None:
