@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from pisa.errors import PisaError
-from pisa.reports import metrics_json
+from pisa.io.provenance import provenance
 from pisa.reports.metrics_json import build_metrics, paired_summary, read_metrics, write_metrics
+from pisa.reports.schema import validate_metrics
 
 
 @pytest.fixture
@@ -119,7 +120,7 @@ def test_validation_names_what_is_wrong(document, change, message):
     broken = copy.deepcopy(document)
     change(broken)
     with pytest.raises(ValueError, match=message):
-        metrics_json.validate_metrics(broken)
+        validate_metrics(broken)
 
 
 def test_reading_a_broken_file_names_it(tmp_path):
@@ -153,11 +154,11 @@ def test_paired_difference_with_an_unknown_model(document):
 
 
 def test_provenance_depends_on_the_values_not_their_order():
-    first = metrics_json.provenance({"a": 1, "b": {"c": [1, 2]}}, "ab", 5)
-    second = metrics_json.provenance({"b": {"c": [1, 2]}, "a": 1}, "ab", 5)
-    other = metrics_json.provenance({"a": 2}, None, 5)
+    first = provenance({"a": 1, "b": {"c": [1, 2]}}, "ab", 5)
+    second = provenance({"b": {"c": [1, 2]}, "a": 1}, "ab", 5)
+    other = provenance({"a": 2}, None, 5)
     assert first == second
     assert first["config_sha256"] != other["config_sha256"]
     assert set(first["versions"]) == {"torch", "lightning", "diffusers", "pisa"}
     with pytest.raises(TypeError):
-        metrics_json.provenance({"a": object()}, None, 5)
+        provenance({"a": object()}, None, 5)

@@ -12,12 +12,13 @@ from typing import Any
 
 from pisa.bench.collect import Collection
 from pisa.errors import IncompleteError
+from pisa.io.provenance import provenance
 from pisa.launch.runs import EvalRun
 from pisa.perception.base import Tracker
 from pisa.perception.mask_cache import tracker_identity
 from pisa.reports.breakdown import with_details, write_csv
 from pisa.reports.html import write_report
-from pisa.reports.metrics_json import build_metrics, provenance, write_metrics
+from pisa.reports.metrics_json import build_metrics, write_metrics
 from pisa.reports.table import print_table
 
 

@@ -18,20 +18,8 @@ from typing import Any
 from pisa.bench.row import METRICS
 from pisa.errors import PisaError
 from pisa.io.files import write_atomic
-from pisa.io.provenance import provenance
 from pisa.metrics.statistics import bootstrap_ci
 from pisa.reports.names import direction, order_metrics, order_models, order_splits
-
-__all__ = [
-    "build_metrics",
-    "newest",
-    "paired_summary",
-    "provenance",
-    "read_metrics",
-    "summarise",
-    "validate_metrics",
-    "write_metrics",
-]
 
 Row = Mapping[str, Any]
 
