@@ -74,6 +74,7 @@ def test_write_mp4_refuses_wrong_arrays(tmp_path: Path) -> None:
 
 
 def test_unwritable_place_is_a_pisa_error(tmp_path: Path) -> None:
+    (tmp_path / "nowhere").touch()  # a file
     with pytest.raises(PisaError, match="nowhere"):
         write_mp4(tmp_path / "nowhere" / "a.mp4", moving_square(), 16)
 

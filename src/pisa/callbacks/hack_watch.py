@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from pisa.bench.row import METRICS
 from pisa.bench.score import Failure, Scorer
 from pisa.errors import PisaError
-from pisa.io.files import write_atomic
+from pisa.io.files import replace_file, write_atomic
 from pisa.models.lora import merged_state
 from pisa.perception.base import Tracker
 from pisa.rewards.base import reward_name
@@ -176,7 +176,8 @@ class HackWatch(Checkpoint):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         stopped = self.detector.reason is not None and self.detector.best is not None
         if stopped and self.export is not None and trainer.is_global_zero:
-            shutil.copyfile(self.folder / BEST, self.export)
+            with replace_file(self.export) as part:
+                shutil.copyfile(self.folder / BEST, part)
 
     def state_dict(self) -> dict[str, Any]:
         return self.detector.state_dict()

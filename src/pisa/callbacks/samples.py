@@ -96,7 +96,6 @@ class SampleVideos(pl.Callback):
                 tint(to_uint8(generated[i]), mask),
             )
             paths.append(self.folder / split / name / f"step_{step:06d}.mp4")
-            paths[-1].parent.mkdir(parents=True, exist_ok=True)
             write_mp4(paths[-1], frames, batch.fps_hz)
         return paths
 

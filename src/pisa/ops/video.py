@@ -57,6 +57,8 @@ def resize(
 def write_mp4(path: Path, frames: NDArray[np.uint8], fps_hz: float) -> None:
     """Write uint8 RGB frames ``[T, H, W, 3]`` as H.264 (yuv420p; odd sizes repeat the last pixel).
 
+    The file appears whole or not at all; parent folders are created.
+
     Raises ``PisaError`` when the file cannot be written, ``ValueError`` on other shapes or dtypes.
     """
     frames = np.asarray(frames)
@@ -64,11 +66,8 @@ def write_mp4(path: Path, frames: NDArray[np.uint8], fps_hz: float) -> None:
         raise ValueError(f"write_mp4 needs uint8 [T, H, W, 3], got {frames.dtype} {frames.shape}")
     pad = [(0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)]
     frames = np.ascontiguousarray(np.pad(frames, pad, mode="edge"))
-    try:
-        with av.open(str(path), mode="w", format="mp4") as container:
-            _encode(container, frames, Fraction(fps_hz).limit_denominator(1001))
-    except OSError as error:
-        raise PisaError(f"cannot write {path}: {error.strerror or error}") from error
+    with replace_file(path) as part, av.open(str(part), mode="w", format="mp4") as container:
+        _encode(container, frames, Fraction(fps_hz).limit_denominator(1001))
 
 
 def write_lossless(path: Path, frames: NDArray[np.uint8], fps_hz: float) -> None:
