@@ -73,12 +73,12 @@ def declare_train(tree: Node, config_text: str = "", public: Node | None = None)
     if unknown:
         raise PisaError(f"stages: the configuration has no stage {unknown[0]!r}")
     for group in ("real", "reward", "sampling"):
-        Part(group, tree[group]).check()
+        Part.checked(group, tree[group])
     for name, node in tree.items():  # a stage that does not run has no wrong settings either
         if isinstance(node, Mapping) and "max_steps" in node and node.get("task"):
             settings = read(StageSettings, node, name)
-            Part(f"{name}.task", settings.task).check()
-            Part(f"{name}.reward", settings.reward or {}).check()
+            Part.checked(f"{name}.task", settings.task)
+            Part.checked(f"{name}.reward", settings.reward or {})
     sets = declare_data_sets(tree)
     stages = tuple(_stage_run(tree, stage, sets, public or {}) for stage in top.stages)
     folder = stages[-1].folder
@@ -126,29 +126,10 @@ def declare_eval(tree: Node, config_text: str = "") -> EvalRun:
 
 def _scoring(tree: Node, folder: Path, sets: DataSets, config_text: str) -> EvalRun:
     settings = read(EvaluationSettings, tree["evaluation"], "evaluation")
-    source, row = tree.get("source"), tree["name"]
-    if source is not None:
-        row = source["row"]
-        source = {key: value for key, value in source.items() if key != "row"}
-    videos = tree.get("scored_videos")
-    parts = {
-        "model": Part("model", tree["model"]),
-        "tracker": Part("perception.tracker", tree["perception"]["tracker"]),
-        "data": Part("data", tree["data"]),
-        "real": Part("real", tree["real"]),
-        "source": None if source is None else Part("source", source),
-        "scored_videos": None
-        if videos is None
-        else Part("scored_videos", {k: v for k, v in videos.items() if k != "row"}),
-    }
-    for part in parts.values():
-        if part is not None:
-            part.check()
-    ckpt = tree.get("ckpt")
-    generation = tree.get("generation")
+    ckpt, generation = tree.get("ckpt"), tree.get("generation")
     return EvalRun(
         name=tree["name"],
-        row=row,
+        row=tree["source"]["row"] if tree.get("source") else tree["name"],
         folder=folder,
         seed=tree["seed"],
         evaluation=settings,
@@ -157,14 +138,30 @@ def _scoring(tree: Node, folder: Path, sets: DataSets, config_text: str) -> Eval
         data_dir=Path(tree["data_dir"]),
         allow_missing=tree["allow_missing"],
         generate_only=tree.get("generate_only", False),
+        model=Part.checked("model", tree["model"]),
+        tracker=_tracker(tree),
+        data=Part.checked("data", tree["data"]),
+        real=Part.checked("real", tree["real"]),
+        source=_source(tree, "source"),
+        scored_videos=_source(tree, "scored_videos"),
         sets=sets,
         generation=None
         if generation is None
         else read(GenerationSettings, generation, "generation"),
         config={key: value for key, value in tree.items() if key not in NOT_SCORES},
         config_text=config_text,
-        **parts,  # type: ignore[arg-type]
     )
+
+
+def _source(tree: Node, group: str) -> Part | None:
+    """What is scored; ``row`` is only the default of ``name``. None at the end of a training."""
+    if tree.get(group) is None:
+        return None
+    return Part.checked(group, {k: v for k, v in tree[group].items() if k != "row"})
+
+
+def _tracker(tree: Node) -> Part:
+    return Part.checked("perception.tracker", tree["perception"]["tracker"])
 
 
 def _refuse_other_scores(run: EvalRun) -> None:
@@ -204,31 +201,21 @@ def compose_annotate(cfg: DictConfig) -> AnnotateRun:
     settings = read_top(AnnotateSettings, tree)
     if settings.path is None:
         raise PisaError("path=DIR is needed: a folder of recordings, or of clips with points")
-    tracker = Part("perception.tracker", tree["perception"]["tracker"])
-    tracker.check()
-    return AnnotateRun(Path(settings.path), settings, tracker)
+    return AnnotateRun(Path(settings.path), settings, _tracker(tree))
 
 
 def _stage_run(tree: Node, stage: str, sets: DataSets, public: Node) -> StageRun:
     stages = tree["stages"]
     row = tree["name"] if stage == stages[-1] else stage
     settings = read(StageSettings, tree[stage], stage)
-    data = Part("data", {**tree["data"], **settings.data, "train": settings.train})
-    parts = {
-        "task": Part(f"{stage}.task", settings.task),
-        "model": None if settings.exports else Part("model", tree["model"]),
-        "reward": None if settings.reward is None else Part(f"{stage}.reward", settings.reward),
-        "data": data,
-        "trainer": Part("trainer", _trainer(tree, settings)),
-        "tracker": Part("perception.tracker", tree["perception"]["tracker"]),
-    }
+    task = Part.checked(f"{stage}.task", settings.task)
+    model = None if settings.exports else Part.checked("model", tree["model"])
+    reward = Part.checked(f"{stage}.reward", settings.reward) if settings.reward else None
+    data = Part.checked("data", {**tree["data"], **settings.data, "train": settings.train})
+    trainer, tracker = Part.checked("trainer", _trainer(tree, settings)), _tracker(tree)
     if settings.checkpoint_every is not None and tree["callbacks"].get("checkpoint"):
         own = {**tree["callbacks"]["checkpoint"], "every_n_steps": settings.checkpoint_every}
         tree = {**tree, "callbacks": {**tree["callbacks"], "checkpoint": own}}
-    entries = {group: _entries(tree, group) for group in ("callbacks", "logger")}
-    for part in (*parts.values(), *entries["callbacks"], *entries["logger"]):
-        if part is not None:
-            part.check()
     _check_num_clips(stage, settings, sets)
     _check_devices(tree["trainer"], {**tree["data"], **settings.data}, sets)
     upto = {name: tree[name] for name in stages[: stages.index(stage) + 1]}
@@ -239,18 +226,18 @@ def _stage_run(tree: Node, stage: str, sets: DataSets, public: Node) -> StageRun
         row=row,
         folder=folder,
         settings=settings,
+        task=task,
+        model=model,
+        reward=reward,
+        data=data,
         sets=sets,
-        callbacks=tuple(_in_run(part, folder) for part in entries["callbacks"]),
-        loggers=tuple(_in_run(part, folder) for part in entries["logger"]),
+        trainer=trainer,
+        callbacks=_entries(tree, "callbacks", folder),
+        loggers=_entries(tree, "logger", folder),
+        tracker=tracker,
         config=public,
         summary=settings_of(tree, stage),
-        **parts,  # type: ignore[arg-type]
     )
-
-
-def _in_run(part: Part, folder: Path) -> Part:
-    """The part with the run's folder in place of ``${run_dir}``."""
-    return Part(part.name, _replaced(part.settings, str(folder)))
 
 
 def _replaced(value: Any, folder: str) -> Any:
@@ -303,10 +290,11 @@ def _trainer(tree: Node, stage: StageSettings) -> dict[str, Any]:
     return settings
 
 
-def _entries(tree: Node, group: str) -> tuple[Part, ...]:
-    """The parts of a group of named entries; an entry that is null is left out."""
-    found = (tree[group] or {}).items()
-    return tuple(Part(f"{group}.{name}", entry) for name, entry in found if entry)
+def _entries(tree: Node, group: str, folder: Path) -> tuple[Part, ...]:
+    """The parts of a group of named entries, in the run's folder; entries that are null are left
+    out."""
+    found = [(f"{group}.{name}", entry) for name, entry in (tree[group] or {}).items() if entry]
+    return tuple(Part.checked(name, _replaced(entry, str(folder))) for name, entry in found)
 
 
 def public_config(cfg: DictConfig, *, resolve: bool = False) -> dict[str, Any]:

@@ -32,18 +32,16 @@ def declare_data_sets(tree: Node) -> DataSets:
     Raises ``PisaError`` for a wrong setting.
     """
     simulation = read(SimulationSettings, tree["simulation"], "simulation")
-    priors = {key: Part(key, tree[key]) for key in ("prior", "test_prior") if key in tree}
-    backend = Part("simulation.backend", simulation.backend)
-    for part in (*priors.values(), backend):
-        part.check()
+    names = [key for key in ("prior", "test_prior") if key in tree]
+    priors = {key: Part.checked(key, tree[key]) for key in names}
+    backend = Part.checked("simulation.backend", simulation.backend)
     number = tree.get("num_clips")
     specs: dict[str, Callable[[], DataSetSpec]] = {}
     for name, node in simulation.datasets.items():
         place = f"simulation.datasets.{name}"
         changed = node if number is None else {**node, "num_clips": number}
         chosen = read(DataSetSettings, changed, place)
-        renderer = Part(f"{place}.backend", {**backend.settings, **chosen.backend})
-        renderer.check()
+        renderer = Part.checked(f"{place}.backend", {**backend.settings, **chosen.backend})
         specs[name] = partial(_spec, _prior(chosen, priors, place), renderer, chosen)
     production = read(ProductionSettings, tree.get("production") or {}, "production")
     return DataSets(
@@ -60,13 +58,10 @@ def _prior(chosen: DataSetSettings, priors: Mapping[str, Part], place: str) -> P
     """The prior that a data set's scenes are drawn from."""
     own = chosen.prior or {}
     if "_target_" in own:  # a scenario of its own, see configs/scenario
-        part = Part(f"{place}.prior", own)
-    else:
-        shared = priors["test_prior" if chosen.test and "test_prior" in priors else "prior"]
-        settings = {**shared.settings, "motion": chosen.motion, **own}
-        part = Part(f"{place}.prior" if own else shared.name, settings)
-    part.check()
-    return part
+        return Part.checked(f"{place}.prior", own)
+    shared = priors["test_prior" if chosen.test and "test_prior" in priors else "prior"]
+    settings = {**shared.settings, "motion": chosen.motion, **own}
+    return Part.checked(f"{place}.prior" if own else shared.name, settings)
 
 
 def _spec(prior: Part, renderer: Part, chosen: DataSetSettings) -> DataSetSpec:

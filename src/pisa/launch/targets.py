@@ -76,9 +76,11 @@ class Part:
         check_target(target)
         return hydra.utils.get_object(target)
 
-    def check(self) -> None:
-        """Check every target and argument in the settings; builds nothing."""
-        check_targets(self.settings, self.name)
+    @classmethod
+    def checked(cls, name: str, settings: Mapping[str, Any]) -> Part:
+        """Declare it after a check of every target and argument in the settings."""
+        check_targets(settings, name)
+        return cls(name, settings)
 
     def build(self, **options: Any) -> Any:
         """Build it; ``options`` are objects that are passed on beside the settings."""
