@@ -9,8 +9,13 @@ import pytest
 
 from pisa.errors import PisaError
 from pisa.io.provenance import provenance
-from pisa.reports.metrics_json import build_metrics, paired_summary, read_metrics, write_metrics
-from pisa.reports.schema import validate_metrics
+from pisa.reports.metrics_json import (
+    build_metrics,
+    paired_summary,
+    read_metrics,
+    validate_metrics,
+    write_metrics,
+)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pisa.bench.row import METRICS
 from pisa.io.files import write_atomic
 from pisa.reports.breakdown import KindTable
 from pisa.reports.curves import Curve, draw_charts, titled
+from pisa.reports.metrics_json import validate_metrics
 from pisa.reports.names import (
     METRIC_MEANINGS,
     SPLIT_MEANINGS,
@@ -29,7 +30,6 @@ from pisa.reports.names import (
 )
 from pisa.reports.panels import Panel, build_panels
 from pisa.reports.published import PublishedRow
-from pisa.reports.schema import validate_metrics
 from pisa.reports.table import PUBLISHED_CAVEAT, Cell, result_table, status_notice
 
 _TEMPLATES = Path(__file__).with_name("templates")
