@@ -113,7 +113,7 @@ def teacher_reward(name: str) -> nn.Module:
         from pisa.rewards.flow import FlowReward
 
         return FlowReward(RAFT(raft_large(weights=None)))
-    from pisa.doctor.oro_teachers import depth_anything_small
+    from pisa.doctor.teachers import depth_anything_small
     from pisa.perception.depth_anything import DepthAnything
     from pisa.rewards.depth import DepthReward
 

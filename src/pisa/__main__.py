@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NoReturn
 
 from pisa import __version__
 from pisa.errors import PisaError
@@ -94,7 +95,7 @@ def overview() -> str:
 
 def _run(name: str, arguments: Sequence[str]) -> int:
     module = import_module(COMMANDS[name][0])
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"pisa {name}",
         description=module.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -102,6 +103,13 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     module.add_arguments(parser)
     code: int | None = module.main(parser.parse_intermixed_args(arguments))
     return code or 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """Answers a wrong argument in one sentence, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise PisaError(f"{message}; see {self.prog} --help")
 
 
 if __name__ == "__main__":

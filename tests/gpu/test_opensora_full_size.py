@@ -21,14 +21,11 @@ from benchmarks.opensora_gpu import (
     psft,
     teacher_reward,
 )
-from pisa.doctor.live_bytes import Unstored
-from pisa.doctor.psft_memory import count, denoiser_activations, needed_bytes, state_bytes
-from pisa.models.opensora import STDiT3
+from pisa.doctor.planner import Job, Planner, Setting
 from pisa.tasks.psft import PSFT
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(1800)]
 ORO_LIMIT_GIB = 40.0
-LATENT = (9, 32, 32)  # of 32 frames of 256x256
 TIMED_CLIPS = 4
 
 
@@ -43,22 +40,15 @@ def show(name: str, found: Measured) -> None:
 
 
 def computed_bytes(clips: int, checkpointing: bool) -> int:
-    """The doctor's bound for float32 between blocks (autocast): twice its bfloat16 activations."""
-    with torch.device("meta"):
-        network = STDiT3(freeze_y_embedder=True).to(torch.bfloat16)
-    trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    state = state_bytes(count(network), trained)
-    sizes = Unstored()
-    network = sizes.module(network)
-    activations = denoiser_activations(network, sizes, LATENT, clips, checkpointing)
-    vae_and_kernels = 4 * GIB
-    return needed_bytes(state, activations, 0, 1) + activations.peak + vae_and_kernels
+    """The memory planner's bound for one GPU."""
+    setting = Setting(recompute_blocks=checkpointing, clips=clips)
+    return Planner(Job()).plan(setting, 1).total
 
 
 @pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
 @pytest.mark.parametrize("recompute", [True, False], ids=["recomputed", "kept"])
 def test_psft_steps_stay_within_the_computed_memory(recompute, compile):
-    needs_gpu("the peak of a PSFT step lies between the training state and the doctor's bound")
+    needs_gpu("the peak of a PSFT step lies between the training state and the planner's bound")
     clips = 4 if recompute else 1
     found = psft(full_size(recompute), falling_clips(3 * clips), clips, compile)
     show(f"PSFT, {clips} clips, recomputed {recompute}, compiled {compile}", found)

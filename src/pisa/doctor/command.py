@@ -27,13 +27,13 @@ from pisa.doctor.machine import (
     hub_reachable,
     versions,
 )
-from pisa.doctor.psft_memory import plan_step
+from pisa.doctor.memory import described
+from pisa.doctor.planner import GB, PSFT_CLIPS, Job, Planner
 from pisa.doctor.weights import Weights
 from pisa.errors import PisaError
 
 MARKS = {True: "ok", False: "!!", None: "  "}
-PAPER_CLIPS = 128  # of one optimiser step of PSFT (configs/scale/paper.yaml)
-PAPER_GPUS = 2
+PAPER_GPUS, PAPER_GPU_GB = 2, 80.0
 _OF_MODELS = ("tiny_base", "STDiT3", "VAE", "T5 encoder", "T5 captions")
 _RED, _END = "\033[31m", "\033[0m"
 
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--configs", type=Path, default=find_configs(), help="default: found")
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
     parser.add_argument("--output-dir", type=Path, default=Path("runs"))
-    parser.add_argument("--no-plan", action="store_true", help="skip the memory plan (10 s)")
+    parser.add_argument("--no-plan", action="store_true", help="skip the memory plan (a minute)")
 
 
 def main(given: argparse.Namespace) -> int:
@@ -103,20 +103,17 @@ def data_findings(experiments: Iterable[Experiment], data_dir: Path) -> list[Fin
     return [*found, Finding("real", text)]
 
 
-def memory_plan(cards: Sequence[float]) -> list[Finding]:
-    """Upper bounds of one GPU's memory; without GPUs here, for the paper's two of 80 GiB."""
-    gpus = len(cards) or PAPER_GPUS
-    clips = max(1, PAPER_CLIPS // gpus)
-    room, where = (min(cards), "here") if cards else (80.0, "80 GiB GPU")
-    return [
-        Finding(
-            trainer,
-            f"{need:.1f} GiB on each of {gpus} GPUs, {clips} clips at a time; {where}: "
-            + ("fits" if need <= room else "too much; raise trainer.accumulate_grad_batches"),
-            need <= room if cards else None,
-        )
-        for trainer, need in plan_step(256, 32, clips).needs_gib(gpus).items()
-    ]
+def memory_plan(cards_gib: Sequence[float]) -> list[Finding]:
+    """The fastest settings that fit the GPUs here; without any, the paper's two of 80 GB."""
+    here = len(cards_gib) or PAPER_GPUS
+    gpus = max(n for n in range(1, here + 1) if PSFT_CLIPS % n == 0)
+    memory_gb = min(cards_gib) * 2**30 / GB if cards_gib else PAPER_GPU_GB
+    where = "here" if cards_gib else "not here"
+    job = Job()
+    plan = Planner(job).choose(memory_gb * GB, gpus)
+    needs = "" if plan is None else f", {plan.total / GB:.1f} GB on each"
+    text = f"{gpus} GPUs of {memory_gb:.0f} GB ({where}): {described(plan, job)}{needs}"
+    return [Finding("psft", text, plan is not None if cards_gib else None)]
 
 
 def verdicts(experiments: Iterable[Experiment], gpus: int, online: bool) -> list[Finding]:

@@ -8,7 +8,6 @@ pass for the CPU's and go its way; counts with them equal those of a real run to
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
@@ -94,36 +93,6 @@ class Unstored:
     def _of(self, tensor: Tensor) -> Tensor:
         sizes = torch.empty_like(tensor.detach(), device="meta")
         return FakeTensor(self._mode, sizes, torch.device("cpu"))
-
-
-def kept_by_child(network: nn.Module, run: Callable[[], object]) -> dict[str, int]:
-    """Bytes that the forward passes of each child of ``network`` left alive during ``run``.
-
-    Members of a ``ModuleList`` are added up under its name. With a graph that is what they keep for
-    the backward pass, their outputs included.
-    """
-    kept: dict[str, int] = {}
-    with LiveBytes() as live:
-        handles = []
-        for name, child in network.named_children():
-            for module in child if isinstance(child, nn.ModuleList) else [child]:
-                handles += _watch(module, name, live, kept)
-        try:
-            run()
-        finally:
-            for handle in handles:
-                handle.remove()
-    return kept
-
-
-def _watch(module: nn.Module, name: str, live: LiveBytes, kept: dict[str, int]) -> list[Any]:
-    def enter(module: nn.Module, args: Any) -> None:
-        kept[name] = kept.get(name, 0) - live.now
-
-    def leave(module: nn.Module, args: Any, out: Any) -> None:
-        kept[name] += live.now
-
-    return [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
 
 
 def _tensors(args: Any) -> list[Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -16,20 +16,13 @@ from pisa.rewards.segmentation import SegmentationReward
 SAM2_SIDE, DEPTH_SIDE = 256, 518  # what teachers resize frames to: configs/perception/pretrained
 
 
-@dataclass(frozen=True)
-class RewardRow:
-    """A reward of the paper's Table 1, for planning.
+class RewardRow(NamedTuple):
+    """A reward of the paper's Table 1, for planning."""
 
-    Args:
-        build: ``(sizes, chunk)`` to the reward as at ``scale=paper``.
-        chunks: frames or pairs that its teacher may take at a time, None being all.
-        override: sets the chunk in ``train.py``.
-    """
-
-    build: Callable[[Unstored, int | None], nn.Module]
+    build: Callable[[Unstored, int | None], nn.Module]  # (sizes, chunk), as at scale=paper
     experiment: str
-    override: str
-    chunks: tuple[int | None, ...] = (None, 8, 2)
+    override: str  # sets the chunk in train.py
+    chunks: tuple[int | None, ...] = (None, 8, 2)  # frames or pairs at a time; None: all
 
 
 def _flow(sizes: Unstored, chunk: int | None) -> nn.Module:
