@@ -270,8 +270,8 @@ def test_the_released_size():
 
 
 def test_a_table_has_a_row_for_every_gpu_and_number(monkeypatch, capsys):
-    monkeypatch.setattr("pisa.doctor.planner.full_size", small_model)
-    small = ["memory", "psft", "--size", "32", "--frames", "5"]
+    monkeypatch.setattr("pisa.doctor.planner.full_size", tiny_model)
+    small = ["memory", "psft", "--size", "16", "--frames", "4"]
     assert main(small) == 0
     rows = [line for line in capsys.readouterr().out.splitlines() if "trainer=" in line]
     assert len(rows) == 12 and all("clips at a time" in row for row in rows)
