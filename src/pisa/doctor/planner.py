@@ -180,7 +180,7 @@ class Planner:
         model = self.fsdp if sharded else self.ddp
         for module in model.modules():
             if hasattr(module, "grad_checkpoint"):
-                module.grad_checkpoint = blocks
+                module.grad_checkpoint = blocks  # type: ignore[assignment]
         try:
             return phase(Counter(model, self.sizes, self.job, not sharded, self.limit), *options)
         except TooManyBytes:
