@@ -58,6 +58,14 @@ class Poses:
 
 
 @dataclass(frozen=True)
+class ObjectPoints:
+    """Clicks (x, y) in pixels on an object and, where that is unclear, beside it."""
+
+    positive: tuple[tuple[float, float], ...]
+    negative: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class Clip:
     """One clip in memory. Optional fields are None where the source has no such truth."""
 
@@ -73,6 +81,7 @@ class Clip:
     camera: Camera | None = None
     poses: Poses | None = None
     drop_height_m: float | None = None  # fall distance of the dropping object's lowest point
+    points: ObjectPoints | None = None  # annotated ones of the dropping object in frame 0
 
 
 @dataclass(frozen=True)
@@ -90,6 +99,7 @@ class Batch:
     drop_height_m: Float[Tensor, " b"]  # NaN where unknown
     depth_m: Float[Tensor, "b t h w"] | None = None
     flow_px: Float[Tensor, "b 2 u h w"] | None = None
+    points: tuple[ObjectPoints | None, ...] = ()  # of the dropping objects; empty: none is known
 
     def __len__(self) -> int:
         return len(self.names)
@@ -186,6 +196,7 @@ def collate(clips: Sequence[Clip]) -> Batch:
         drop_height_m=torch.tensor(height, dtype=torch.float32),
         depth_m=torch.stack(depth) if len(depth) == len(clips) else None,
         flow_px=torch.stack(flow) if len(flow) == len(clips) else None,
+        points=tuple(clip.points for clip in clips),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pisa.perception.base import ObjectPoints
+from pisa.types import ObjectPoints
 
 
 class Colour:

@@ -15,8 +15,8 @@ from pisa.annotate.motion import Crop
 from pisa.annotate.store import Click, ClipDraft, ObjectDraft
 from pisa.annotate.tracking import ClipTracker, masks_from_points, seen_size, to_clip_px
 from pisa.errors import PisaError
-from pisa.perception.base import ObjectPoints
 from pisa.perception.embedded_segmentation import EmbeddedTracker
+from pisa.types import ObjectPoints
 from tests.annotate import drawn
 from tests.annotate.colour import Colour
 

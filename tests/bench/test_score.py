@@ -15,6 +15,8 @@ from pisa.bench.row import ScoreRow, check_rates, comparable, truth_sha256
 from pisa.bench.score import Failure, Scored, Scorer
 from pisa.errors import PisaError
 from pisa.metrics import PROTOCOLS
+from pisa.perception.mask_cache import CachedTracker
+from pisa.types import ObjectPoints
 from tests.tasks.toy import BrightTracker, falling_batch, toy_model
 
 SCORER = Scorer(BrightTracker())
@@ -191,3 +193,45 @@ def test_implausible_rates_are_refused(rate):
     with pytest.raises(PisaError, match="rate"):
         rows_of(falling_batch(1), falling_batch(1).video, fps_hz=rate)
     check_rates(240.0, 7.0)
+
+
+class PointsOrMasks(BrightTracker):
+    """Takes points too, and remembers the prompts; an object is all that is bright."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prompts: list[object] = []
+
+    def segment(self, video, first_masks, tracked=slice(None)):
+        self.prompts.append("mask")
+        return super().segment(video, first_masks, tracked)
+
+    def segment_points(self, video, objects):
+        self.prompts.append(objects[0])
+        masks = torch.ones(1, 1, *video.shape[-2:], dtype=torch.bool)
+        return super().segment(video[None], masks)[0]
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_the_prompt_is_the_true_first_mask_or_the_annotated_points(cached, tmp_path):
+    given = ObjectPoints(((3.0, 4.0),), ((0.0, 0.0),))
+    batch = replace(falling_batch(2), points=(given, None))
+    for prompt, expected in (("mask", ["mask"]), ("points", [given, "mask"])):
+        inner = PointsOrMasks()
+        tracker = CachedTracker(inner, tmp_path / prompt, "x") if cached else inner
+        rows = rows_of(batch, batch.video, Scorer(tracker, prompt=prompt))
+        assert inner.prompts == (["mask"] * 2 if cached and prompt == "mask" else expected)
+        inner.prompts.clear()
+        assert all(row.iou == 1 for row in rows)
+        again = rows_of(batch, batch.video, Scorer(tracker, prompt=prompt))
+        assert [row.l2 for row in again] == [row.l2 for row in rows]
+        if cached:
+            assert tracker.misses == 2 and tracker.hits == 2
+
+
+def test_points_for_a_tracker_without_them_are_one_sentence(tmp_path):
+    for tracker in (BrightTracker(), CachedTracker(BrightTracker(), tmp_path, "x")):
+        with pytest.raises(PisaError, match=r"BrightTracker does not: perception=pretrained"):
+            Scorer(tracker, prompt="points")
+    with pytest.raises(PisaError, match="prompt must be one of mask, points"):
+        Scorer(BrightTracker(), prompt="box")

@@ -162,6 +162,17 @@ def test_every_row_of_the_paper_has_its_rate_sampler_and_teacher(experiment, lr,
     assert cfg.oro.reward[role[0]]._target_.startswith(role[1])
 
 
+def test_sam_2_sees_1024_px_for_masks_and_256_px_in_oro():
+    cfg = compose("experiment=oro_seg", "scale=paper", "run_dir=x")
+    assert cfg.perception.tracker.image_size == 1024 and cfg.oro.reward.tracker.image_size == 256
+    assert compose(name="annotate").perception.tracker.image_size == 1024
+    scored = compose_eval(compose("scale=paper", "evaluation.prompt=points", name="eval"))
+    assert scored.tracker.settings["image_size"] == 1024
+    assert scored.evaluation.prompt == "points"
+    given = compose("experiment=oro_seg", "scale=paper", "perception.tracker.path=x", "run_dir=x")
+    assert given.oro.reward.tracker.path == "x"
+
+
 @pytest.mark.parametrize("logger", names("logger"))
 def test_every_logger_composes(logger):
     assert compose("experiment=psft", f"logger={logger}").logger
@@ -201,7 +212,7 @@ def test_the_paper_scale_renders_with_kubric_and_says_so_where_it_is_absent(name
     experiment = ["experiment=oro_flow"] if name == "train" else []
     absent = f"simulation.backend.python={tmp_path / 'bin' / 'python'}"
     cfg = compose(*experiment, "scale=paper", absent, f"data_dir={tmp_path}", name=name)
-    sets = data_sets(cfg) if name == "train" else compose_eval(cfg).sets
+    sets = compose_train(cfg).stages[0].sets if name == "train" else compose_eval(cfg).sets
     simulator = sets.spec("sim_seen").simulator
     assert isinstance(simulator, KubricSimulator)
     assert (simulator.resolution, simulator.num_frames, simulator.fps_hz) == (256, 32, 16)
@@ -215,7 +226,8 @@ def test_the_paper_scale_renders_with_kubric_and_says_so_where_it_is_absent(name
     "overrides", [["scale=paper", "simulation=fast"], ["scale=paper", "debug=smoke"], []]
 )
 def test_the_fast_renderer_is_a_choice_at_paper_scale(overrides):
-    sets = data_sets(compose("experiment=oro_flow", *overrides))
+    sets = compose_train(compose("experiment=oro_flow", *overrides)).stages[0].sets
     assert isinstance(sets.spec("oro").simulator, FastSimulator)
-    both = data_sets(compose("experiment=oro_flow", "scale=paper", "simulation=fast"))
+    paper = compose("experiment=oro_flow", "scale=paper", "simulation=fast")
+    both = compose_train(paper).stages[0].sets
     assert (both.spec("psft").num_clips, both.spec("oro").num_clips) == (5000, 1000)

@@ -13,6 +13,7 @@ from PIL import Image
 from pisa.data.clip_io import read_clip
 from pisa.data.real import RealDataModule
 from pisa.errors import PisaError
+from pisa.types import ObjectPoints, collate
 
 
 def square_masks(num_frames: int, size: int = 16) -> np.ndarray:
@@ -49,6 +50,16 @@ def test_real_clip(tmp_path: Path) -> None:
     assert clip.video.shape == (3, 30, 16, 16)
     assert np.array_equal(clip.masks.numpy(), np.moveaxis(masks, 1, 0) == 1)
     assert clip.camera is None and clip.drop_height_m is None
+
+
+def test_points_of_the_dropping_object_are_at_the_size_that_is_read(tmp_path: Path) -> None:
+    make_release_clip(tmp_path / "0", points=POINTS[:2])
+    assert read_clip(tmp_path / "0").points == ObjectPoints(((3, 7), (4, 2)), ((0, 0),))
+    small = read_clip(tmp_path / "0", size=(8, 8))
+    assert small.points.positive == ((1.25, 3.25), (1.75, 0.75))
+    assert collate([small, small]).clips(slice(1)).points == (small.points,)
+    make_release_clip(tmp_path / "1")
+    assert read_clip(tmp_path / "1").points is None
 
 
 def test_ties_of_points_go_to_the_first(tmp_path: Path) -> None:

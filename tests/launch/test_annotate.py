@@ -17,7 +17,7 @@ from pisa.errors import IncompleteError, PisaError
 from pisa.launch import annotate as annotation
 from pisa.launch.annotate import annotate_clip
 from pisa.launch.compose import compose_annotate
-from pisa.perception.base import ObjectPoints
+from pisa.types import ObjectPoints
 from tests.launch.conftest import CLIPS, SIZE, compose, falling, write_real
 
 

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from pisa.errors import PisaError
-from pisa.perception.base import ObjectPoints, PointTracker
+from pisa.perception.base import PointTracker
 from pisa.perception.sam2 import ABSENT_LOGIT, SAM2Tracker
 from pisa.perception.sam2_network import HIERA_LARGE, HIERA_TINY, HieraSize, build_sam2
+from pisa.types import ObjectPoints
 
 SMALL = HieraSize(16, 1, (1, 1, 2, 1), (3,), (4, 4, 4, 2), (4, 4))
 SIDE = 64

@@ -29,7 +29,8 @@ from pisa.annotate.store import ClipDraft, ObjectDraft
 from pisa.data.image_files import frame_paths, read_frames
 from pisa.errors import PisaError
 from pisa.ops.video import from_frames
-from pisa.perception.base import ObjectPoints, PointTracker, Tracker
+from pisa.perception.base import PointTracker, Tracker
+from pisa.types import ObjectPoints
 
 CHUNK = 32  # frames between two steps of the progress bar
 

@@ -2,7 +2,8 @@
 
 Training's PisaBench, ``eval.py`` on models and on videos, and section 5 all come through here. A
 clip is scored on the mask of its dropping object: the tracker follows the object from its true
-first-frame mask through the video, and the metrics compare with the true masks.
+first-frame mask (or its annotated points) through the video, and the metrics compare with the true
+masks.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from torch import Tensor, nn
 from pisa.bench import first_frame
 from pisa.bench.references import VideoSource
 from pisa.bench.row import ScoreRow, check_rates, row_of
+from pisa.errors import PisaError, check_choice
 from pisa.metrics import evaluate_pair, time_error
 from pisa.metrics.pair import find_protocol
 from pisa.ops.video import to_uint8
-from pisa.perception.base import Tracker
+from pisa.perception.base import PointTracker, Tracker
+from pisa.perception.mask_cache import CachedTracker
 from pisa.types import Batch
 
 
@@ -61,10 +64,14 @@ class Scorer:
     """
 
     def __init__(
-        self, tracker: Tracker, protocol: str = "official", device: torch.device | str = "cpu"
+        self,
+        tracker: Tracker,
+        protocol: str = "official",
+        device: torch.device | str = "cpu",
+        prompt: str = "mask",
     ) -> None:
         self.protocol = find_protocol(protocol).name
-        self.tracker, self.device = tracker, device
+        self.tracker, self.device, self.prompt = tracker, device, check_prompt(prompt, tracker)
         if isinstance(tracker, nn.Module):
             tracker.to(device).eval()
 
@@ -89,7 +96,7 @@ class Scorer:
         check_rates(truth.fps_hz, rate_hz)
         finite = videos.isfinite().flatten(1).all(dim=1)
         videos = videos.where(finite[:, None, None, None, None], 0.0)
-        tracked = track_dropping(videos, truth, self.tracker).cpu()
+        tracked = track_dropping(videos, truth, self.tracker, self.prompt).cpu()
         true_masks = truth.masks.cpu().numpy()
         results: list[Scored | Failure] = []
         for i, clip in enumerate(truth.names):
@@ -131,9 +138,37 @@ class Scorer:
             yield from self.score(batch, source(batch, seed), model=model, split=split, seed=seed)
 
 
+PROMPTS = ("mask", "points")
+
+
+def check_prompt(prompt: str, tracker: Tracker) -> str:
+    """The prompt itself. Raises ``PisaError`` for another, or points for a tracker without."""
+    check_choice("prompt", prompt, PROMPTS)
+    inner = tracker.tracker if isinstance(tracker, CachedTracker) else tracker
+    if prompt == "points" and not isinstance(inner, PointTracker):
+        raise PisaError(
+            f"prompt=points needs a tracker that takes points, which {type(inner).__name__} does "
+            "not: perception=pretrained, or prompt=mask"
+        )
+    return prompt
+
+
 @torch.no_grad()
 def track_dropping(
-    videos: Float[Tensor, "b 3 t h w"], truth: Batch, tracker: Tracker
+    videos: Float[Tensor, "b 3 t h w"], truth: Batch, tracker: Tracker, prompt: str = "mask"
 ) -> Bool[Tensor, "b t h w"]:
-    """Masks of the dropping (last) object, tracked from the true first-frame masks."""
-    return tracker.segment(videos, truth.first_masks, slice(-1, None))[:, 0] > 0
+    """Masks of the dropping (last) object, tracked from its true first-frame mask.
+
+    With the prompt ``points``, from its annotated points in the clips that have them.
+    """
+    if prompt == "mask":
+        return tracker.segment(videos, truth.first_masks, slice(-1, None))[:, 0] > 0
+    assert isinstance(tracker, PointTracker), "check_prompt has seen to it"
+    points = truth.points or (None,) * len(truth)
+    found = [
+        tracker.segment(video[None], first[None], slice(-1, None))[0, 0]
+        if given is None
+        else tracker.segment_points(video, [given])[0]
+        for video, first, given in zip(videos, truth.first_masks, points, strict=True)
+    ]
+    return torch.stack(found) > 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch.distributed as dist
@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import WandbLogger
 from pisa.bench.collect import Collection
 from pisa.bench.references import VALIDATION, ModelSource, Sampling
 from pisa.bench.row import METRICS, ScoreRow
-from pisa.bench.score import Scorer
+from pisa.bench.score import Scorer, check_prompt
 from pisa.perception.base import Tracker
 from pisa.ranges import Count, Seed, WholeNumber
 from pisa.tasks.base import model_of
@@ -57,6 +57,7 @@ class PisaBench(pl.Callback):
         sampling: how the videos are sampled.
         seed: with the clip's name it fixes the noise.
         worst: clips of each split with the largest L2 that are sent to W&B as a table; 0 is none.
+        prompt: of the tracker, see ``pisa.bench.score.track_dropping``.
     """
 
     def __init__(
@@ -69,8 +70,10 @@ class PisaBench(pl.Callback):
         sampling: Sampling = VALIDATION,
         seed: Seed = 0,
         worst: WholeNumber = 5,
+        prompt: Literal["mask", "points"] = "mask",
     ) -> None:
         self.tracker = tracker
+        self.prompt = check_prompt(prompt, tracker)
         self.protocol = protocol
         self.splits = tuple(splits)
         self.max_clips = max_clips
@@ -100,7 +103,7 @@ class PisaBench(pl.Callback):
         wanted = self._still_wanted(split, trainer.world_size)
         if wanted == 0:
             return
-        scorer = Scorer(self.tracker, self.protocol, pl_module.device)
+        scorer = Scorer(self.tracker, self.protocol, pl_module.device, self.prompt)
         for result in scorer.score_source(
             ModelSource(model_of(pl_module), self.sampling),
             [batch.clips(slice(wanted))],

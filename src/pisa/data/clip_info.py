@@ -12,8 +12,7 @@ from typing import Any
 
 from pisa.errors import PisaError, reason
 from pisa.ops.masks import MaskError, dropping_object_index
-from pisa.perception.base import ObjectPoints
-from pisa.types import Camera, Clip
+from pisa.types import Camera, Clip, ObjectPoints
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 SCHEMA = 1
@@ -183,6 +182,17 @@ def parse_points(info: Mapping[str, Any], folder: Path) -> list[ObjectPoints]:
     if bare is not None:
         raise PisaError(f"{path}: object {bare} has no positive point")
     return objects
+
+
+def points_of(info: Mapping[str, Any], index: int, folder: Path) -> ObjectPoints | None:
+    """Annotated points of one object in frame 0; None where the clip has none of it.
+
+    Raises ``PisaError`` for points that cannot be read.
+    """
+    entries = info.get("points")
+    if not entries or index >= len(entries) or not entries[index].get("positive"):
+        return None
+    return parse_points({"points": [entries[index]]}, folder)[0]
 
 
 def scale_points(objects: Sequence[ObjectPoints], old: Size, new: Size) -> list[ObjectPoints]:

@@ -28,7 +28,9 @@ from pisa.data.clip_info import (
     fps_of,
     info_of,
     number,
+    points_of,
     read_info,
+    scale_points,
 )
 from pisa.data.image_files import frame_paths, read_frames
 from pisa.data.mask_files import read_arrays, read_masks, resize_masks
@@ -99,6 +101,8 @@ def read_clip(
     frames, native = read_frames([paths[i] for i in index], size)
     masks = _read_masks(folder, index, (len(paths), *native), frames.shape[1:3])
     camera = camera_of(info, frames.shape[1], frames.shape[2], folder)
+    dropping = dropping_index_of(info, len(masks), folder)
+    points = points_of(info, dropping, folder)
     depth_m, poses = None, None
     if flow or depth:
         depth_m, poses = _read_truth(folder, index, len(paths), masks.shape)
@@ -108,7 +112,8 @@ def read_clip(
         masks=masks,
         fps_hz=fps_hz or rate_hz / frame_stride,
         caption=caption_of(info, folder),
-        dropping_index=dropping_index_of(info, len(masks), folder),
+        dropping_index=dropping,
+        points=None if points is None else scale_points([points], native, frames.shape[1:3])[0],
         depth_m=depth_m if depth else None,
         flow_px=_flow(folder, depth_m, masks, poses, camera) if flow else None,
         camera=camera,

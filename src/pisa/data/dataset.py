@@ -74,7 +74,7 @@ class ClipDataset(Dataset[Clip]):
 
 
 def flip_horizontally(clip: Clip) -> Clip:
-    """The mirror image; flow changes the sign of dx. Camera and poses are dropped."""
+    """The mirror image; flow changes the sign of dx. Camera, poses and points are dropped."""
     flow = clip.flow_px
     if flow is not None:
         flow = flow.flip(-1) * flow.new_tensor([-1.0, 1.0]).reshape(2, 1, 1, 1)
@@ -86,6 +86,7 @@ def flip_horizontally(clip: Clip) -> Clip:
         flow_px=flow,
         camera=None,
         poses=None,
+        points=None,
     )
 
 

@@ -78,7 +78,7 @@ def _depth(sizes: Unstored, chunk: int | None) -> nn.Module:
 REWARDS = {
     "flow": RewardRow(_flow, "flow", "perception.flow.pairs_per_chunk={}"),
     "segmentation": RewardRow(
-        _segmentation, "seg", "perception.tracker.recompute_frames=true", (None, 1)
+        _segmentation, "seg", "perception.reward_tracker.recompute_frames=true", (None, 1)
     ),
     "depth": RewardRow(_depth, "depth", "perception.depth.frames_per_chunk={}"),
 }

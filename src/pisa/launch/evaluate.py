@@ -77,7 +77,7 @@ def score_weights(run: EvalRun, weights: Mapping[str, Path | None]) -> None:
     Raises ``IncompleteError`` after all is written where clips could not be scored.
     """
     settings, device = run.evaluation, pick_device(run.evaluation.device)
-    scorer = Scorer(build_tracker(run.tracker, device), settings.protocol, device)
+    scorer = Scorer(build_tracker(run.tracker, device), settings.protocol, device, settings.prompt)
     loaders = scored_loaders(run)
     clips = {split: cast(ClipDataset, loader.dataset) for split, loader in loaders.items()}
     collection, model = Collection(), None

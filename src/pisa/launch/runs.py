@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from lightning.pytorch import seed_everything
@@ -107,6 +107,7 @@ class EvaluationSettings(Sampling):
     batch_size: Count
     seed: Seed
     show_published: bool
+    prompt: Literal["mask", "points"]  # of the tracker on a video
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def run_ood(run: EvalRun, *, data_set: str, num_clips: Count | None) -> None:
     subject, _ = load_scored_model(run)
     items = _study_clips(run, data_set, "ood", num_clips)
     sources = {**REFERENCES, subject.row: subject.videos}
-    scorer = Scorer(subject.tracker, run.evaluation.protocol, subject.device)
+    scorer = Scorer(subject.tracker, run.evaluation.protocol, subject.device, run.evaluation.prompt)
     collection = Collection()
     with clip_progress() as progress:
         for name, videos in sources.items():

@@ -84,8 +84,9 @@ def score_videos(
     if split == "real" and isinstance(tracker.tracker, EmbeddedTracker):
         print("note: perception=embedded knows simulated clips only; the paper's is pretrained")
     collection = Collection(shown_clips)
+    scorer = Scorer(tracker, run.evaluation.protocol, chosen, run.evaluation.prompt)
     videos = VideoScorer(
-        Scorer(tracker, run.evaluation.protocol, chosen), collection, model, split, read,
+        scorer, collection, model, split, read,
         benchmark_size(run, size), references, allow_other_first_frames,
     )  # fmt: skip
     with clip_progress() as progress:

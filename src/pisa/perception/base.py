@@ -7,7 +7,6 @@ made by ``from_pretrained`` is frozen and in eval mode.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -17,6 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from pisa.io.weights import load, shipped
+from pisa.types import ObjectPoints
 
 ALL_OBJECTS = slice(None)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -51,14 +51,6 @@ class PointTracker(Protocol):
     ) -> Float[Tensor, "n t h w"]:
         """Mask logits of one clip, one object per entry of ``objects``."""
         ...
-
-
-@dataclass(frozen=True)
-class ObjectPoints:
-    """Clicks (x, y) in pixels on an object and, where that is unclear, beside it."""
-
-    positive: tuple[tuple[float, float], ...]
-    negative: tuple[tuple[float, float], ...] = ()
 
 
 @runtime_checkable

@@ -1,8 +1,8 @@
 """A tracker with a disk cache of masks by content, so that an interrupted run resumes.
 
-A file's name is the SHA-256 of the clip's pixels, the first-frame masks, which objects are wanted,
-and the tracker (class, settings and weights). Nothing else decides a mask, so a hit is never stale;
-files of another tracker or another video are simply never looked at.
+A file's name is the SHA-256 of the clip's pixels, the first-frame masks or points, which objects
+are wanted, and the tracker (class, settings and weights). Nothing else decides a mask, so a hit is
+never stale; files of another tracker or another video are simply never looked at.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from pisa.io.files import replace_file
-from pisa.perception.base import ALL_OBJECTS, Tracker
+from pisa.perception.base import ALL_OBJECTS, PointTracker, Tracker
+from pisa.types import ObjectPoints
 
 SCHEMA = b"pisa-masks-1"
 LOGIT = 12.0  # masks are stored, not logits: foreground comes back as +12, background as -12
@@ -51,6 +53,25 @@ class CachedTracker:
         masks = torch.from_numpy(np.stack(found)).to(video.device)
         return torch.where(masks, LOGIT, -LOGIT)
 
+    @torch.no_grad()
+    def segment_points(
+        self, video: Float[Tensor, "3 t h w"], objects: Sequence[ObjectPoints]
+    ) -> Float[Tensor, "n t h w"]:
+        """Mask logits as of a ``PointTracker``, which the tracker must be."""
+        assert isinstance(self.tracker, PointTracker)
+        digest = hashlib.sha256(SCHEMA + b"-points")
+        digest.update(f"{self.identity} {tuple(objects)!r}".encode())
+        digest.update(_content(video))
+        path = self._place(digest.hexdigest())
+        masks = read_masks(path)
+        if masks is not None and masks.shape[1:] == video.shape[1:]:
+            self.hits += 1
+        else:
+            self.misses += 1
+            masks = (self.tracker.segment_points(video, objects) > 0).cpu().numpy()
+            write_masks(path, masks)
+        return torch.where(torch.from_numpy(masks).to(video.device), LOGIT, -LOGIT)
+
     def _clip(self, video: Tensor, first_masks: Tensor, tracked: slice) -> np.ndarray:
         path = self.path_of(video[0], first_masks[0], tracked)
         masks = read_masks(path)
@@ -71,7 +92,9 @@ class CachedTracker:
         digest.update(repr((tracked.start, tracked.stop, tracked.step)).encode())
         for tensor in (video, first_masks):
             digest.update(_content(tensor))
-        name = digest.hexdigest()
+        return self._place(digest.hexdigest())
+
+    def _place(self, name: str) -> Path:
         return self.folder / name[:2] / f"{name}.npz"
 
 

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pisa.errors import PisaError
 from pisa.io.weights import load
-from pisa.perception.base import ALL_OBJECTS, ObjectPoints, freeze, imagenet_normalised
+from pisa.perception.base import ALL_OBJECTS, freeze, imagenet_normalised
 from pisa.perception.sam2_network import (
     HIERA_LARGE,
     HieraSize,
@@ -27,6 +27,7 @@ from pisa.perception.sam2_network import (
     encode_memory,
     prepare_features,
 )
+from pisa.types import ObjectPoints
 
 HUB_REPOSITORY = "facebook/sam2.1-hiera-large"
 HUB_FILE = "sam2.1_hiera_large.pt"
