@@ -57,7 +57,7 @@ def main() -> int:
         shutil.rmtree(place / name, ignore_errors=True)
         line = FAULTS[name]((place / name).absolute(), given.times, rng)
         line.save(place, command, time.monotonic() - started)
-        print(line.as_markdown(command), flush=True)
+        print(line.as_markdown(name), flush=True)
         lost += len(line.lost)
     if given.folder is None:
         shutil.rmtree(place, ignore_errors=True)

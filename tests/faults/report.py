@@ -24,12 +24,12 @@ class Line:
         if not holds:
             self.lost.append(otherwise)
 
-    def as_markdown(self, command: str) -> str:
+    def as_markdown(self, name: str) -> str:
         counts = {text: self.happened.count(text) for text in dict.fromkeys(self.happened)}
         what = "; ".join(f"{n} x {text}" if n > 1 else text for text, n in counts.items())
         what = f"{what}; {self.note}" if self.note else what
         lost = "; ".join(dict.fromkeys(self.lost)) or "nothing"
-        return f"| {self.fault} | {self.times} | {what} | {lost} | `{command}` |"
+        return f"| {self.fault} | {self.times} | {what} | {lost} | `{name}` |"
 
     def save(self, folder: Path, command: str, seconds: float) -> None:
         record = asdict(self) | {

@@ -32,7 +32,6 @@ from tests.red_team.contact_sheet import contact_sheet, save_png
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 PROTOCOLS = ("official", "paper", "strict")
 BEGIN, END = "<!-- red team: begin -->", "<!-- red team: end -->"
-_SHOWN = (0.5, 1.0)  # strengths in the first table
 _PICTURED, _EVERY, _SCALE = 0.75, 5, 2
 _OBJECT, _OUTLINE = np.array([255, 140, 0]), np.array([0, 90, 200])
 _ROUNDING = 1e-9
@@ -59,21 +58,17 @@ def true_masks(clip: Clip) -> Bool[np.ndarray, "t n h w"]:
 
 
 def response_table(measured: Mapping[str, Mapping[str, Losses]]) -> str:
-    """Mean losses per attack, protocol and strength; undefined clips are left out of a mean."""
-    columns = [f"{protocol} {s:g}" for protocol in PROTOCOLS for s in _SHOWN]
-    lines = ["| attack | clips | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
+    """Mean losses per attack and protocol at strength 1; undefined clips are left out of a mean."""
+    lines = ["| attack | clips | " + " | ".join(PROTOCOLS) + " |", "|---" * 5 + "|"]
     for name, by_protocol in measured.items():
-        cells = [
-            " / ".join(_short(value) for value in np.nanmean(by_protocol[p][:, index], axis=0))
-            for p in PROTOCOLS
-            for index in map(STRENGTHS.index, _SHOWN)
-        ]
-        lines.append(f"| {name} | {len(by_protocol['strict'])} | " + " | ".join(cells) + " |")
+        means = [np.nanmean(by_protocol[protocol][:, -1], axis=0) for protocol in PROTOCOLS]
+        cells = " | ".join("/".join(map(_short, mean)) for mean in means)
+        lines.append(f"| {name} | {len(by_protocol['strict'])} | {cells} |")
     return "\n".join(lines)
 
 
 def monotony_table(measured: Mapping[str, Mapping[str, Losses]]) -> str:
-    """How far ``strict`` ranks the attacks: per attack, over its clips and all strengths."""
+    """The attacks that ``strict`` does not rank in full, over all their clips and strengths."""
     lines = [
         "| attack | clips | better than untouched | no worse in any metric at strength 1 "
         "| clips with a step back | largest step back (l2 / Chamfer / 1 - IoU) |",
@@ -85,10 +80,16 @@ def monotony_table(measured: Mapping[str, Mapping[str, Losses]]) -> str:
         better = (table[:, 1:] < table[:, :1] - _ROUNDING).any(axis=(1, 2))
         same = (table[:, -1] <= table[:, 0] + _ROUNDING).all(axis=1)
         back = (steps < -_ROUNDING).any(axis=(1, 2))
+        if not (better | same | back).any():
+            continue
         largest = " / ".join(_short(max(0.0, value)) for value in -steps.min(axis=(0, 1)))
         counts = " | ".join(str(int(np.count_nonzero(flag))) for flag in (better, same, back))
         lines.append(f"| {name} | {len(table)} | {counts} | {largest} |")
-    return "\n".join(lines)
+    ranked = len(measured) - (len(lines) - 2)
+    return (
+        f"{ranked} of {len(measured)} attacks worsen every clip under `strict`, and a higher "
+        "strength never costs less. The others:\n\n" + "\n".join(lines)
+    )
 
 
 def attack_sheet(attacks: Mapping[str, Attack], clip: Clip) -> UInt8[np.ndarray, "i j 3"]:

@@ -18,7 +18,7 @@ from pisa.types import Camera
 
 _START = 0.02  # of the frame height: less is no fall
 _SETTLED_PX = 0.25
-_STRAY = 0.085  # of the object's height (docs/reference/metrics.md: how it was chosen)
+_STRAY = 0.085  # of the object's height
 
 
 @dataclass(frozen=True)
