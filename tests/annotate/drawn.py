@@ -46,7 +46,7 @@ def draw(shake_px: float = 0.0, num_frames: int = NUM_FRAMES) -> Drawn:
     wall = 120 + 25 * np.sin(columns / 9) * np.cos(rows / 13)
     background = np.stack([wall, wall + 10, wall + 30], axis=-1).astype(np.float32)
     background[205:] = (90, 70, 60)
-    background[170:205, 40:75] = (40, 150, 70)  # a block that stands
+    background[170:205, 40:75] = (40, 150, 70)  # a block at rest
     frames, disks = [], []
     grid_y, grid_x = np.mgrid[0 : SIZE[0], 0 : SIZE[1]]
     for k in range(num_frames):

@@ -108,7 +108,7 @@ def test_an_even_push_is_no_free_fall(good: Evidence) -> None:
 
 
 def with_block(shown: Evidence) -> Evidence:
-    """A second object that stands beside the fall."""
+    """A second object at rest beside the fall."""
     block = np.zeros_like(shown.masks)
     block[:, 0, 85:102, 5:17] = True
     return replace(shown, masks=np.concatenate([shown.masks, block], axis=1))

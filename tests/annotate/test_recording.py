@@ -61,7 +61,7 @@ def test_variable_rate_becomes_even(tmp_path: Path, footage) -> None:
     recording = import_recording(path, tmp_path / "work")
     assert recording.num_frames == pytest.approx(66, abs=1)
     assert recording.index[20] == 20 and recording.index[-1] == 59
-    assert len(set(recording.index)) == 60  # no frame is lost, some stand twice
+    assert len(set(recording.index)) == 60  # no frame is lost, some come twice
 
 
 def test_slow_motion_saved_at_30_fps_is_120_fps(tmp_path: Path, footage) -> None:

@@ -1,4 +1,4 @@
-"""What keys and clicks do, without a browser."""
+"""The effects of keys and clicks, without a browser."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_lengths_are_read_with_point_or_comma(text: str, value: float | None) ->
     assert parse_field("drop_height_m", text) == value
 
 
-def test_a_length_that_is_none_is_told() -> None:
+def test_a_length_that_is_not_a_number_is_reported() -> None:
     with pytest.raises(PisaError, match="number of metres"):
         parse_field("drop_height_m", "tall")
 

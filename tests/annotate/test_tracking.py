@@ -58,7 +58,7 @@ def test_the_disk_is_followed(tracker, frames: Path, footage) -> None:
     assert masks.shape == (70, 2, side, side)
     assert min(iou(masks[t, 0], footage, t) for t in range(70)) > 0.7
     block = masks[:, 1].mean(axis=(1, 2))
-    assert block == pytest.approx((33 * 35) / 240**2, rel=0.35)  # it stands all the time
+    assert block == pytest.approx((33 * 35) / 240**2, rel=0.35)  # it is always at rest
     assert steps == sorted(steps)
 
 

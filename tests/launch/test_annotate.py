@@ -140,5 +140,5 @@ def test_where_there_is_nothing(tmp_path: Path) -> None:
         annotate()
     with pytest.raises(PisaError, match="holds no clip"):
         annotate(f"path={tmp_path}")
-    with pytest.raises(PisaError, match="is no folder"):
+    with pytest.raises(PisaError, match="is not a folder"):
         annotate(f"path={tmp_path / 'none'}", "serve=true")

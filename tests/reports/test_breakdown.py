@@ -58,7 +58,7 @@ def test_the_terminal_and_the_report_show_them(document, tmp_path):
     assert "objects in the clip: 2" in page and "PSFT minus Base" in page
 
 
-def test_clips_without_a_scene_stand_under_not_recorded(rows, provenance_part, tmp_path):
+def test_clips_without_a_scene_count_as_not_recorded(rows, provenance_part, tmp_path):
     scenes = {"clip_0": "kitchen", "clip_1": "office", "clip_2": "kitchen"}
     filmed = [r | ({"scene": scenes[r["clip"]]} if r["clip"] in scenes else {}) for r in rows]
     document = with_details(

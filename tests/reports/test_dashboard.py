@@ -29,7 +29,7 @@ def test_the_workspace_has_every_section_and_panel_without_an_account(tmp_path):
 
 
 def test_the_panels_show_what_the_project_logs():
-    """Every key's beginning stands in the source of a task or a callback."""
+    """The start of every key is in the source of a task or a callback."""
     files = [path for name in ("tasks", "callbacks") for path in (SOURCE / name).glob("*.py")]
     source = "".join(path.read_text() for path in files)
     for panel in (panel for section in SECTIONS for panel in section.panels):

@@ -31,7 +31,7 @@ PART = 0.2  # of the mask's area; a second part this large belongs to something 
 
 @dataclass(frozen=True)
 class Check:
-    """``value`` is NaN where it cannot be measured, which is no pass."""
+    """``value`` is NaN where it cannot be measured, which is not a pass."""
 
     name: str
     value: float
@@ -250,7 +250,7 @@ def fit_fall(track: Bool[np.ndarray, "t h w"]) -> Fall:
 def background_shift_px(
     frames: UInt8[np.ndarray, "t h w 3"], masks: Bool[np.ndarray, "t n h w"]
 ) -> Float[np.ndarray, "t 2"]:
-    """Shift (dx, dy) of what is no object against frame 0, by least squares on the gradients.
+    """Shift (dx, dy) of the background against frame 0, by least squares on the gradients.
 
     One step of Lucas-Kanade over the whole picture: right for the shifts below some two pixels
     that a tripod should have, too small for larger ones, which fail all the same.

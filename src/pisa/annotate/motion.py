@@ -66,7 +66,7 @@ def find_releases(grid: UInt8[np.ndarray, "t i j"]) -> list[Release]:
 
 
 def onset_near(signal: Float[np.ndarray, " t"], start: int) -> int | None:
-    """First frame of the motion that goes on in frame ``start``, else of the next one.
+    """First frame of the motion that continues in frame ``start``, else of the next one.
 
     None where nothing moves any more. Pauses of up to ``LAG`` frames belong to a motion.
     """

@@ -57,7 +57,7 @@ class Recording:
 
     @cached_property
     def index(self) -> Int[np.ndarray, " t"]:
-        """Which frame of the file stands at ``k / FPS_HZ`` of real time."""
+        """The frame of the file at ``k / FPS_HZ`` of real time."""
         return even_index(self.times_s / self.slowdown, FPS_HZ)
 
     @property
@@ -97,7 +97,7 @@ def even_index(times_s: Float[np.ndarray, " n"], rate_hz: float) -> Int[np.ndarr
 def import_recording(path: Path, folder: Path, progress: Progress = lambda _: None) -> Recording:
     """Read the whole recording once and keep its pictures in ``folder``; later calls open these.
 
-    Raises ``PisaError`` naming the file where it is no video, broken or cut short.
+    Raises ``PisaError`` naming the file where it is not a video, broken or cut short.
     """
     if (folder / "index.npz").is_file():
         return _open(path, folder)

@@ -301,7 +301,7 @@ def project_to_json(project: Project) -> dict[str, Any]:
 
 
 def project_from_json(record: Any) -> Project:
-    """Raises ``PisaError`` for what is no project of this version."""
+    """Raises ``PisaError`` for anything but a project of this version."""
     try:
         if record["schema"] != SCHEMA:
             raise PisaError(f"has schema {record['schema']!r:.40}; this version reads {SCHEMA}")
@@ -316,7 +316,7 @@ def project_from_json(record: Any) -> Project:
             history=[Change(**entry) for entry in record["history"]],
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise PisaError(f"is no project of annotate.py: {error!r:.100}") from error
+        raise PisaError(f"is not a project of annotate.py: {error!r:.100}") from error
 
 
 def _object(record: Mapping[str, Any]) -> ObjectDraft:
@@ -333,5 +333,5 @@ def _optional(value: Any) -> float | None:
         return None
     number = float(value)
     if not math.isfinite(number):
-        raise ValueError(f"{value!r} is no number")
+        raise ValueError(f"{value!r} is not a number")
     return number

@@ -262,7 +262,7 @@ def _edges(picture: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w"]:
 
 
 def _dots(shape: tuple[int, ...], points: Points) -> Bool[np.ndarray, "h w"]:
-    """3x3 pixels at each point: what is known where no region stands out."""
+    """3x3 pixels at each point: used where no region has a clear edge."""
     mask = np.zeros(shape, dtype=bool)
     for x, y in points:
         row, column = round(y), round(x)

@@ -44,7 +44,7 @@ class Workspace:
     ) -> None:
         self.root = root.resolve()
         if not self.root.is_dir():
-            raise PisaError(f"{root}: is no folder")
+            raise PisaError(f"{root}: is not a folder")
         self.work = self.root / ".annotate"
         self.size_px = size_px
         self.store = ProjectStore(self.work / "project.json")

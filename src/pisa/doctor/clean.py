@@ -75,7 +75,7 @@ def entries(data_dir: Path, output_dir: Path) -> Iterator[Entry]:
 def choose(
     found: Sequence[Entry], names: Sequence[str], older_than_days: float | None
 ) -> list[Entry]:
-    """Those of ``found`` that match a name or a path, and are older than asked.
+    """Those of ``found`` that match a name or a path, and are older than requested.
 
     Raises:
         PisaError: a name that matches nothing.

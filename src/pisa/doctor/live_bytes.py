@@ -42,7 +42,7 @@ class LiveBytes(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict | None = None
     ) -> Any:
-        if func is torch.ops.prim.device.default:  # asked of tensors without storage all the time
+        if func is torch.ops.prim.device.default:  # called for every tensor without storage
             return func(*args, **(kwargs or {}))
         before = {id(t.untyped_storage()) for t in _tensors(args)}
         made = func(*args, **(kwargs or {}))

@@ -47,7 +47,7 @@ def versions() -> Iterator[Finding]:
 
 
 def version_of(requirement: Requirement) -> Finding:
-    """The installed version of one library, and whether it is one that is asked for."""
+    """The installed version of one library, and whether it is the requested one."""
     try:
         found = metadata.version(requirement.name)
     except metadata.PackageNotFoundError:

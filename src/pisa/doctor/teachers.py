@@ -45,26 +45,10 @@ def _segmentation(sizes: Unstored, chunk: int | None) -> nn.Module:
 
 
 def depth_anything_small() -> nn.Module:
-    """The network of Depth-Anything-V2-Small-hf with random weights, for frames of 518 px."""
-    from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
+    """A network of the size of Depth-Anything-V2-Small-hf, random weights, for frames of 518 px."""
+    from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation
 
-    backbone = Dinov2Config(
-        image_size=DEPTH_SIDE,
-        patch_size=14,
-        hidden_size=384,
-        num_hidden_layers=12,
-        num_attention_heads=6,
-        out_features=["stage3", "stage6", "stage9", "stage12"],  # type: ignore[call-arg]
-        reshape_hidden_states=False,
-        apply_layernorm=True,
-    )
-    config = DepthAnythingConfig(
-        backbone_config=backbone,
-        reassemble_hidden_size=384,
-        neck_hidden_sizes=[48, 96, 192, 384],
-        fusion_hidden_size=64,
-    )
-    return DepthAnythingForDepthEstimation(config)
+    return DepthAnythingForDepthEstimation(DepthAnythingConfig())
 
 
 def _depth(sizes: Unstored, chunk: int | None) -> nn.Module:

@@ -36,7 +36,7 @@ class Weights:
 def weights_of(node: DictConfig) -> list[Weights]:
     """The weights that building ``node`` (a model or a teacher) loads, without those inside it.
 
-    A caption cache that is there stands for its text encoder, as it does in training.
+    An existing caption cache replaces its text encoder, as it does in training.
     """
     target = str(node.get("_target_", ""))
     if target.startswith("pisa.models.diffusers_i2v."):

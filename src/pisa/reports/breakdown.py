@@ -45,7 +45,7 @@ def breakdown(
 ) -> dict[str, dict[str, Any]]:
     """``{group: {value: summary}}`` for the groups that some row carries; values are text.
 
-    Rows without a value that others have stand under "not recorded": the counts of a group always
+    Rows without a value that others have count as "not recorded": the counts of a group always
     sum to all clips.
     """
     result: dict[str, dict[str, Any]] = {}

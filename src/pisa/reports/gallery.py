@@ -129,7 +129,7 @@ def _page(name: str, total: int, charts: str, cards: Sequence[str]) -> str:
 def read_prior(path: Path | None) -> Prior | None:
     """The prior of a YAML of ``configs/prior``; None without one.
 
-    Raises ``PisaError`` for a file that is none.
+    Raises ``PisaError`` for any other file.
     """
     if path is None:
         return None

@@ -76,7 +76,7 @@ def write_leaderboard(
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """The runs; models of one name are told apart by their folders where their scores differ.
+    """The runs; models of one name are distinguished by their folders where their scores differ.
 
     Raises ``PisaError`` for a run that is given twice, and for runs whose protocol, tracker, clips
     or compared frames differ (``pisa.bench.row.comparable``).

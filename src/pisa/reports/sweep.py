@@ -58,7 +58,7 @@ def read_members(folder: Path) -> list[Member]:
         try:
             members.append(Member(**json.loads(path.read_text(encoding="utf-8"))))
         except (OSError, ValueError, TypeError) as error:
-            raise PisaError(f"{path}: is no record of a sweep's member ({error})") from error
+            raise PisaError(f"{path}: is not a record of a sweep's member ({error})") from error
     if not members:
         raise PisaError(f"{folder}: holds no records of a sweep's members")
     return members

@@ -67,7 +67,7 @@ class RewardTerms:
             part.register_forward_hook(partial(self._remember, name))
 
     def clear(self, device: torch.device) -> None:
-        """Set every mean to NaN, for a batch that the reward is not asked about."""
+        """Set every mean to NaN, for a batch that the reward is not computed for."""
         self.means = dict.fromkeys(self.means, torch.tensor(float("nan"), device=device))
 
     def _remember(self, name: str, part: nn.Module, inputs: object, output: Tensor) -> None:

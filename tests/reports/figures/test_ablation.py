@@ -74,7 +74,7 @@ def test_a_folder_without_a_log_or_scores_is_named(tmp_path):
     with pytest.raises(PisaError, match="holds no scores of PisaBench"):
         read_run(str(tmp_path))
     (tmp_path / "config.yaml").write_text("name: x\n")
-    with pytest.raises(PisaError, match="is no configuration of a training run"):
+    with pytest.raises(PisaError, match="is not the configuration of a training run"):
         read_run(str(tmp_path))
 
 
@@ -126,7 +126,7 @@ def test_an_offline_file_is_read_across_blocks(tmp_path):
 def test_a_file_of_another_kind_is_refused(tmp_path):
     path = tmp_path / "run-abc.wandb"
     path.write_bytes(b"nothing")
-    with pytest.raises(PisaError, match="is no W&B offline log"):
+    with pytest.raises(PisaError, match="is not a W&B offline log"):
         read_run(str(path))
 
 

@@ -44,7 +44,7 @@ def pdf_text(path) -> str:
 
 
 def check_files(stem, *, pictures: bool = False) -> None:
-    """Text is text, plots are lines (no image), and the origin stands in both files."""
+    """Text is text, plots are lines (no image), and the origin is in both files."""
     pdf = pdf_text(stem.with_suffix(".pdf"))
     assert "/FontFile2" in pdf and " Tf" in pdf
     assert ("/Subtype /Image" in pdf) == pictures
@@ -208,14 +208,14 @@ def test_many_origins_are_counted_not_listed():
     [
         (("figure8", "nowhere"), "eval.py experiment=drop_time"),
         (("figure8", "{}/lift3d.json"), "holds the analysis 'lift3d', not 'drop_time'"),
-        (("figure7", "{}/psft/metrics.json"), "is no saved analysis"),
+        (("figure7", "{}/psft/metrics.json"), "is not a saved analysis"),
         (("figure7", "{}", "--model", "sora"), "no model 'sora'; it has"),
         (("figure7", "{}", "--num", "9"), "needs 9 clips with an impact"),
         (("figure8", "{}", "--num", "6"), "1 to 5 images"),
         (("figure6", "{}/falls-1234"), "is no clip of the 'ambiguous' kind"),
         (("figure6", "{}/ambiguous-1234", "--family", "3"), "no family 3; there are 0 to 0"),
         (("figure1", "nowhere"), "no such data set"),
-        (("figure1", "{}/psft"), "is no finished data set"),
+        (("figure1", "{}/psft"), "is not a finished data set"),
         (("figure1", "{}/falls-1234", "--clips", "9"), "has no clip 9"),
         (("figure4", "{}/psft", "--clips", "real/9"), "no clip real/9; shown are"),
         (("hero", "{}/psft", "--split", "real"), "shows no clips of 'real'; its sets: sim_seen"),

@@ -107,7 +107,7 @@ def _draw_steps(axes: Axes, runs: Sequence[RunLog], split: str, index: int, metr
         look: dict[str, Any] = {"color": _COLOURS[kind], "linestyle": _DASHES[index % len(_DASHES)]}
         for run in chosen:
             points = run.curves.get((split, metric), [])
-            if len(points) > 1:  # one point is no course
+            if len(points) > 1:  # a single point makes no curve
                 mark: dict[str, Any] = {"marker": _MARKERS[index % len(_MARKERS)], "markersize": 2}
                 mark["markerfacecolor"] = "white" if index else look["color"]
                 axes.plot(*zip(*points, strict=True), linewidth=0.6, **mark, **look)
@@ -273,7 +273,7 @@ def _settings_in(path: Path) -> dict[str, Any]:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
         return settings_of(config, config["stages"][0])
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise PisaError(f"{path}: is no configuration of a training run ({error})") from error
+        raise PisaError(f"{path}: is not the configuration of a training run ({error})") from error
 
 
 def _run(
@@ -313,7 +313,7 @@ _STEP = "trainer/global_step"
 def read_offline(path: Path) -> tuple[dict[str, Any], Curves]:
     """Configuration and curves of a ``run-*.wandb`` file; a run in progress is cut short.
 
-    Raises ``PisaError`` for a file that is none.
+    Raises ``PisaError`` for any other file.
     """
     # Importing wandb takes seconds; its messages are generated at run time.
     from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
@@ -323,7 +323,7 @@ def read_offline(path: Path) -> tuple[dict[str, Any], Curves]:
     except OSError as error:
         raise PisaError(f"cannot read {path}: {error.strerror}") from error
     if not content.startswith(_FILE_HEADER):
-        raise PisaError(f"{path}: is no W&B offline log")
+        raise PisaError(f"{path}: is not a W&B offline log")
     config: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
     for part in _records(content):

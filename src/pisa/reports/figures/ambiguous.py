@@ -119,7 +119,7 @@ def _draw_side(axes: Axes, members: Sequence[Member]) -> None:
         arrow = {"arrowstyle": "->", "color": colour, "linewidth": 1.2}
         place = (member.depth_m, member.height_m)
         axes.annotate("", (member.depth_m, 0), place, arrowprops=arrow)
-        offset, side = ((-3, 0), "right") if row == 0 else ((3, 0), "left")  # two stand close
+        offset, side = ((-3, 0), "right") if row == 0 else ((3, 0), "left")  # two are close
         axes.annotate(
             f"{fall_s:.2f} s", (member.depth_m, 0.4 * member.height_m), offset, fontsize=6.5,
             textcoords="offset points", color=colour, ha=side,

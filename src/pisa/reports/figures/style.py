@@ -146,12 +146,12 @@ def origin_of(provenance: Mapping[str, Any]) -> Origin:
 def origin_of_data(folder: Path) -> Origin:
     """Origin of a data set; every byte is read. A set without a manifest has no configuration.
 
-    Raises ``PisaError`` for a folder that is no finished data set.
+    Raises ``PisaError`` for a folder that is not a finished data set.
     """
     if not folder.is_dir():
         raise PisaError(f"{folder}: no such data set; simulate.py makes them")
     if not is_complete(folder):
-        raise PisaError(f"{folder}: is no finished data set (no manifest.json, no clip folders)")
+        raise PisaError(f"{folder}: is not a finished data set (no manifest.json, no clip folders)")
     known = (folder / "manifest.json").exists()
     config = read_manifest(folder).config_sha256 if known else NOT_RECORDED
     return Origin((), (config,), (f"{folder.name}:{data_sha256(folder)}",))
@@ -197,7 +197,7 @@ def read_analysis(path: Path, analysis: str) -> dict[str, Any]:
         raise PisaError(f"{path}: cannot read: {error}") from error
     missing = [key for key in _KEYS if not isinstance(document, dict) or key not in document]
     if missing:
-        raise PisaError(f"{path}: is no saved analysis (it lacks {', '.join(missing)})")
+        raise PisaError(f"{path}: is not a saved analysis (it lacks {', '.join(missing)})")
     if document["analysis"] != analysis:
         raise PisaError(f"{path}: holds the analysis {document['analysis']!r}, not {analysis!r}")
     if document["schema"] != 1:
