@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from operator import methodcaller
 from typing import Any, Protocol
 
 import numpy as np
@@ -288,76 +287,69 @@ class Binding:
     repeats: bool = False
 
 
-def _edits(name: str, *arguments: Any) -> Callable[[View], object]:
-    """A method of the session, run through ``View.do``."""
-    return lambda page: page.do(getattr(page.session, name), *arguments)
+def _bindings(
+    mode: Mode, *entries: tuple[str, Callable[[View], object], str]
+) -> tuple[Binding, ...]:
+    return tuple(Binding(*entry, mode) for entry in entries)
 
 
+_ARROWS = "(Shift: 10); crop, cross hair: move"
+_MOVES = "crop, cross hair: move"
 BINDINGS: tuple[Binding, ...] = (
-    *(
-        Binding(key, methodcaller("go", mode), f"step {key}: {text}")
-        for key, mode, text in (
-            ("1", Mode.CUT, "cut"),
-            ("2", Mode.CROP, "crop"),
-            ("3", Mode.POINTS, "points"),
-            ("4", Mode.CHECK, "check and save"),
-        )
+    Binding("1", lambda page: page.go(Mode.CUT), "step 1: cut"),
+    Binding("2", lambda page: page.go(Mode.CROP), "step 2: crop"),
+    Binding("3", lambda page: page.go(Mode.POINTS), "step 3: points"),
+    Binding("4", lambda page: page.go(Mode.CHECK), "step 4: check and save"),
+    Binding("ArrowLeft", lambda page: page.arrow(-1, 0), f"1 frame back {_ARROWS}", repeats=True),
+    Binding("ArrowRight", lambda page: page.arrow(1, 0), f"1 frame on {_ARROWS}", repeats=True),
+    Binding("ArrowUp", lambda page: page.arrow(0, -1), f"{_MOVES}; else 1 s back", repeats=True),
+    Binding("ArrowDown", lambda page: page.arrow(0, 1), f"{_MOVES}; else 1 s on", repeats=True),
+    Binding(",", lambda page: page.step(-1), "1 frame back", repeats=True),
+    Binding(".", lambda page: page.step(1), "1 frame on", repeats=True),
+    Binding("<", lambda page: page.step(-10), "10 frames back", repeats=True),
+    Binding(">", lambda page: page.step(10), "10 frames on", repeats=True),
+    Binding("Home", lambda page: page.seek_clip(0), "start of the clip"),
+    Binding("End", lambda page: page.seek_clip(-1), "end of the clip"),
+    Binding(" ", lambda page: page.play(), "play at half speed, stop"),
+    Binding("r", lambda page: page.next_recording(1), "next recording"),
+    Binding("j", lambda page: page.do(page.session.next_clip, 1), "next clip"),
+    Binding("k", lambda page: page.do(page.session.next_clip, -1), "clip before"),
+    Binding("z", lambda page: page.undo(), "undo"),
+    Binding("?", lambda page: page.help(), "this list"),
+    *_bindings(
+        Mode.CUT,
+        ("n", lambda page: page.do(page.session.next_release, 1), "next release moment found"),
+        ("p", lambda page: page.do(page.session.next_release, -1), "release moment before"),
+        ("m", lambda page: page.do(page.session.mark), "mark a clip that starts at this frame"),
+        ("b", lambda page: page.do(page.session.set_start), "begin the clip at this frame"),
+        ("e", lambda page: page.do(page.session.set_stop), "end the clip at this frame"),
+        (
+            "Delete",
+            lambda page: page.do(page.session.remove_clip),
+            "remove the clip (undo brings it back)",
+        ),
     ),
-    *(
-        Binding(key, methodcaller("arrow", dx, dy), text, repeats=True)
-        for key, dx, dy, text in (
-            ("ArrowLeft", -1, 0, "1 frame back (Shift: 10); crop, cross hair: move"),
-            ("ArrowRight", 1, 0, "1 frame on (Shift: 10); crop, cross hair: move"),
-            ("ArrowUp", 0, -1, "crop, cross hair: move; else 1 s back"),
-            ("ArrowDown", 0, 1, "crop, cross hair: move; else 1 s on"),
-        )
+    Binding("+", lambda page: page.grow_crop(8), "larger crop", Mode.CROP, repeats=True),
+    Binding("-", lambda page: page.grow_crop(-8), "smaller crop", Mode.CROP, repeats=True),
+    Binding("g", lambda page: page.suggest_crop(), "crop around what moves", Mode.CROP),
+    *_bindings(
+        Mode.POINTS,
+        ("a", lambda page: page.do(page.session.add_object), "add an object"),
+        ("]", lambda page: page.do(page.session.next_object, 1), "next object"),
+        ("[", lambda page: page.do(page.session.next_object, -1), "object before"),
+        ("x", lambda page: page.do(page.session.remove_object), "remove the object"),
+        ("Backspace", lambda page: page.do(page.session.unclick), "remove the newest point"),
+        ("c", lambda page: page.toggle_cursor(), "cross hair for the arrow keys, on and off"),
+        ("Enter", lambda page: page.cursor_click(True), "positive point at the cross hair"),
+        ("0", lambda page: page.cursor_click(False), "negative point at the cross hair"),
+        ("v", lambda page: page.preview(), "preview of the masks in this frame"),
+        ("t", lambda page: page.track(), "propagate through the clip"),
     ),
-    *(
-        Binding(key, methodcaller("step", by), text, repeats=True)
-        for key, by, text in (
-            (",", -1, "1 frame back"),
-            (".", 1, "1 frame on"),
-            ("<", -10, "10 frames back"),
-            (">", 10, "10 frames on"),
-        )
+    *_bindings(
+        Mode.CHECK,
+        ("f", lambda page: page.fix_start(), "move the start to the release that is measured"),
+        ("s", lambda page: page.save(), "save the clip"),
     ),
-    Binding("Home", methodcaller("seek_clip", 0), "start of the clip"),
-    Binding("End", methodcaller("seek_clip", -1), "end of the clip"),
-    Binding(" ", methodcaller("play"), "play at half speed, stop"),
-    Binding("r", methodcaller("next_recording", 1), "next recording"),
-    Binding("j", _edits("next_clip", 1), "next clip"),
-    Binding("k", _edits("next_clip", -1), "clip before"),
-    Binding("z", methodcaller("undo"), "undo"),
-    Binding("?", methodcaller("help"), "this list"),
-    Binding("n", _edits("next_release", 1), "next release moment found", Mode.CUT),
-    Binding("p", _edits("next_release", -1), "release moment before", Mode.CUT),
-    Binding("m", _edits("mark"), "mark a clip that starts at this frame", Mode.CUT),
-    Binding("b", _edits("set_start"), "begin the clip at this frame", Mode.CUT),
-    Binding("e", _edits("set_stop"), "end the clip at this frame", Mode.CUT),
-    Binding("Delete", _edits("remove_clip"), "remove the clip (undo brings it back)", Mode.CUT),
-    Binding("+", methodcaller("grow_crop", 8), "larger crop", Mode.CROP, repeats=True),
-    Binding("-", methodcaller("grow_crop", -8), "smaller crop", Mode.CROP, repeats=True),
-    Binding("g", methodcaller("suggest_crop"), "crop around what moves", Mode.CROP),
-    Binding("a", _edits("add_object"), "add an object", Mode.POINTS),
-    Binding("]", _edits("next_object", 1), "next object", Mode.POINTS),
-    Binding("[", _edits("next_object", -1), "object before", Mode.POINTS),
-    Binding("x", _edits("remove_object"), "remove the object", Mode.POINTS),
-    Binding("Backspace", _edits("unclick"), "remove the newest point", Mode.POINTS),
-    Binding(
-        "c", methodcaller("toggle_cursor"), "cross hair for the arrow keys, on and off", Mode.POINTS
-    ),
-    Binding(
-        "Enter", methodcaller("cursor_click", True), "positive point at the cross hair", Mode.POINTS
-    ),
-    Binding(
-        "0", methodcaller("cursor_click", False), "negative point at the cross hair", Mode.POINTS
-    ),
-    Binding("v", methodcaller("preview"), "preview of the masks in this frame", Mode.POINTS),
-    Binding("t", methodcaller("track"), "propagate through the clip", Mode.POINTS),
-    Binding(
-        "f", methodcaller("fix_start"), "move the start to the release that is measured", Mode.CHECK
-    ),
-    Binding("s", methodcaller("save"), "save the clip", Mode.CHECK),
 )
 
 
