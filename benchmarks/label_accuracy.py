@@ -127,7 +127,7 @@ def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def markdown(cases: Sequence[Case]) -> str:
-    """The table of docs/reference/metrics.md."""
+    """A table with one row per label, with 95 % intervals over clips."""
     lines = ["| label | must have it | has it | precision | recall |", "|---|---|---|---|---|"]
     for label in LABELS:
         p, r = precision(cases, label), recall(cases, label)

@@ -3,9 +3,8 @@
 Trajectory correctness: ``hovers``, ``rises``, ``too_slow``, ``horizontal``. Object consistency:
 ``vanishes``, ``deforms``, ``new_object``. Scene consistency: ``scene_cut``. All are read from the
 masks of the dropping object alone: a new object is seen where the mask comes in more pieces, a cut
-where the object jumps. ``docs/reference/metrics.md`` has the measured precision and recall, and
-says on
-which clips the thresholds were chosen; ``benchmarks/failure_labels.py`` measures them.
+where the object jumps. ``docs/reference/metrics.md`` has the measured precision and recall;
+``benchmarks/failure_labels.py`` measures them.
 """
 
 from __future__ import annotations
