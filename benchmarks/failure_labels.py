@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/failure_labels.py [--set report|tune] [--clips 60]
 
 Simulates the clips (64x64, the tiny prior) from the seeds below, attacks them, and prints a table
-(docs/reference/metrics.md sums it up). Thresholds of ``pisa.metrics.failures`` may be chosen on the set
-``tune`` only.
+(docs/reference/metrics.md sums it up). Thresholds of ``pisa.metrics.failures`` may be chosen on
+the set ``tune`` only.
 """
 
 from __future__ import annotations
