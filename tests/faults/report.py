@@ -28,8 +28,9 @@ class Line:
         counts = {text: self.happened.count(text) for text in dict.fromkeys(self.happened)}
         what = "; ".join(f"{n} x {text}" if n > 1 else text for text, n in counts.items())
         what = f"{what}; {self.note}" if self.note else what
-        lost = "; ".join(dict.fromkeys(self.lost)) or "nothing"
-        return f"| {self.fault} | {self.times} | {what} | {lost} | `{name}` |"
+        lost = "; ".join(dict.fromkeys(self.lost))
+        what = f"{what}; **lost**: {lost}" if lost else what
+        return f"| {self.fault} | {self.times} | {what} | `{name}` |"
 
     def save(self, folder: Path, command: str, seconds: float) -> None:
         record = asdict(self) | {
