@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +15,15 @@ from pisa.errors import PisaError
 from pisa.launch.compose import compose_eval, compose_train
 from pisa.launch.runs import build_data
 from pisa.launch.train import train
-from tests.launch.conftest import compose, evaluate, falling
+from tests.launch.conftest import compose, evaluate, falling, write_real
 
 FRAMES = 16  # what the tiny model makes
 NAMES = ("0000", "0001", "0002")
 
 
-def write_release_set(folder: Path) -> Path:
+def write_release_set(folder: Path, names: Sequence[str] = NAMES) -> Path:
     """As the release ships simulated clips: rgba_00000.jpg ..., mask.npz, a caption and no rate."""
-    for which, name in enumerate(NAMES):
+    for which, name in enumerate(names):
         frames, masks = falling(which, FRAMES)
         clip = folder / name
         clip.mkdir(parents=True)
@@ -65,6 +67,28 @@ def test_both_stages_train_on_folders_of_the_release_and_nothing_is_simulated(re
     rows = json.loads((run.folder / "metrics.json").read_text())["per_clip"]
     assert {row["clip"] for row in rows if row["model"] == "oro_seg"} == set(NAMES)
     assert not list((tmp_path / "data").glob("*-*"))  # no simulated set
+
+
+def test_real_clips_are_scored_during_training(release, tmp_path):
+    for which, name in enumerate(NAMES):
+        write_real(tmp_path / "data" / "real" / name, which)
+    options = (
+        "experiment=psft", "debug=smoke", f"data_dir={tmp_path / 'data'}",
+        f"output_dir={tmp_path / 'runs'}", f"psft.train={release / 'psft'}",
+        f"data.sim_seen={release / 'sim_seen'}", f"data.sim_unseen={release / 'sim_seen'}",
+        "psft.max_steps=1", "psft.batch_size=1", "psft.data.horizontal_flip=false",
+        "validate_every=1", "callbacks.pisabench.splits=[sim_seen,sim_unseen,real]",
+        "callbacks.pisabench.max_clips=2", "callbacks.samples=null", "logger=csv",
+        "sampling.num_steps=1", "evaluate=false", "trainer.precision=32-true",
+    )  # fmt: skip
+    run = compose_train(compose(*options, name="train"))
+    train(run)
+    with (run.folder / "csv" / "metrics.csv").open(newline="") as file:
+        logged = [row for row in csv.DictReader(file) if row.get("pisabench/real/n")]
+    assert logged
+    for split in ("sim_seen", "sim_unseen", "real"):
+        assert float(logged[-1][f"pisabench/{split}/n"]) == 2
+    assert 0 <= float(logged[-1]["pisabench/real/iou"]) <= 1
 
 
 def test_other_folders_make_other_runs(release, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,6 +27,27 @@ class Collection:
     rows: list[ScoreRow] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     _shown: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def joined(
+        cls, parts: Sequence[Collection], order: Callable[[ScoreRow | Failure], int]
+    ) -> Collection:
+        """What several processes scored, as one would have: by model, split, then ``order``."""
+        whole = cls(parts[0].shown_clips)
+        entries: list[ScoreRow | Failure] = [row for part in parts for row in part.rows]
+        entries += [failure for part in parts for failure in part.failures]
+        models = list(dict.fromkeys(entry.model for entry in entries))
+        splits = list(dict.fromkeys(entry.split for entry in entries))
+
+        def place(entry: ScoreRow | Failure) -> tuple[int, int, int]:
+            return models.index(entry.model), splits.index(entry.split), order(entry)
+
+        whole.rows = sorted((row for part in parts for row in part.rows), key=place)
+        whole.failures = sorted((f for part in parts for f in part.failures), key=place)
+        shown = {key: pictures for part in parts for key, pictures in part._shown.items()}
+        first = {(row.split, row.clip): i for i, row in reversed(list(enumerate(whole.rows)))}
+        whole._shown = dict(sorted(shown.items(), key=lambda item: first.get(item[0], len(first))))
+        return whole
 
     def add(
         self, result: Scored | Failure, *, thin_from_hz: float | None = None, **columns: Any

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -14,11 +15,15 @@ from pisa.bench.collect import Collection
 from pisa.bench.references import VALIDATION, ModelSource, Sampling
 from pisa.bench.row import METRICS, ScoreRow
 from pisa.bench.score import Scorer, check_prompt
+from pisa.data.loaders import eval_loader
+from pisa.data.real import RealDataModule
+from pisa.errors import PisaError
 from pisa.perception.base import Tracker
 from pisa.ranges import Count, Seed, WholeNumber
 from pisa.tasks.base import model_of
 from pisa.types import Batch
 
+REAL = "real"
 COLUMNS = ("clip", *METRICS)
 
 
@@ -58,6 +63,8 @@ class PisaBench(pl.Callback):
         seed: with the clip's name it fixes the noise.
         worst: clips of each split with the largest L2 that are sent to W&B as a table; 0 is none.
         prompt: of the tracker, see ``pisa.bench.score.track_dropping``.
+        real: reads the clips of the split ``real``, which is no validation loader: these clips
+            differ in length, and have no validation loss.
     """
 
     def __init__(
@@ -71,7 +78,11 @@ class PisaBench(pl.Callback):
         seed: Seed = 0,
         worst: WholeNumber = 5,
         prompt: Literal["mask", "points"] = "mask",
+        real: RealDataModule | None = None,
     ) -> None:
+        if REAL in splits and real is None:
+            raise PisaError("pisabench scores real clips only where it is given their data module")
+        self.real = real if REAL in splits else None
         self.tracker = tracker
         self.prompt = check_prompt(prompt, tracker)
         self.protocol = protocol
@@ -97,15 +108,21 @@ class PisaBench(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if not self._running or dataloader_idx >= len(self.splits):
+        loaders = [split for split in self.splits if split != REAL]
+        if not self._running or dataloader_idx >= len(loaders):
             return
-        split = self.splits[dataloader_idx]
+        self._score(loaders[dataloader_idx], batch, trainer, pl_module)
+
+    def _score(
+        self, split: str, batch: Batch, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> None:
+        """Score the clips of a batch that are still wanted."""
         wanted = self._still_wanted(split, trainer.world_size)
         if wanted == 0:
             return
         scorer = Scorer(self.tracker, self.protocol, pl_module.device, self.prompt)
         for result in scorer.score_source(
-            ModelSource(model_of(pl_module), self.sampling),
+            ModelSource(model_of(pl_module), self.sampling, self._least_frames(split)),
             [batch.clips(slice(wanted))],
             model=type(pl_module).__name__.lower(),
             split=split,
@@ -116,6 +133,9 @@ class PisaBench(pl.Callback):
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self._running:
             return
+        if self.real is not None:
+            for batch in self._real_clips(trainer):
+                self._score(REAL, batch, trainer, pl_module)
         found = self.collection
         found.rows, found.failures = _gathered(found.rows), _gathered(found.failures)
         for split in self.splits:
@@ -124,6 +144,24 @@ class PisaBench(pl.Callback):
             if rows or failed:
                 pl_module.log_dict(_means(split, rows, failed))
                 self._send_worst(trainer, split, rows)
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Fetch the real clips before the first step rather than after hours of training."""
+        if self.real is not None:
+            if trainer.is_global_zero:
+                self.real.prepare_data()
+            trainer.strategy.barrier()
+            self.real.setup()
+
+    def _real_clips(self, trainer: pl.Trainer) -> Iterator[Batch]:
+        """This process' real clips, as many as are wanted."""
+        assert self.real is not None and self.real.test_set is not None
+        most = None if self.max_clips is None else -(-self.max_clips // trainer.world_size)
+        loader = eval_loader(self.real.test_set, 1, self.real.num_workers, trainer)
+        yield from islice(loader, most)
+
+    def _least_frames(self, split: str) -> int | None:
+        return self.real.num_frames if split == REAL and self.real is not None else None
 
     def state_dict(self) -> dict[str, Any]:
         return {"last_step": self._interval.last_step}

@@ -231,6 +231,7 @@ def _stage_run(tree: Node, stage: str, sets: DataSets, public: Node) -> StageRun
         reward=reward,
         data=data,
         sets=sets,
+        real=Part.checked("real", tree["real"]),
         trainer=trainer,
         callbacks=_entries(tree, "callbacks", folder),
         loggers=_entries(tree, "logger", folder),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +18,7 @@ from pisa.data.manifest import data_sha256
 from pisa.errors import PisaError
 from pisa.io.progress import clip_progress
 from pisa.launch.generate import generate_and_score
+from pisa.launch.ranks import RankInfo
 from pisa.launch.results import document_of, provenance_of, publish
 from pisa.launch.runs import (
     EvalRun,
@@ -36,19 +36,21 @@ from pisa.reports.published import published_table_1
 from pisa.tasks.weights import load_weights
 
 REAL = "real"
+ALONE = RankInfo(0, 1, 0)
 CURVES = ("train/reward", "val/reward", "train/loss", "val/loss", "train/gradient_norm")
 
 
 def evaluate(run: EvalRun) -> None:
     """Score what the configuration group ``source`` names: a model, videos, or mask pairs.
 
-    Raises ``PisaError`` under torchrun, unless videos are generated: only that is shared.
+    Raises ``PisaError`` under torchrun, unless a model is scored: only that is shared.
     """
     assert run.source is not None, "eval.yaml has a source"
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not _generates(run):
+    alone = run.source.target is not score_models
+    if RankInfo.from_environment().world_size > 1 and alone:
         raise PisaError(
-            "scoring runs in one process: start eval.py without torchrun "
-            "(processes share the work only where videos are generated: docs/guide/models.md)"
+            "this source is scored in one process: start eval.py without torchrun "
+            "(processes share the clips of source=model only)"
         )
     prepare_torch(run.seed)
     with claimed(run.folder, run.config_text):
@@ -68,18 +70,27 @@ def score_models(run: EvalRun) -> None:
     if run.ckpt is not None:
         build_model(run.model, run.ckpt)  # a wrong checkpoint fails before any work
         weights[run.name] = run.ckpt
-    score_weights(run, weights)
+    score_weights(run, weights, RankInfo.from_environment())
 
 
-def score_weights(run: EvalRun, weights: Mapping[str, Path | None]) -> None:
+def score_weights(
+    run: EvalRun, weights: Mapping[str, Path | None], ranks: RankInfo = ALONE
+) -> None:
     """Score ``truth``, ``frozen`` and one row per entry of ``weights`` (None: base model).
 
-    Raises ``IncompleteError`` after all is written where clips could not be scored.
+    ``ranks`` share the clips; the first one writes. Raises ``IncompleteError`` after all is written
+    where clips could not be scored.
     """
-    settings, device = run.evaluation, pick_device(run.evaluation.device)
+    settings, device = run.evaluation, ranks.device(pick_device(run.evaluation.device))
     scorer = Scorer(build_tracker(run.tracker, device), settings.protocol, device, settings.prompt)
+    if ranks.rank != 0:
+        ranks.wait()  # the first process makes clips that are missing
     loaders = scored_loaders(run)
+    if ranks.rank == 0:
+        ranks.wait()
     clips = {split: cast(ClipDataset, loader.dataset) for split, loader in loaders.items()}
+    order = {(split, path.name): i for split, c in clips.items() for i, path in enumerate(c.paths)}
+    loaders = {split: _share(loader, ranks) for split, loader in loaders.items()}
     collection, model = Collection(), None
     with clip_progress() as progress:
         for name in (*REFERENCES, *weights):
@@ -90,13 +101,19 @@ def score_weights(run: EvalRun, weights: Mapping[str, Path | None]) -> None:
                 model = _with_weights(model, run, weights[name], device)
                 frames = run.data.settings["num_frames"]
                 source = ModelSource(model, settings, frames)
-            task = progress.add_task(f"scoring {name}", total=sum(map(len, clips.values())))
+            mine = sum(len(loader.sampler) for loader in loaders.values())  # type: ignore[arg-type, misc]
+            task = progress.add_task(f"scoring {name}", total=mine)
             for split, loader in loaders.items():
                 for result in scorer.score_source(
                     source, loader, model=name, split=split, seed=settings.seed
                 ):
                     collection.add(result)
                     progress.advance(task)
+    collection = Collection.joined(
+        ranks.gather(collection), order=lambda row: order[row.split, row.clip]
+    )
+    if ranks.rank != 0:
+        return
     data = " ".join(f"{split}:{data_sha256(found.folder)}" for split, found in clips.items())
     publish(
         run,
@@ -171,6 +188,19 @@ def _with_weights(
         load_weights(model, weights)
     model.denoiser.eval()
     return model
+
+
+def _share(loader: DataLoader[Any], ranks: RankInfo) -> DataLoader[Any]:
+    """A loader of this process' clips, in order."""
+    indices = range(ranks.rank, len(cast(ClipDataset, loader.dataset)), ranks.world_size)
+    return DataLoader(
+        loader.dataset,
+        batch_size=loader.batch_size,
+        sampler=indices,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory,
+    )
 
 
 def _generates(run: EvalRun) -> bool:

@@ -8,10 +8,8 @@ process generates its share of the videos; process 0 scores.
 from __future__ import annotations
 
 import csv
-import datetime
 import io
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
@@ -32,6 +29,7 @@ from pisa.io.files import write_atomic
 from pisa.io.progress import clip_progress
 from pisa.io.provenance import provenance
 from pisa.io.secrets import redacted
+from pisa.launch.ranks import RankInfo
 from pisa.launch.runs import EvalRun, build_model
 from pisa.launch.settings import GenerationSettings
 from pisa.launch.videos import benchmark_clips
@@ -47,23 +45,6 @@ UPLOAD_COLUMNS = (
     "width", "height", "frames", "fps",
 )  # fmt: skip
 Frames = UInt8[np.ndarray, "t h w 3"]
-
-
-@dataclass(frozen=True)
-class RankInfo:
-    """This process among those that torchrun started."""
-
-    rank: int
-    world_size: int
-    local_rank: int
-
-    @classmethod
-    def from_environment(cls) -> RankInfo:
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-        return cls(*(int(os.environ.get(n, d)) for n, d in zip(names, (0, 1, 0), strict=True)))
-
-    def share(self, jobs: list[VideoJob]) -> list[VideoJob]:
-        return jobs[self.rank :: self.world_size]
 
 
 @dataclass(frozen=True)
@@ -97,10 +78,10 @@ def generate_and_score(run: EvalRun) -> None:
     settings = required(run.generation)
     ranks = RankInfo.from_environment()
     if ranks.rank != 0:
-        _wait_for_others(ranks)  # process 0 makes clips that are missing
+        ranks.wait()  # process 0 makes clips that are missing
     clips = benchmark_clips(run)[: run.evaluation.num_clips]
     if ranks.rank == 0:
-        _wait_for_others(ranks)
+        ranks.wait()
     files = GeneratedFiles(run, settings)
     everything = [VideoJob(clip, seed) for clip in clips for seed in settings.seeds]
     if ranks.rank == 0:
@@ -108,7 +89,7 @@ def generate_and_score(run: EvalRun) -> None:
         print(f"videos: {done} of {len(everything)} are there already, in {files.folder}")
     mine = files.missing(ranks.share(everything))  # whatever the others have written meanwhile
     failed = _generate(run, settings, mine, files, ranks) if mine else []
-    _wait_for_others(ranks)
+    ranks.wait()
     if ranks.rank == 0 and not run.generate_only:
         assert run.scored_videos is not None, "eval.yaml has scored_videos"
         score = run.scored_videos.build(path=str(files.folder))
@@ -325,16 +306,5 @@ def out_of_memory_hint(
 
 
 def _device(run: EvalRun, ranks: RankInfo) -> torch.device:
-    device = pick_device((run.scored_videos or run.tracker).settings.get("device", "auto"))
-    if device.type != "cuda":
-        return device
-    return torch.device("cuda", ranks.local_rank % torch.cuda.device_count())
-
-
-def _wait_for_others(ranks: RankInfo) -> None:
-    """Until every process has come to this point."""
-    if ranks.world_size == 1:
-        return
-    if not dist.is_initialized():
-        dist.init_process_group("gloo", timeout=datetime.timedelta(days=14))
-    dist.barrier()
+    named = (run.scored_videos or run.tracker).settings.get("device", "auto")
+    return ranks.device(pick_device(named))

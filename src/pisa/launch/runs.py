@@ -73,6 +73,7 @@ class StageRun:
     reward: Part | None
     data: Part  # without the data set's folders, which ``sets`` knows
     sets: DataSets
+    real: Part  # data module of the real clips
     trainer: Part
     callbacks: tuple[Part, ...]
     loggers: tuple[Part, ...]

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
 from pisa.callbacks.checkpoints import newest_checkpoint
+from pisa.callbacks.pisabench import REAL, PisaBench
 from pisa.callbacks.wandb_logger import WandbLogger
 from pisa.errors import PisaError, reason
 from pisa.io.checkpoint_io import AtomicCheckpointIO
@@ -160,8 +161,10 @@ def build_trainer(run: StageRun) -> pl.Trainer:
     """
     callbacks = [part.build() for part in run.callbacks]
     if any(isinstance(callback, partial) for callback in callbacks):
-        tracker = run.tracker.build()
-        callbacks = [c(tracker=tracker) if isinstance(c, partial) else c for c in callbacks]
+        given = {"tracker": run.tracker.build()}
+        callbacks = [
+            c(**given, **_real_clips(run, c)) if isinstance(c, partial) else c for c in callbacks
+        ]
     settings = dict(run.trainer.settings)
     settings["precision"] = precision_of(str(settings.get("precision", "32-true")))
     try:
@@ -178,3 +181,10 @@ def build_trainer(run: StageRun) -> pl.Trainer:
             raise
         raise PisaError(f"trainer: {reason(cause)}") from error
     return trainer
+
+
+def _real_clips(run: StageRun, callback: partial[Any]) -> dict[str, Any]:
+    """The data module of real clips, for a callback that scores them."""
+    if REAL not in callback.keywords.get("splits", ()) or callback.func is not PisaBench:
+        return {}
+    return {"real": run.real.build(root=str(run.sets.root))}
