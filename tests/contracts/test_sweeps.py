@@ -62,7 +62,7 @@ def test_sweeps_vary_what_figure_5_draws():
 
 
 def test_sweeps_share_runs():
-    """docs/guide/figures.md counts what two sweeps share once."""
+    """docs/guide/train.md counts what two sweeps share once."""
     folders = {
         sweep: {stage_folder(compose(*job, "run_dir=x"), "psft") for job in jobs_of(sweep)}
         for sweep in ("steps", "init", "clips")

@@ -26,7 +26,7 @@ SCHEMA = 1
 @dataclass(frozen=True)
 class RenderSettings:
     """How Cycles renders; the defaults take a third of stock Kubric's time
-    (docs/guide/simulate.md).
+    (docs/lab_book/2026-11-25-performance.md).
 
     ``stock`` leaves everything at Kubric's and Blender's defaults except ``samples``,
     ``denoise`` and ``threads``.
