@@ -97,7 +97,7 @@ class DiffusersModel(VideoModel):
     ) -> DiffusersModel:
         """The released model from a Hugging Face repository or a folder of it.
 
-        ``options`` go to the constructor. ``configs/model`` says which memory switches a model needs.
+        ``options`` go to the constructor. ``configs/model`` names the memory switches per model.
 
         Raises:
             PisaError: the weights are not there, gated, or no image-to-video model.
