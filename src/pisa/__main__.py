@@ -44,6 +44,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Data": {
         "fetch": ("pisa.data.fetch", "the authors' clips and checkpoints, scanned objects, HDRIs"),
+        "latents": ("pisa.launch.latents", "encode a training set once, before training"),
         "convert": ("pisa.data.convert", "a data set at another size"),
         "gallery": ("pisa.reports.gallery", "a page that shows a data set"),
     },

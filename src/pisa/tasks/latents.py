@@ -98,8 +98,19 @@ class LatentEncoder:
             self._cache[key] = latent
         return latent
 
+    @torch.no_grad()
+    def keep(self, name: str, video: Float[Tensor, "3 t h w"]) -> bool:
+        """Encode a clip into the folder; False where its latent is there."""
+        return self._fetched(_key(name, video), video)[1]
+
     def _kept(self, key: str, video: Float[Tensor, "3 t h w"]) -> Float[Tensor, "c f i j"]:
         """From the disk, or encoded and written to it."""
+        return self._fetched(key, video)[0]
+
+    def _fetched(
+        self, key: str, video: Float[Tensor, "3 t h w"]
+    ) -> tuple[Float[Tensor, "c f i j"], bool]:
+        """The latent, and whether it had to be encoded."""
         assert self._folder is not None
         if self._store is None:
             first = "alone" if self._alone else "clip"
@@ -108,10 +119,11 @@ class LatentEncoder:
             self._content_keys[key] = self._store.key(video)
         content = self._content_keys[key]
         latent = self._store.get(content)
-        if latent is None:
-            latent = self._drawn(video, content)[0].cpu()
-            self._store.put(content, latent)
-        return latent
+        if latent is not None:
+            return latent, False
+        latent = self._drawn(video, content)[0].cpu()
+        self._store.put(content, latent)
+        return latent, True
 
     def _drawn(
         self, video: Float[Tensor, "3 t h w"], *stream: int | str
