@@ -1,15 +1,16 @@
 """The red-team page: how the protocols respond to attacks on true clips, in figures and pictures.
 
 ``python -m tests.red_team DATA_SET... --page docs/reference/metrics.md --images docs/img`` attacks
-the true masks of every clip in the data sets with ``tests.red_team.attacks``, writes two tables
-between the marks of the page, and one picture per group of attacks. A clip that an attack doesn't
-apply to (swap: one object only) is left out of its rows, and the count says so.
+the true masks of every clip in the data sets with ``tests.red_team.attacks``, writes a table
+and a sentence between the marks of the page, and one picture per group of attacks. A clip that an
+attack doesn't apply to (swap: one object only) is left out of its row, and the count says so.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -59,36 +60,34 @@ def true_masks(clip: Clip) -> Bool[np.ndarray, "t n h w"]:
 
 def response_table(measured: Mapping[str, Mapping[str, Losses]]) -> str:
     """Mean losses per attack and protocol at strength 1; undefined clips are left out of a mean."""
-    lines = ["| attack | clips | " + " | ".join(PROTOCOLS) + " |", "|---" * 5 + "|"]
+    most = max(len(by_protocol["strict"]) for by_protocol in measured.values())
+    lines = ["| attack | " + " | ".join(PROTOCOLS) + " |", "|---" * 4 + "|"]
     for name, by_protocol in measured.items():
         means = [np.nanmean(by_protocol[protocol][:, -1], axis=0) for protocol in PROTOCOLS]
-        cells = " | ".join("/".join(map(_short, mean)) for mean in means)
-        lines.append(f"| {name} | {len(by_protocol['strict'])} | {cells} |")
+        count = len(by_protocol["strict"])
+        label = name if count == most else f"{name} ({count} clips)"
+        lines.append(f"| {label} | " + " | ".join("/".join(map(_short, m)) for m in means) + " |")
     return "\n".join(lines)
 
 
-def monotony_table(measured: Mapping[str, Mapping[str, Losses]]) -> str:
+def monotony(measured: Mapping[str, Mapping[str, Losses]]) -> str:
     """The attacks that ``strict`` does not rank in full, over all their clips and strengths."""
-    lines = [
-        "| attack | clips | better than untouched | no worse in any metric at strength 1 "
-        "| clips with a step back | largest step back (l2 / Chamfer / 1 - IoU) |",
-        "|---" * 6 + "|",
-    ]
+    others = []
     for name, by_protocol in measured.items():
         table = by_protocol["strict"]
         steps = np.diff(table, axis=1)
         better = (table[:, 1:] < table[:, :1] - _ROUNDING).any(axis=(1, 2))
         same = (table[:, -1] <= table[:, 0] + _ROUNDING).all(axis=1)
         back = (steps < -_ROUNDING).any(axis=(1, 2))
-        if not (better | same | back).any():
-            continue
-        largest = " / ".join(_short(max(0.0, value)) for value in -steps.min(axis=(0, 1)))
-        counts = " | ".join(str(int(np.count_nonzero(flag))) for flag in (better, same, back))
-        lines.append(f"| {name} | {len(table)} | {counts} | {largest} |")
-    ranked = len(measured) - (len(lines) - 2)
+        if (better | same | back).any():
+            largest = "/".join(_short(max(0.0, value)) for value in -steps.min(axis=(0, 1)))
+            others.append(
+                f"{name} (of {len(table)} clips {better.sum()} are better than untouched, "
+                f"{same.sum()} no worse, {back.sum()} better at a higher strength, by {largest})"
+            )
     return (
-        f"{ranked} of {len(measured)} attacks worsen every clip under `strict`, and a higher "
-        "strength never costs less. The others:\n\n" + "\n".join(lines)
+        f"{len(measured) - len(others)} of {len(measured)} attacks worsen every clip under "
+        f"`strict`, and a higher strength never costs less. Others: {', '.join(others) or 'none'}."
     )
 
 
@@ -166,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; 0, or 2 with a line that says what is wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.red_team", description=__doc__)
     parser.add_argument("data_sets", type=Path, nargs="+", help="data/sim_seen-beb90c75 for one")
-    parser.add_argument("--page", type=Path, help="put the tables between this page's marks")
+    parser.add_argument("--page", type=Path, help="put the results between this page's marks")
     parser.add_argument("--images", type=Path, help="folder for the pictures")
     options = parser.parse_args(arguments)
     attacks = ATTACKS | EXTRA_ATTACKS | LOST_TRACKER
@@ -180,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             name: {protocol: measure(attack, clips, protocol) for protocol in PROTOCOLS}
             for name, attack in attacks.items()
         }
-        text = f"{response_table(measured)}\n\n{monotony_table(measured)}"
+        text = f"{response_table(measured)}\n\n{textwrap.fill(monotony(measured), 116)}"
         if page is not None:
             write_atomic(options.page, fill_page(page, text).encode())
         else:

@@ -19,7 +19,7 @@ from tests.red_team.__main__ import (
     fill_page,
     main,
     measure,
-    monotony_table,
+    monotony,
 )
 from tests.red_team.attacks import ATTACKS, EXTRA_ATTACKS, LOST_TRACKER
 
@@ -45,9 +45,12 @@ def test_monotony_counts_clips_and_steps() -> None:
     losses[0, :, 0] = [0, 0.1, 0.3, 0.25, 0.4]  # a step back
     losses[1, 1:] = -0.1  # better than untouched
     ranked = np.linspace(0, 1, 5)[None, :, None].repeat(3, axis=2)
-    text = monotony_table({"x": {"strict": losses}, "y": {"strict": ranked}})
-    assert text.startswith("1 of 2 attacks worsen every clip")
-    assert text.splitlines()[-1] == "| x | 3 | 1 | 2 | 2 | .100 / .100 / .100 |"
+    text = monotony({"x": {"strict": losses}, "y": {"strict": ranked}})
+    assert text == (
+        "1 of 2 attacks worsen every clip under `strict`, and a higher strength never costs less. "
+        "Others: x (of 3 clips 1 are better than untouched, 2 no worse, 2 better at a higher "
+        "strength, by .100/.100/.100)."
+    )
 
 
 def test_sheet_shows_the_attacked_mask_in_orange() -> None:
@@ -68,7 +71,7 @@ def test_command_writes_page_and_pictures(tmp_path: Path) -> None:
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
     response, _ = text.split("attacks worsen every clip")
     for name in ATTACKS | EXTRA_ATTACKS | LOST_TRACKER:
-        assert response.count(f"\n| {name} | 2 |") == 1
+        assert response.count(f"\n| {name} | ") == 1
     for picture in images.glob("*.png"):
         assert Image.open(picture).width > 100
     assert len(list(images.glob("*.png"))) == 2
