@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from einops import reduce
 from numpy.typing import NDArray
 
 from pisa.ops.camera import conjugate, ray_directions, rotate
@@ -29,44 +30,104 @@ class Rendering:
     depth_m: NDArray[np.float32]
 
 
-def render(scene: Scene, poses: Poses, *, centred: bool = False) -> Rendering:
-    """Render every frame of a motion.
+@dataclass(frozen=True)
+class _Samples:
+    """Those of the ``k`` samples that hit an object: where, what, its light and its depth."""
 
-    TinyRenderer samples the corners of the pixels, which draws objects half a pixel to the right
-    and up; with ``centred`` they stand where the pinhole camera of `pisa.types` sees them.
+    frame: NDArray[np.int_]  # [k]
+    row: NDArray[np.int_]  # of the sample, not of its pixel
+    column: NDArray[np.int_]
+    thing: NDArray[np.int_]  # index in the scene's objects
+    light: FloatArray  # [k, 3] in [0, 1]; of a painted mesh, its colour in that light
+    depth_m: FloatArray  # Euclidean
+
+
+def render(scene: Scene, poses: Poses, *, samples: int = 1, centred: bool = False) -> Rendering:
+    """Render every frame of a motion with ``samples`` x ``samples`` rays a pixel.
+
+    Colours are averaged. A pixel belongs to what most of its samples hit (of as many, to the
+    object of the lowest index, and to the background last), and has the mean depth of those
+    samples. Shadows are computed once a pixel. TinyRenderer samples the corners of pixels, which
+    draws objects half a sample to the right and up; with ``centred`` they stand where the pinhole
+    camera of `pisa.types` sees them.
     """
     look = background(scene.background)
     if scene.wall_distance_m is not None:
         look = replace(look, wall_distance_m=scene.wall_distance_m)
-    shading, ids, planar = _rasterise(scene, poses, look, centred)
-    directions = ray_directions(scene.camera).numpy()
-    depth = planar / directions[..., 1]
-    ground_depth, albedo = _backdrop(look, scene.camera, directions)
-    image = np.broadcast_to(albedo, (*ids.shape, 3)).copy()
+    fine = replace(
+        scene.camera, height=samples * scene.camera.height, width=samples * scene.camera.width
+    )
+    rays = ray_directions(fine).numpy()
+    ground_m, albedo = _backdrop(look, fine, rays)
+    hits = _rasterise(scene, poses, look, fine, rays, centred)
+    centre = ray_directions(scene.camera).numpy()
+    shade = np.ones((poses.position_m.shape[0], *centre.shape[:2]))
     if scene.shadows:
-        image *= _shadows(scene, poses, look, directions * ground_depth[..., None])[..., None]
-    depth = np.where(ids >= 0, depth, ground_depth)
-    _paint_objects(image, scene, poses, shading, ids, depth, directions)
+        depth_m, _ = _backdrop(look, scene.camera, centre)
+        shade = _shadows(scene, poses, look, centre * depth_m[..., None])
+    image = _mean(albedo, samples) * shade[..., None]
+    pixel = (hits.frame, hits.row // samples, hits.column // samples)
+    colour = _object_colours(scene, poses, hits, rays)
+    behind = albedo[hits.row, hits.column] * shade[pixel][:, None]
+    np.add.at(image, pixel, (colour - behind) / samples**2)
+    ids, depth_m = _majority(hits, pixel, shade.shape, len(scene.objects), ground_m, samples)
     rgb = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
-    return Rendering(rgb, ids, depth.astype(np.float32))
+    return Rendering(rgb, ids, depth_m.astype(np.float32))
 
 
-def _rasterise(scene: Scene, poses: Poses, look: Background, centred: bool):
-    """Grey shading in [0, 1], object index and planar depth (along the view axis) per pixel."""
+def _mean(values: FloatArray, samples: int) -> FloatArray:
+    """Per-sample values ``[s H, s W, ...]`` averaged over each pixel."""
+    return reduce(values, "(h s) (w r) ... -> h w ...", "mean", s=samples, r=samples)
+
+
+def _majority(hits: _Samples, pixel, shape, num_objects: int, ground_m: FloatArray, samples: int):
+    """Object index and depth of each pixel, ``[T, H, W]``."""
+    count = np.zeros((num_objects + 1, *shape), np.int64)
+    depth_m = np.zeros((num_objects + 1, *shape))
+    place = (hits.thing, *pixel)
+    np.add.at(count, place, 1)
+    np.add.at(depth_m, place, hits.depth_m)
+    count[-1] = samples**2 - count[:-1].sum(axis=0)
+    behind = np.zeros(shape)
+    np.add.at(behind, pixel, ground_m[hits.row, hits.column])
+    depth_m[-1] = samples**2 * _mean(ground_m, samples) - behind
+    winner = count.argmax(axis=0)[None]
+    total, number = (np.take_along_axis(values, winner, axis=0)[0] for values in (depth_m, count))
+    return np.where(winner[0] == num_objects, -1, winner[0]), total / number
+
+
+def _rasterise(
+    scene: Scene, poses: Poses, look: Background, camera: Camera, rays, centred
+) -> _Samples:
+    """What TinyRenderer sees at the camera's resolution, as samples."""
     with bullet() as world:
         bodies = [_add_mesh(world, o) for o in scene.objects]
         lookup = np.full(max(bodies) + 2, -1)
         lookup[bodies] = np.arange(len(bodies))
-        frames = []
+        found = []
         for t in range(poses.position_m.shape[0]):
             for n, body in enumerate(bodies):
                 world.resetBasePositionAndOrientation(
                     body, poses.position_m[t, n].tolist(), poses.quaternion[t, n].tolist()
                 )
-            frames.append(_snapshot(world, scene.camera, look, centred))
-    rgb, buffer, body_ids = (np.stack(parts) for parts in zip(*frames, strict=True))
+            rgb, buffer, body_ids = _snapshot(world, camera, look, centred)
+            row, column = np.nonzero(body_ids >= 0)
+            place = (row, column)
+            found.append(
+                (
+                    np.full(len(row), t),
+                    row,
+                    column,
+                    lookup[body_ids[place]],
+                    rgb[place],
+                    buffer[place],
+                )
+            )
+    frame, row, column, thing, rgb, buffer = (
+        np.concatenate(part) for part in zip(*found, strict=True)
+    )
     planar = FAR_M * NEAR_M / (FAR_M - (FAR_M - NEAR_M) * buffer.astype(np.float64))
-    return rgb[..., 0] / 255.0, lookup[body_ids], planar
+    return _Samples(frame, row, column, thing, rgb / 255.0, planar / rays[row, column, 1])
 
 
 def _add_mesh(world: BulletClient, thing: SceneObject) -> int:
@@ -103,7 +164,7 @@ def _snapshot(world: BulletClient, camera: Camera, look: Background, centred: bo
     )
     shape = (camera.height, camera.width)
     return (
-        np.reshape(rgba, (*shape, 4)).astype(np.uint8),
+        np.reshape(rgba, (*shape, 4)).astype(np.uint8)[..., :3],
         np.reshape(depth, shape),
         np.reshape(ids, shape),
     )
@@ -139,13 +200,16 @@ def _shadows(scene: Scene, poses: Poses, look: Background, offsets: FloatArray) 
     return factor
 
 
-def _paint_objects(image, scene: Scene, poses: Poses, shading, ids, depth, directions) -> None:
-    origin = np.array(scene.camera.position_m)
+def _object_colours(scene: Scene, poses: Poses, hits: _Samples, rays: FloatArray) -> FloatArray:
+    """Colour ``[k, 3]`` of every sample: its light on the pattern where it was hit."""
+    colour = hits.light.copy()
     for n, thing in enumerate(scene.objects):
-        t, y, x = np.nonzero(ids == n)
-        if len(t) == 0:
+        if load_asset(thing.asset).textured:
             continue
-        world = torch.from_numpy(origin + directions[y, x] * depth[t, y, x, None])
-        local = rotate(conjugate(poses.quaternion[t, n]), world - poses.position_m[t, n])
-        albedo = object_material(thing.material)(local.numpy() / thing.size_m)
-        image[t, y, x] = albedo * shading[t, y, x, None]
+        own = np.nonzero(hits.thing == n)[0]
+        offset = rays[hits.row[own], hits.column[own]] * hits.depth_m[own, None]
+        world = torch.from_numpy(np.array(scene.camera.position_m) + offset)
+        frame = hits.frame[own]
+        local = rotate(conjugate(poses.quaternion[frame, n]), world - poses.position_m[frame, n])
+        colour[own] *= object_material(thing.material)(local.numpy() / thing.size_m)
+    return colour
