@@ -32,7 +32,7 @@ pytestmark = [
 PRIOR = Prior(num_dropping=(2, 2), num_pile=(0, 1))
 NUM_FRAMES, SEED, SPLIT = 4, 5, "train"
 KUBRIC = KubricSimulator(PRIOR, num_frames=NUM_FRAMES, fps_hz=8, python=str(PYTHON))
-FAST = FastSimulator(PRIOR, 256, NUM_FRAMES, fps_hz=8, centred=True)
+FAST = FastSimulator(PRIOR, 256, NUM_FRAMES, fps_hz=8, samples=1)
 
 
 @pytest.fixture(scope="module")

@@ -83,7 +83,8 @@ def test_verify_finds_and_remakes_just_the_wrong_clips(tmp_path: Path, capsys) -
 def test_the_manifest_says_what_the_set_was_made_from(tmp_path: Path) -> None:
     manifest = read_manifest(data_sets(tmp_path).make("psft"))
     assert manifest.seeds["000005"] == 5 and len(manifest.sha256["000005"]) == 64
-    assert "pybullet" in manifest.versions and "zlib" in manifest.licences["objects"]
+    assert "pybullet" in manifest.versions and manifest.versions["look"] == "2"
+    assert "zlib" in manifest.licences["objects"]
 
 
 def test_half_written_clips_of_a_killed_process_are_removed(tmp_path: Path) -> None:

@@ -19,6 +19,13 @@ def test_train_and_test_objects_are_disjoint_in_the_papers_proportion():
     assert len(test) / (len(train) + len(test)) == pytest.approx(0.1, abs=0.005)
 
 
+def test_every_thing_can_be_loaded_and_most_are_procedural():
+    names = asset_names("train") + asset_names("test")
+    assert sum(name.startswith("shape:") for name in names) == len(names) - 6
+    assert all(len(load_asset(name).hull) >= 4 for name in names)
+    assert load_asset("duck.obj").textured and not load_asset("bunny.obj").textured
+
+
 @pytest.mark.parametrize("prior", [TINY, Prior()], ids=["tiny", "paper"])
 def test_scenes_stay_inside_the_prior(prior):
     for seed in range(20):

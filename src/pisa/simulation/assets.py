@@ -1,4 +1,8 @@
-"""Meshes that ship with pybullet, with a fixed 90/10 split into train and test objects.
+"""The things that scenes show, with a fixed 90/10 split into train and test objects.
+
+The library ``toys`` holds procedural things (`shapes`) and six meshes of pybullet_data that people
+have a word for. The ``random_urdfs`` of pybullet_data are left out: they are boxes and blobs joined
+at random, and half of them fill less than 57 % of their convex hull.
 
 The split follows the paper's proportion of GSO objects (930 train, 103 test; section 4.1).
 """
@@ -19,16 +23,17 @@ from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.transform import Rotation
 
 from pisa.errors import PisaError
+from pisa.simulation.shapes import SHAPE_PREFIX, shape_file, shape_names
 
-EXTRA_MESHES = ("duck.obj", "teddy2_VHACD_CHs.obj", "objects/mug.obj", "lego/lego.obj")
-BROKEN = frozenset({168})  # random_urdfs/168 has NaN vertices
+PAINTED_MESHES = ("duck.obj", "soccerball.obj", "torus/torus_textured.obj")  # have a texture
+PLAIN_MESHES = ("teddy2_VHACD_CHs.obj", "objects/mug.obj", "bunny.obj")
 TEST_EVERY = 10
-LIBRARIES = ("pybullet", "gso")
+LIBRARIES = ("toys", "gso")
 GSO_FOLDER = "PISA_GSO_DIR"  # environment variable: the folder of unpacked GSO bundles
 GSO_PREFIX = "gso:"
 TEST_FRACTION = 0.1
 LICENCES = {
-    "pybullet": "meshes of pybullet_data (Bullet Physics SDK, zlib licence); procedural materials",
+    "toys": "procedural; six meshes of pybullet_data (Bullet Physics SDK, zlib licence)",
     "gso": "Google Scanned Objects (Google Research), CC BY 4.0",
 }
 
@@ -50,7 +55,7 @@ class Asset:
 
 
 @cache
-def asset_names(split: str, library: str = "pybullet") -> tuple[str, ...]:
+def asset_names(split: str, library: str = "toys") -> tuple[str, ...]:
     """Names of the objects of a library in ``split`` ("train" or "test"), in a fixed order.
 
     Raises ``ValueError`` for another split.
@@ -59,9 +64,7 @@ def asset_names(split: str, library: str = "pybullet") -> tuple[str, ...]:
         raise ValueError(f"split must be 'train' or 'test', not {split!r}")
     if library == "gso":
         return kubric_split(_gso_names())[split == "test"]
-    names = [f"random_urdfs/{i:03d}/{i:03d}.obj" for i in range(1000) if i not in BROKEN] + list(
-        EXTRA_MESHES
-    )
+    names = (*shape_names(), *PAINTED_MESHES, *PLAIN_MESHES)
     ordered = sorted(names, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
     test = set(ordered[::TEST_EVERY])
     return tuple(name for name in ordered if (name in test) == (split == "test"))
@@ -84,9 +87,12 @@ def load_asset(name: str) -> Asset:
 
     Raises ``PisaError`` for a mesh that is absent, broken or flat.
     """
-    textured = name.startswith(GSO_PREFIX)
-    path = _gso_mesh(name) if textured else Path(pybullet_data.getDataPath()) / name
-    return _read_mesh(name, path, textured)
+    if name.startswith(GSO_PREFIX):
+        return _read_mesh(name, _gso_mesh(name), textured=True)
+    if name.startswith(SHAPE_PREFIX):
+        return _read_mesh(name, shape_file(name), textured=False)
+    path = Path(pybullet_data.getDataPath()) / name
+    return _read_mesh(name, path, textured=name in PAINTED_MESHES)
 
 
 def _read_mesh(name: str, path: Path, textured: bool) -> Asset:
@@ -112,7 +118,7 @@ def _gso_folder() -> Path:
     if not folder:
         raise PisaError(
             f"prior.assets=gso needs the scanned objects: set {GSO_FOLDER} to their folder, or use "
-            "prior.assets=pybullet"
+            "prior.assets=toys"
         )
     return Path(folder)
 

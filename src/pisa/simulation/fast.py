@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pisa.errors import PisaError
 from pisa.ranges import Count, FrameCount, PixelCount
 from pisa.simulation.assets import LICENCES
+from pisa.simulation.materials import LOOK
 from pisa.simulation.motions import simulate_drift
 from pisa.simulation.physics import Motion, Overlap, simulate_fall
 from pisa.simulation.release import settled
@@ -33,9 +34,8 @@ class FastSimulator:
     resolution: PixelCount = 64
     num_frames: FrameCount = 32
     fps_hz: Count = 16
-    # Objects half a pixel nearer the truth; off where the shipped tiny weights were made.
-    centred: bool = field(default=False, metadata={"digest": "where changed"})
-    samples: int = field(default=1, metadata={"digest": "where changed"})  # per pixel and axis
+    samples: Count = 2  # per pixel and axis; 1 has jagged edges
+    look: int = field(default=LOOK, init=False)  # names the data set
 
     def make_clip(self, seed: int, split: str, name: str) -> tuple[Clip, dict[str, Any]]:
         """The clip of one seed and what ``clip_info.json`` says beyond the release's fields.
@@ -49,7 +49,7 @@ class FastSimulator:
 
     def clip_of(self, scene: Scene, motion: Motion, name: str) -> Clip:
         """Render any scene in motion."""
-        image = render(scene, motion.poses, samples=self.samples, centred=self.centred)
+        image = render(scene, motion.poses, samples=self.samples)
         return build_clip(
             scene, motion, name, self.fps_hz, image.rgb, image.ids, torch.from_numpy(image.depth_m)
         )
@@ -68,7 +68,8 @@ class FastSimulator:
 
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that draw scenes, move them and write the clips."""
-    return {name: version(name) for name in ("pybullet", "numpy", "pillow")}
+    libraries = {name: version(name) for name in ("pybullet", "numpy", "pillow")}
+    return libraries | {"look": str(LOOK)}
 
 
 def draw_moving_scene(

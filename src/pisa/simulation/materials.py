@@ -13,8 +13,10 @@ import numpy as np
 from numpy.random import Generator, default_rng
 from numpy.typing import NDArray
 
+LOOK = 2  # of objects, materials, backgrounds and light; a change of any makes other data sets
 NUM_TRAIN = 900
 NUM_TEST = 100
+NUM_HUES = 10  # main colours of objects
 FloatArray = NDArray[np.floating]
 
 
@@ -46,28 +48,30 @@ class Pattern:
         return self.colour_a + mix[..., None] * (self.colour_b - self.colour_a)
 
 
-def _colour(rng: Generator, saturation: tuple[float, float], value: tuple[float, float]):
-    hue = rng.uniform()
-    return np.array(colorsys.hsv_to_rgb(hue, rng.uniform(*saturation), rng.uniform(*value)))
-
-
-def _direction(rng: Generator, frequency: tuple[float, float]) -> FloatArray:
-    vector = rng.normal(size=3)
-    return vector / np.linalg.norm(vector) * rng.uniform(*frequency)
+def _hsv(hue: float, saturation: float, value: float) -> FloatArray:
+    return np.array(colorsys.hsv_to_rgb(hue % 1.0, saturation, value))
 
 
 def object_material(number: int) -> Pattern:
-    """The material of one identity; lengths are in units of the object's size."""
-    rng = default_rng([11, number])
-    colour = _colour(rng, (0.5, 1.0), (0.65, 1.0))
-    other = np.clip(colour * rng.uniform(0.35, 0.8) + rng.uniform(-0.1, 0.3, size=3), 0, 1)
+    """The material of one identity: plain, striped or checked, in vivid colours.
+
+    Lengths are in units of the object's size.
+    """
+    rng = default_rng([21, number])
+    hue = (rng.integers(NUM_HUES) + rng.uniform(-0.25, 0.25)) / NUM_HUES
+    colour = _hsv(hue, rng.uniform(0.75, 1.0), rng.uniform(0.9, 1.0))
+    light, dark = _hsv(hue, 0.08, 1.0), _hsv(hue, 0.9, 0.5)
+    opposite = _hsv(hue + rng.uniform(0.3, 0.7), 0.85, 0.95)
+    kind = rng.choice(["plain", "striped", "checked"], p=[0.4, 0.4, 0.2])
+    other = colour if kind == "plain" else (light, dark, opposite)[int(rng.integers(3))]
+    direction = rng.normal(size=3)
     return Pattern(
         colour_a=colour,
         colour_b=other,
-        direction=_direction(rng, (0.4, 1.6)),
-        sharpness=rng.uniform(1.0, 6.0),
-        checker=bool(rng.uniform() < 0.3),
-        noise=rng.uniform(0.0, 0.4),
+        direction=direction / np.linalg.norm(direction) * rng.uniform(0.7, 1.3),
+        sharpness=8.0,
+        checker=bool(kind == "checked"),
+        noise=0.0,
         phase=rng.uniform(0, 2 * np.pi),
     )
 
@@ -85,33 +89,42 @@ class Background:
 
 
 def background(number: int) -> Background:
-    """The background of one identity; pattern lengths are in metres."""
-    rng = default_rng([12, number])
-    angle, elevation = rng.uniform(0, 2 * np.pi), rng.uniform(0.7, 1.3)
+    """The background of one identity: pale, so that objects stand out; lengths are in metres.
+
+    Floors are plain, planked or tiled, walls plain or striped. The light stands before the wall
+    and above the objects, on the viewer's side.
+    """
+    rng = default_rng([22, number])
+    angle, elevation = rng.uniform(np.pi * 1.1, np.pi * 1.9), rng.uniform(0.75, 1.15)
     light = [
         np.cos(angle) * np.cos(elevation),
         np.sin(angle) * np.cos(elevation),
         np.sin(elevation),
     ]
+    hue = rng.uniform()
+    tile, plank = rng.uniform(0.6, 1.0), rng.uniform(0.8, 1.6)
+    floor = [(0.0, 0.0, 0.0), (plank, 0.0, 0.0), (tile, 0.0, 0.0)][kind := int(rng.integers(3))]
+    wall = [(0.0, 0.0, 0.0), (rng.uniform(0.5, 1.0), 0.0, 0.0)][int(rng.integers(2))]
     return Background(
-        floor=_surface(rng),
-        wall=_surface(rng),
+        floor=_surface(rng, hue, (0.6, 0.95), floor, checker=kind == 2),
+        wall=_surface(rng, hue + rng.uniform(0.2, 0.8), (0.8, 1.0), wall, checker=False),
         wall_distance_m=rng.uniform(5.0, 8.0),
         light_direction=np.array(light),
-        ambient=rng.uniform(0.55, 0.7),
-        shadow=rng.uniform(0.2, 0.45),
+        ambient=rng.uniform(0.6, 0.7),
+        shadow=rng.uniform(0.35, 0.6),
     )
 
 
-def _surface(rng: Generator) -> Pattern:
-    colour = _colour(rng, (0.02, 0.35), (0.45, 0.95))
-    other = np.clip(colour * rng.uniform(0.7, 0.95), 0, 1)
+def _surface(
+    rng: Generator, hue: float, value: tuple[float, float], direction, *, checker: bool
+) -> Pattern:
+    colour = _hsv(hue, rng.uniform(0.02, 0.22), rng.uniform(*value))
     return Pattern(
         colour_a=colour,
-        colour_b=other,
-        direction=_direction(rng, (0.15, 0.9)),
-        sharpness=rng.uniform(0.5, 3.0),
-        checker=bool(rng.uniform() < 0.3),
-        noise=rng.uniform(0.0, 0.5),
+        colour_b=colour * rng.uniform(0.84, 0.94),
+        direction=np.array(direction),
+        sharpness=6.0,
+        checker=checker,
+        noise=0.0,
         phase=rng.uniform(0, 2 * np.pi),
     )

@@ -17,6 +17,7 @@ from pisa.simulation.scene import Scene, SceneObject
 from pisa.types import Camera, Poses
 
 NEAR_M, FAR_M = 0.1, 40.0
+GLOSS = 0.25  # strength of the highlight
 FloatArray = NDArray[np.floating]
 
 
@@ -42,14 +43,12 @@ class _Samples:
     depth_m: FloatArray  # Euclidean
 
 
-def render(scene: Scene, poses: Poses, *, samples: int = 1, centred: bool = False) -> Rendering:
+def render(scene: Scene, poses: Poses, *, samples: int = 2) -> Rendering:
     """Render every frame of a motion with ``samples`` x ``samples`` rays a pixel.
 
     Colours are averaged. A pixel belongs to what most of its samples hit (of as many, to the
     object of the lowest index, and to the background last), and has the mean depth of those
-    samples. Shadows are computed once a pixel. TinyRenderer samples the corners of pixels, which
-    draws objects half a sample to the right and up; with ``centred`` they stand where the pinhole
-    camera of `pisa.types` sees them.
+    samples. Shadows are computed once a pixel.
     """
     look = background(scene.background)
     if scene.wall_distance_m is not None:
@@ -59,7 +58,7 @@ def render(scene: Scene, poses: Poses, *, samples: int = 1, centred: bool = Fals
     )
     rays = ray_directions(fine).numpy()
     ground_m, albedo = _backdrop(look, fine, rays)
-    hits = _rasterise(scene, poses, look, fine, rays, centred)
+    hits = _rasterise(scene, poses, look, fine, rays)
     centre = ray_directions(scene.camera).numpy()
     shade = np.ones((poses.position_m.shape[0], *centre.shape[:2]))
     if scene.shadows:
@@ -96,9 +95,7 @@ def _majority(hits: _Samples, pixel, shape, num_objects: int, ground_m: FloatArr
     return np.where(winner[0] == num_objects, -1, winner[0]), total / number
 
 
-def _rasterise(
-    scene: Scene, poses: Poses, look: Background, camera: Camera, rays, centred
-) -> _Samples:
+def _rasterise(scene: Scene, poses: Poses, look: Background, camera: Camera, rays) -> _Samples:
     """What TinyRenderer sees at the camera's resolution, as samples."""
     with bullet() as world:
         bodies = [_add_mesh(world, o) for o in scene.objects]
@@ -110,7 +107,7 @@ def _rasterise(
                 world.resetBasePositionAndOrientation(
                     body, poses.position_m[t, n].tolist(), poses.quaternion[t, n].tolist()
                 )
-            rgb, buffer, body_ids = _snapshot(world, camera, look, centred)
+            rgb, buffer, body_ids = _snapshot(world, camera, look)
             row, column = np.nonzero(body_ids >= 0)
             place = (row, column)
             found.append(
@@ -143,13 +140,13 @@ def _add_mesh(world: BulletClient, thing: SceneObject) -> int:
     return int(world.createMultiBody(0, baseVisualShapeIndex=shape))
 
 
-def _snapshot(world: BulletClient, camera: Camera, look: Background, centred: bool):
+def _snapshot(world: BulletClient, camera: Camera, look: Background):
     x, y, z = camera.position_m
     view = world.computeViewMatrix([x, y, z], [x, y + 1, z], [0, 0, 1])
     fov_deg = float(np.degrees(2 * np.arctan(camera.sensor_mm / camera.focal_mm / 2)))
     projection = list(world.computeProjectionMatrixFOV(fov_deg, 1.0, NEAR_M, FAR_M))
-    if centred:
-        projection[8], projection[9] = 1 / camera.width, 1 / camera.height
+    # TinyRenderer samples the corners of pixels; this moves the samples to their centres.
+    projection[8], projection[9] = 1 / camera.width, 1 / camera.height
     _, _, rgba, depth, ids = world.getCameraImage(
         camera.width,
         camera.height,
@@ -157,8 +154,8 @@ def _snapshot(world: BulletClient, camera: Camera, look: Background, centred: bo
         projection,
         lightDirection=look.light_direction.tolist(),
         lightAmbientCoeff=look.ambient,
-        lightDiffuseCoeff=0.95 - look.ambient,
-        lightSpecularCoeff=0.0,
+        lightDiffuseCoeff=1.0 - look.ambient,
+        lightSpecularCoeff=GLOSS,
         shadow=0,
         renderer=pybullet.ER_TINY_RENDERER,
     )
@@ -180,7 +177,7 @@ def _backdrop(look: Background, camera: Camera, directions: FloatArray):
     depth = np.where(on_floor, floor, wall)
     points = np.array([x0, y0, z0]) + directions * depth[..., None]
     colour = np.where(on_floor[..., None], look.floor(points), look.wall(points))
-    light = np.where(on_floor, look.light_direction[2], 0.75)
+    light = np.where(on_floor, look.light_direction[2], 0.85)
     return depth, colour * (look.ambient + (1 - look.ambient) * light)[..., None]
 
 

@@ -21,6 +21,7 @@ from pisa.simulation.fast import (
 from pisa.simulation.kubric.description import RenderSettings, describe
 from pisa.simulation.kubric.hdris import LICENCE, NO_ENVIRONMENT, choose_hdri, packaged_folder
 from pisa.simulation.kubric.process import Renderer
+from pisa.simulation.materials import LOOK
 from pisa.simulation.physics import Motion
 from pisa.simulation.scene import Scene, ScenePrior
 from pisa.types import Clip
@@ -47,6 +48,7 @@ class KubricSimulator:
     python: str = field(default=".venv-kubric/bin/python", metadata=OUTSIDE_DIGEST)
     timeout_s: float = field(default=1800.0, metadata=OUTSIDE_DIGEST)  # for one clip
     backend: str = "kubric"
+    look: int = field(default=LOOK, init=False)  # names the data set
 
     def make_clip(self, seed: int, split: str, name: str) -> tuple[Clip, dict[str, Any]]:
         """The clip of one seed: the same scene and motion as `FastSimulator`'s of that seed."""
