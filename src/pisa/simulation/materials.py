@@ -13,7 +13,7 @@ import numpy as np
 from numpy.random import Generator, default_rng
 from numpy.typing import NDArray
 
-LOOK = 2  # of objects, materials, backgrounds and light; a change of any makes other data sets
+LOOK = 3  # of objects, materials, backgrounds and light; a change of any makes other data sets
 NUM_TRAIN = 900
 NUM_TEST = 100
 NUM_HUES = 10  # main colours of objects
@@ -60,10 +60,11 @@ def object_material(number: int) -> Pattern:
     rng = default_rng([21, number])
     hue = (rng.integers(NUM_HUES) + rng.uniform(-0.25, 0.25)) / NUM_HUES
     colour = _hsv(hue, rng.uniform(0.75, 1.0), rng.uniform(0.9, 1.0))
-    light, dark = _hsv(hue, 0.08, 1.0), _hsv(hue, 0.9, 0.5)
-    opposite = _hsv(hue + rng.uniform(0.3, 0.7), 0.85, 0.95)
     kind = rng.choice(["plain", "striped", "checked"], p=[0.4, 0.4, 0.2])
-    other = colour if kind == "plain" else (light, dark, opposite)[int(rng.integers(3))]
+    # The second colour has the same hue: white would vanish before a pale wall, and another hue
+    # would be taken for another object.
+    paler, darker = _hsv(hue, 0.4, 1.0), _hsv(hue, 0.9, 0.5)
+    other = colour if kind == "plain" else (paler, darker)[int(rng.integers(2))]
     direction = rng.normal(size=3)
     return Pattern(
         colour_a=colour,
