@@ -21,7 +21,6 @@ install_import_hook(
         "pisa.ops.camera",
         "pisa.diffusion",
         "pisa.models.opensora",
-        "pisa.models.tiny_codec",
         "pisa.models.tiny_denoiser",
         "pisa.rewards",
         "pisa.simulation",

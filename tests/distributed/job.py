@@ -22,7 +22,6 @@ from pisa.callbacks.checkpoints import ExportWeights
 from pisa.callbacks.ema import EMA
 from pisa.io.checkpoint_io import AtomicCheckpointIO
 from pisa.models.tiny import TinyVideoModel
-from pisa.models.tiny_codec import TinyCodec
 from pisa.models.tiny_denoiser import TinyDenoiser
 from pisa.models.tiny_text import WordHashEncoder
 from pisa.tasks.psft import PSFT
@@ -44,13 +43,12 @@ def tiny_opensora() -> Any:
 def tiny_model() -> Any:
     """The tiny base model, smaller, for the toy clips; its null prompt is trained."""
     torch.manual_seed(0)
-    codec = TinyCodec(latent_channels=4, motion_channels=2, width=8)
-    sizes = {"num_frames": 6, "latent_size": 4, "patch": 2, "width": 16, "depth": 2, "num_heads": 2}
+    sizes = {"num_frames": 6, "size_px": 16, "patch": 8, "width": 16, "depth": 2, "num_heads": 2}
     captions = {"caption_channels": 8, "caption_length": 4}
-    denoiser = TinyDenoiser(latent_channels=4, **sizes, **captions)
-    for parameter in (denoiser.head.weight, denoiser.null_caption):
+    denoiser = TinyDenoiser(**sizes, **captions)
+    for parameter in (denoiser.colour.weight, denoiser.null_caption):
         torch.nn.init.normal_(parameter, std=0.3)
-    return TinyVideoModel(codec, denoiser, WordHashEncoder(8, 4))
+    return TinyVideoModel(denoiser, WordHashEncoder(8, 4))
 
 
 class Recorder(pl.Callback):

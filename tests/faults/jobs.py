@@ -26,7 +26,7 @@ TRAIN = (
     "checkpoint_every=2", "validate_every=4", "trainer.log_every_n_steps=1", "evaluate=false",
     "logger=csv", "callbacks.throughput=null", "callbacks.samples=null",
     "+trainer.enable_progress_bar=false", "callbacks.progress=null",
-    "model.denoiser.depth=2", "model.parts=[codec]",
+    "model.denoiser.depth=2", "model.weights=null",
 )  # fmt: skip
 EVAL = (*SIZES, "evaluation.batch_size=1")
 SIMULATE = ("datasets=[psft]", "simulation.datasets.psft.num_clips=40", "simulation.num_workers=2")
@@ -144,7 +144,7 @@ def train_job(folder: Path, *more: str, data: Path | None = None) -> Job:
 
 def eval_job(folder: Path, weights: Path, data: Path) -> Job:
     places = (f"ckpt={weights}", f"data_dir={data}", f"output_dir={folder / 'out'}")
-    model = ("model.denoiser.depth=2", "model.parts=[codec]")
+    model = ("model.denoiser.depth=2", "model.weights=null")
     return Job("eval", folder, (*EVAL, *places, *model))
 
 

@@ -42,7 +42,7 @@ def command(folder: Path, runs: str, *overrides: str) -> list[str]:
         "callbacks.throughput=null",  # times are no part of what repeats
         "callbacks.samples=null",
         "model.denoiser.depth=2",
-        "model.parts=[codec]",
+        "model.weights=null",
         *overrides,
     ]
 

@@ -115,7 +115,7 @@ def test_every_entry_point_has_the_summary():
 def test_train_py_with_a_member_that_cannot_run(tmp_path):
     options = (
         "experiment=psft", "debug=smoke", "logger=csv", "callbacks.samples=null",
-        "simulation.num_workers=1", "model.parts=[codec]", "model.denoiser.depth=2",
+        "simulation.num_workers=1", "model.weights=null", "model.denoiser.depth=2",
         "evaluation.num_clips=2", "psft.task.lr=1e-3,-1,1e-2",
     )  # fmt: skip
     command = [sys.executable, str(ROOT / "train.py"), "-m", *options]

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pisa.ops.warp import sample_bilinear
+from pisa.ops.warp import sample_bilinear, warp
 
 
 def inputs():
@@ -31,3 +31,13 @@ def test_a_position_that_is_not_finite_gives_nan_and_backward_survives(bad):
     assert found.isnan().sum() == 3 and found[1, :, 2, 3].isnan().all()
     found.sum().backward()
     assert grid.grad.isfinite().all() and image.grad.isfinite().all()
+
+
+def test_warp_fetches_from_where_the_flow_points():
+    image = torch.zeros(1, 1, 8, 8)
+    image[0, 0, 2, 5] = 1.0
+    flow = torch.zeros(1, 2, 8, 8)
+    flow[:, 0], flow[:, 1] = 1.0, -3.0  # x, y: content of (5, 2) appears at (4, 5)
+    moved = warp(image, flow)
+    assert moved[0, 0, 5, 4] == pytest.approx(1.0, abs=1e-5)
+    assert moved.sum() == pytest.approx(1.0, abs=1e-4)

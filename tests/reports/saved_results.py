@@ -156,7 +156,7 @@ def write_run(
     config = {
         "name": "psft",
         "stages": ["psft"],
-        "model": {"parts": ["codec", "denoiser"] if pretrained else ["codec"], "denoiser": {}},
+        "model": {"weights": "tiny_base.safetensors" if pretrained else None, "denoiser": {}},
         "psft": {"max_steps": max_steps, "train": "psft", "data": data},
         "simulation": {"datasets": {"psft": {"num_clips": 1000}}},
     }

@@ -46,7 +46,7 @@ def test_drop_time(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert truth["summary"]["statuses"]["impact"] >= 19
     with np.load(tmp_path / "drop_tracks.npz", allow_pickle=False) as tracks:
         assert set(tracks) == {"base", "codec", "truth", "even"}
-        assert (tracks["codec"] != tracks["truth"]).any()
+        assert (tracks["codec"] == tracks["truth"]).all()  # the tiny model works on pixels
         assert tracks["truth"].shape == (1, 20, 16, 64)
         read = [read_drop(track).category(16) for track in tracks["truth"][0]]
         assert read == truth["images"][0]["frames"]

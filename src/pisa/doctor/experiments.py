@@ -146,6 +146,6 @@ def _needs_gpu(cfg: DictConfig) -> bool:
 
 
 def _trains_parts(cfg: DictConfig) -> bool:
-    """Whether no video model is built: a codec or a teacher is trained on its own."""
+    """Whether no video model is built: a teacher is trained on its own."""
     stages = _stages(cfg)
     return bool(stages) and all("exports" in stage for stage in stages)

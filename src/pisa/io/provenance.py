@@ -49,7 +49,7 @@ def settings_of(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
     ``config`` is a training run's configuration, as in its config.yaml.
     """
     model, chosen = config["model"], config[stage]
-    fresh = model.get("denoiser", "") is None or "denoiser" not in model.get("parts", ["denoiser"])
+    fresh = model.get("denoiser", "") is None or model.get("weights", "") is None
     clips = (chosen.get("data") or {}).get("num_train_clips")
     made = config["simulation"]["datasets"].get(chosen["train"], {}).get("num_clips")
     return {

@@ -120,7 +120,7 @@ def run_facts(run: StageRun) -> dict[str, Any]:
 def build_task(run: StageRun, start: Path | None) -> pl.LightningModule:
     """The stage's LightningModule, with its model and its reward.
 
-    A stage with ``exports`` trains a part on its own (codec, teacher), which its task holds.
+    A stage with ``exports`` trains a teacher on its own, which its task holds.
     """
     options: dict[str, Any] = {}
     lora = run.settings.lora

@@ -1,6 +1,6 @@
 """Pack trained parts into one weights file for the package, in half precision.
 
-`pisa pack OUT.safetensors codec=A.safetensors denoiser=B.safetensors`; a part
+`pisa pack OUT.safetensors denoiser=A.safetensors`; a part
 without a name (`=A.safetensors`) keeps its tensor names as they are.
 """
 

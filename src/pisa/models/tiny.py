@@ -1,4 +1,4 @@
-"""The tiny base model: a small transformer over the latents of a small convolutional codec.
+"""The tiny base model: a small transformer that denoises pixels, without a codec.
 
 The same interface and flow convention as Open-Sora v1.2; 64x64 pixels, 16 frames.
 """
@@ -13,11 +13,9 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pisa.errors import PisaError
-from pisa.io.weights import load, module_sha256
+from pisa.io.weights import load
 from pisa.models.base import VideoModel
-from pisa.models.tiny_codec import STRIDE, TinyCodec
-from pisa.models.tiny_denoiser import TinyDenoiser
+from pisa.models.tiny_denoiser import CHANNELS, TinyDenoiser
 from pisa.models.tiny_text import WordHashEncoder
 from pisa.ranges import Positive
 from pisa.types import Condition
@@ -26,66 +24,50 @@ MIN_LEVEL = 0.1  # the velocity (x - x_0) / s is bounded below this noise level
 
 
 class TinyVideoModel(VideoModel):
-    """``VideoModel`` at tiny scale; ``denoiser`` is trainable, ``codec`` frozen.
+    """``VideoModel`` at tiny scale. Its latents are pixels: frame 0, then differences to frame 0.
 
-    ``weights`` names a safetensors file with ``denoiser.*`` and ``codec.*`` tensors: a path, or
-    the bare name of a file shipped in ``pisa/weights``. ``parts`` says which of the two to load.
-    ``shift`` is ``r`` of the timestep transform.
+    ``weights`` names a safetensors file with ``denoiser.*`` tensors: a path, or the bare name of a
+    file shipped in ``pisa/weights``; None leaves the network as it is drawn. ``shift`` is ``r`` of
+    the timestep transform; pixels need a larger one than latents, because neighbouring pixels
+    average the noise away.
     """
 
     denoiser: TinyDenoiser
 
     def __init__(
         self,
-        codec: TinyCodec,
-        denoiser: TinyDenoiser | None,
+        denoiser: TinyDenoiser,
         text: WordHashEncoder,
         weights: str | Path | None = None,
-        parts: Sequence[str] = ("codec", "denoiser"),
         shift: Positive = 1.0,
     ) -> None:
         super().__init__()
-        if denoiser is None:  # what means random weights in configs/model/opensora.yaml
-            raise PisaError(
-                "the tiny model's denoiser has no settings; for random weights of it write "
-                "model.parts=[codec] instead of model.denoiser=null"
-            )
-        self.codec = codec
         self.denoiser = denoiser
         self.text = text
         self.shift = shift
         if weights is not None:
-            for part in parts:
-                load(getattr(self, part), weights, part)
-        self.codec.requires_grad_(False).eval()
+            load(denoiser, weights, "denoiser")
 
-    def train(self, mode: bool = True) -> TinyVideoModel:
-        super().train(mode)
-        self.codec.eval()
-        return self
+    def encode(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b 3 t h w"]:
+        first = video[:, :, :1]
+        return torch.cat([first, video[:, :, 1:] - first], dim=2)
 
-    def encode(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c t i j"]:
-        return self.codec.encode(video)
-
-    def encode_first_frame(self, frame: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c 1 i j"]:
-        return self.codec.encode(frame[:, :, None])
+    def encode_first_frame(self, frame: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 1 h w"]:
+        return frame[:, :, None]
 
     def decode(
-        self, latents: Float[Tensor, "b c t i j"], num_frames: int
+        self, latents: Float[Tensor, "b 3 f h w"], num_frames: int
     ) -> Float[Tensor, "b 3 t h w"]:
         if latents.shape[2] != num_frames:
             raise ValueError(f"{latents.shape[2]} latent frames decode to as many frames")
-        return self.codec.decode(latents)
+        first = latents[:, :, :1]
+        return torch.cat([first, latents[:, :, 1:] + first], dim=2)
 
     def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
-        if height % STRIDE or width % STRIDE:
-            raise PisaError(f"the tiny model needs sizes divisible by 4, not {height}x{width}")
-        return (
-            self.codec.latent_channels,
-            num_frames,
-            height // STRIDE,
-            width // STRIDE,
-        )
+        return CHANNELS, num_frames, height, width
+
+    def codec_fingerprint(self) -> str:
+        return "pixels"
 
     def encode_captions(self, captions: Sequence[str]) -> Condition:
         condition = self.text(captions)
@@ -114,7 +96,3 @@ class TinyVideoModel(VideoModel):
 
     def noise_schedule_shift(self, num_frames: int, height: int, width: int) -> float:
         return self.shift
-
-    def codec_fingerprint(self) -> str:
-        below = self.codec.motion.still_below
-        return module_sha256(self.codec, "tiny", *(() if below is None else (below,)))

@@ -1,7 +1,6 @@
 """The denoiser of the tiny base model: full space-time attention over few tokens.
 
-At 256 tokens a clip, full attention costs less than the linear layers. A small STDiT3 in its place
-kept its objects noisy after the same training (docs/results.md).
+At 256 tokens a clip, full attention costs less than the linear layers.
 """
 
 from __future__ import annotations
@@ -15,7 +14,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from pisa.errors import PisaError
+from pisa.ops.warp import warp
 from pisa.ranges import Count
+
+CHANNELS = 3
+MAX_FLOW_PX = 48.0
+FLOW_UNIT_PX = 8.0
+FRESH_SHARES = (2.0, 0.0, 0.0, -2.0)  # logits: frame 0, frame 0 moved, new colour, noisy input
 
 
 class _Block(nn.Module):
@@ -45,23 +50,24 @@ class _Block(nn.Module):
 
 
 class TinyDenoiser(nn.Module):
-    """Predicts clean latents ``x_0`` from noisy ones.
+    """Predicts clean pixels ``x_0`` from noisy ones: frame 0, then differences to frame 0.
 
-    Every token sees the noisy patch and the patch of latent frame 0 at its place. The caption acts
-    through its mean embedding. The last layer starts at zero: a fresh network predicts a clip
-    that stands still (``TinyCodec`` stores differences to frame 0).
+    JiT (arXiv:2511.13720) shows that a plain transformer on large patches learns to denoise raw
+    pixels if it predicts the clean image. A token is a patch of ``patch`` x ``patch`` pixels of one
+    frame, noisy, beside the same patch of frame 0. The caption acts through its mean embedding.
 
-    The output is a part made from the tokens plus the noisy latents times a gate: 0 on a background
-    that stands still (its ``x_0`` is zero, so no noise need be undone there), near 1 on objects at
-    low noise.
+    Each pixel is a mixture of four pictures with shares that the network predicts: frame 0 as it
+    is, frame 0 moved (by a displacement on a grid of ``flow_px`` pixels), a new colour, and the
+    noisy input, which is near the truth at low noise. Moved objects keep their colours and edges
+    without having to be drawn. A fresh network repeats frame 0.
     """
 
     def __init__(
         self,
-        latent_channels: Count = 12,
         num_frames: Count = 16,
-        latent_size: Count = 16,
-        patch: Count = 4,
+        size_px: Count = 64,
+        patch: Count = 16,
+        flow_px: Count = 4,
         width: Count = 256,
         depth: Count = 8,
         num_heads: Count = 4,
@@ -69,53 +75,77 @@ class TinyDenoiser(nn.Module):
         caption_length: Count = 8,
     ) -> None:
         super().__init__()
-        self.patch = patch
-        self.width = width
-        patches = (latent_size // patch) ** 2
-        self.embed = nn.Linear(2 * latent_channels * patch**2, width)
-        self.place = nn.Parameter(torch.randn(1, 1, patches, width) * 0.2)
+        self.num_frames, self.size_px = num_frames, size_px
+        self.patch, self.flow_px = patch, flow_px
+        pixels = patch**2
+        self.embed = nn.Linear(2 * CHANNELS * pixels, width)
+        self.place = nn.Parameter(torch.randn(1, 1, (size_px // patch) ** 2, width) * 0.2)
         self.time = nn.Parameter(torch.randn(1, num_frames, 1, width) * 0.2)
         self.level = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width))
         self.caption = nn.Linear(caption_channels, width)
         self.null_caption = nn.Parameter(torch.zeros(caption_length, caption_channels))
         self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
         self.blocks = nn.ModuleList(_Block(width, num_heads) for _ in range(depth))
-        self.head = nn.Linear(width, latent_channels * patch**2)
-        self.keep_gate = nn.Linear(width, patch**2)
-        for layer in (self.head, self.keep_gate):
-            nn.init.zeros_(layer.weight)
+        self.colour = nn.Linear(width, pixels * CHANNELS)
+        self.share = nn.Linear(width, pixels * len(FRESH_SHARES))
+        self.flow = nn.Linear(width, (patch // flow_px) ** 2 * 2)
+        for layer, std in ((self.colour, 0.0), (self.share, 0.002), (self.flow, 0.002)):
+            nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
+        with torch.no_grad():
+            self.share.bias.view(-1, len(FRESH_SHARES)).copy_(torch.tensor(FRESH_SHARES))
 
     def forward(
         self,
-        x: Float[Tensor, "b c f h w"],
+        x: Float[Tensor, "b 3 t h w"],
         noise_level: Float[Tensor, " b"],
         caption: Float[Tensor, "b l k"],
         caption_mask: Bool[Tensor, "b l"],
         null: Bool[Tensor, " b"] | None = None,
-    ) -> Float[Tensor, "b c f h w"]:
+    ) -> Float[Tensor, "b 3 t h w"]:
         """``x_0`` of clips whose frame 0 is given clean; ``noise_level`` in [0, 1].
 
         Rows of ``null`` take the null prompt as their caption.
+
+        Raises:
+            PisaError: clips of another length or size than the network is made for.
         """
-        frames, height = x.shape[2], x.shape[3] // self.patch
-        if height**2 != self.place.shape[2] or x.shape[3] != x.shape[4]:
-            side = int(self.place.shape[2] ** 0.5) * self.patch
+        length, height, width = x.shape[2:]
+        if (length, height, width) != (self.num_frames, self.size_px, self.size_px):
             raise PisaError(
-                f"the tiny model is made for latents of {side}x{side}, not {x.shape[3]}x"
-                f"{x.shape[4]}: give it clips of the size it was trained on"
+                f"the tiny model makes clips of {self.num_frames} frames of {self.size_px}x"
+                f"{self.size_px} pixels, not {length} of {width}x{height}"
             )
-        if frames > self.time.shape[1]:
-            raise PisaError(f"the tiny model makes {self.time.shape[1]} frames, not {frames}")
-        first = x[:, :, :1].expand(-1, -1, frames, -1, -1)
-        tokens = rearrange(
-            torch.cat([x, first], dim=1),
-            "b c f (h p) (w q) -> b f (h w) (c p q)",
-            p=self.patch,
-            q=self.patch,
+        first = x[:, :, :1].expand(-1, -1, length, -1, -1)
+        noisy = torch.cat([torch.zeros_like(x[:, :, :1]), x[:, :, 1:]], dim=2)
+        tokens = self.tokens(
+            torch.cat([noisy, first], dim=1), noise_level, caption, caption_mask, null
         )
-        tokens = self.embed(tokens) + self.place + self.time[:, :frames]
-        tokens = rearrange(tokens, "b f s d -> b (f s) d")
+        rows = {"h": height // self.patch, "f": length}
+        unpatch = "b (f h w) (p q c) -> (b f) c (h p) (w q)"
+        layout = {"p": self.patch, "q": self.patch} | rows
+        new = rearrange(self.colour(tokens), unpatch, **layout)
+        shares = rearrange(self.share(tokens), unpatch, **layout).float().softmax(dim=1)
+        small = self.patch // self.flow_px
+        flow = rearrange(self.flow(tokens), unpatch, p=small, q=small, **rows)
+        moved = self.moved(first, flow.float())
+        still_noisy = rearrange(noisy, "b c t h w -> (b t) c h w")
+        _, of_moved, of_new, of_noisy = shares.split(1, dim=1)
+        clean = of_moved * moved + of_new * new + of_noisy * still_noisy
+        return rearrange(clean.to(x), "(b t) c h w -> b c t h w", t=length)
+
+    def tokens(
+        self,
+        pictures: Float[Tensor, "b 6 t h w"],
+        noise_level: Float[Tensor, " b"],
+        caption: Float[Tensor, "b l k"],
+        caption_mask: Bool[Tensor, "b l"],
+        null: Bool[Tensor, " b"] | None,
+    ) -> Float[Tensor, "b n d"]:
+        """What the transformer makes of every patch, in the order frame, row, column."""
+        layout = {"p": self.patch, "q": self.patch}
+        patches = rearrange(pictures, "b c t (h p) (w q) -> b t (h w) (c p q)", **layout)
+        tokens = (self.embed(patches) + self.place + self.time).flatten(1, 2)
         if null is not None:
             caption = torch.where(null[:, None, None], self.null_caption, caption)
         weight = caption_mask.to(caption)[..., None]
@@ -124,12 +154,19 @@ class TinyDenoiser(nn.Module):
         modulation = self.modulation(condition).unflatten(-1, (6, -1))
         for block in self.blocks:
             tokens = block(tokens, modulation)
-        tokens = F.layer_norm(tokens, tokens.shape[-1:])
-        layout = {"f": frames, "h": height, "p": self.patch, "q": self.patch}
-        unpatch = "b (f h w) (c p q) -> b c f (h p) (w q)"
-        fresh = rearrange(self.head(tokens), unpatch, **layout)
-        kept = rearrange(self.keep_gate(tokens), unpatch, **layout)
-        return fresh + kept * x
+        return F.layer_norm(tokens, tokens.shape[-1:])
+
+    def moved(
+        self, first: Float[Tensor, "b 3 t h w"], flow: Float[Tensor, "n 2 i j"]
+    ) -> Float[Tensor, "n 3 h w"]:
+        """Frame 0 with its content displaced, as a difference to frame 0.
+
+        ``flow`` points back to frame 0 in units of ``FLOW_UNIT_PX`` and is bounded smoothly.
+        """
+        flow_px = MAX_FLOW_PX * torch.tanh(flow * (FLOW_UNIT_PX / MAX_FLOW_PX))
+        flow_px = F.interpolate(flow_px, scale_factor=self.flow_px, mode="bilinear")
+        picture = rearrange(first, "b c t h w -> (b t) c h w").float()
+        return warp(picture, flow_px) - picture
 
 
 def _attention(

@@ -8,6 +8,21 @@ from jaxtyping import Float
 from torch import Tensor
 
 
+def warp(
+    image: Float[Tensor, "n c h w"], flow_px: Float[Tensor, "n 2 h w"]
+) -> Float[Tensor, "n c h w"]:
+    """``image`` sampled at each pixel plus ``flow_px`` (x, y), bilinearly; edges repeat."""
+    height, width = image.shape[2:]
+    y, x = torch.meshgrid(
+        torch.arange(height, device=image.device),
+        torch.arange(width, device=image.device),
+        indexing="ij",
+    )
+    at = torch.stack([x, y], dim=-1) + flow_px.movedim(1, -1)
+    size = torch.tensor([width, height], device=image.device)
+    return sample_bilinear(image, (2 * at + 1) / size - 1, align_corners=False)
+
+
 def sample_bilinear(
     image: Float[Tensor, "n c h w"], grid: Float[Tensor, "n i j 2"], *, align_corners: bool
 ) -> Float[Tensor, "n c i j"]:

@@ -15,7 +15,7 @@ from pisa.io.weights import check_fits
 from pisa.models.base import VideoModel
 from pisa.models.lora import has_lora
 from pisa.tasks.latents import CaptionEncoder
-from pisa.tasks.optim import GradientGuard, adamw, warmup_cosine
+from pisa.tasks.optim import GradientGuard, MuonAdamW, adamw, warmup_cosine
 from pisa.tasks.rectified_flow import BatchSlice
 from pisa.tasks.weights import leave_out_base, restore_base
 
@@ -47,6 +47,7 @@ class Optimisation:
         eps: release: 1e-15.
         warmup_steps: linear warm-up (release: 0).
         decay_steps: cosine decay to zero; None keeps the rate constant.
+        muon: see ``MuonAdamW`` (release: AdamW alone).
     """
 
     lr: float
@@ -54,6 +55,7 @@ class Optimisation:
     eps: float = 1e-15
     warmup_steps: int = 0
     decay_steps: int | None = None
+    muon: bool = False
 
 
 class DenoiserTask(pl.LightningModule):
@@ -138,9 +140,13 @@ class DenoiserTask(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         settings = self.optimisation
-        optimizer = adamw(
-            self.denoiser, settings.lr, weight_decay=settings.weight_decay, eps=settings.eps
-        )
+        optimizer: torch.optim.Optimizer
+        if settings.muon:
+            optimizer = MuonAdamW(self.denoiser, settings.lr, eps=settings.eps)
+        else:
+            optimizer = adamw(
+                self.denoiser, settings.lr, weight_decay=settings.weight_decay, eps=settings.eps
+            )
         schedule = warmup_cosine(optimizer, settings.warmup_steps, settings.decay_steps)
         return {
             "optimizer": optimizer,

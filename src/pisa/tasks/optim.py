@@ -1,9 +1,10 @@
-"""AdamW as the paper's release sets it, a learning-rate schedule, and the guard of the gradient."""
+"""AdamW as the paper's release sets it, Muon beside it, a schedule, and the gradient's guard."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,55 @@ def adamw(
     if not parameters:
         raise PisaError("the denoiser has no parameter that requires gradients: nothing to train")
     return torch.optim.AdamW(parameters, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+
+
+class MuonAdamW(torch.optim.Optimizer):
+    """Muon (Newton-Schulz-orthogonalised momentum) on hidden matrices, AdamW on the rest.
+
+    Hidden matrices are the weights of the linear layers inside the denoiser's blocks. Muon's steps
+    are scaled to the root mean square of AdamW's, so that one learning rate serves both. A
+    deviation: paper and release use AdamW alone.
+
+    Raises:
+        PisaError: the denoiser has no trainable linear layer inside a block.
+    """
+
+    def __init__(self, denoiser: nn.Module, lr: float, *, eps: float = 1e-15) -> None:
+        hidden = {
+            id(module.weight): module.weight
+            for name, module in denoiser.named_modules()
+            if isinstance(module, nn.Linear) and "blocks." in name and module.weight.requires_grad
+        }
+        if not hidden:
+            raise PisaError("muon=true needs linear layers inside blocks, and there are none")
+        rest = [p for p in denoiser.parameters() if p.requires_grad and id(p) not in hidden]
+        self.parts = {
+            "muon": torch.optim.Muon(
+                hidden.values(), lr=lr, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
+            ),
+            "adamw": torch.optim.AdamW(rest, lr=lr, eps=eps, weight_decay=0.0),
+        }
+        super().__init__([*hidden.values(), *rest], {"lr": lr})
+        # the same dictionaries, so that schedules reach both parts
+        self.param_groups = [g for part in self.parts.values() for g in part.param_groups]
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part in self.parts.values():
+            part.step()
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: part.state_dict() for name, part in self.parts.items()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for name, part in self.parts.items():
+            part.load_state_dict(state_dict[name])
+        self.param_groups = [g for part in self.parts.values() for g in part.param_groups]
 
 
 def warmup_cosine(

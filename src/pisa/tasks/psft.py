@@ -30,6 +30,7 @@ class PSFT(DenoiserTask):
         latent_cache: keep latents in memory by clip name, see ``LatentEncoder``.
         latent_cache_dir: keep latents on disk in this folder, see ``LatentStore``.
         compile: ``torch.compile`` the denoiser in place.
+        muon: Muon on the hidden matrices, see ``MuonAdamW`` (paper: AdamW).
     The rest: see ``DenoiserTask`` and ``Optimisation``.
     """
 
@@ -50,12 +51,13 @@ class PSFT(DenoiserTask):
         latent_cache: bool = False,
         latent_cache_dir: Path | str | None = None,
         compile: bool = False,
+        muon: bool = False,
         seed: Seed = 0,
         max_nonfinite: WholeNumber = 10,
     ) -> None:
         super().__init__(
             model,
-            Optimisation(lr, weight_decay, eps, warmup_steps, decay_steps),
+            Optimisation(lr, weight_decay, eps, warmup_steps, decay_steps, muon),
             caption=caption,
             seed=seed,
             max_nonfinite=max_nonfinite,

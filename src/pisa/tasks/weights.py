@@ -83,7 +83,7 @@ def load_weights(model: VideoModel, path: str | Path) -> None:
     if trained_over is not None and codec_metadata(model).get("codec") != trained_over:
         raise PisaError(
             f"{path} was trained over the latents of another codec than this model's; give the "
-            "model settings of that run (model.weights, model.codec)"
+            "model settings of that run"
         )
 
 
