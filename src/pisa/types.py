@@ -136,13 +136,16 @@ class Batch:
             flow_px=flow,
         )
 
-    def clips(self, chosen: slice) -> Batch:
-        """The chosen clips with everything that belongs to them."""
-        cut: dict[str, Any] = {
-            f.name: value[chosen]
-            for f in fields(self)
-            if isinstance(value := getattr(self, f.name), (Tensor, tuple))
-        }
+    def clips(self, chosen: slice | Int[Tensor, " k"]) -> Batch:
+        """The chosen clips with everything that belongs to them; an index may come twice."""
+        rows = range(len(self))[chosen] if isinstance(chosen, slice) else chosen.tolist()
+        cut: dict[str, Any] = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, Tensor):
+                cut[f.name] = value[chosen]
+            elif isinstance(value, tuple):
+                cut[f.name] = tuple(value[row] for row in rows)
         return replace(self, **cut)
 
     @property

@@ -24,8 +24,9 @@ from pisa.models.diffusers_i2v.base import to_images
 from pisa.models.diffusers_i2v.ltx2_streams import Streams, join
 from pisa.models.generate import generate
 from pisa.ops.video import from_uint8
-from pisa.tasks.oro import ORO, ChainStart
+from pisa.tasks.oro import ORO
 from pisa.tasks.psft import PSFT
+from pisa.tasks.reward_task import ChainStart
 from pisa.types import collate
 from tests.models import tiny_hunyuan_cosmos
 from tests.models import tiny_pipelines as tiny

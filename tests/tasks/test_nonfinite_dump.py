@@ -12,7 +12,8 @@ from torch import nn
 from pisa.diffusion.samplers import Euler
 from pisa.errors import PisaError
 from pisa.ops.seeding import generator_of
-from pisa.tasks.oro import ORO, ChainStart
+from pisa.tasks.oro import ORO
+from pisa.tasks.reward_task import ChainStart
 from pisa.types import collate
 from tests.tasks.toy import ToyData, make_trainer, toy_model
 

@@ -21,7 +21,8 @@ from pisa.tasks.gradient_steps import (
     RandomSteps,
     SpreadSteps,
 )
-from pisa.tasks.oro import ORO, ChainStart
+from pisa.tasks.oro import ORO
+from pisa.tasks.reward_task import ChainStart
 from tests.tasks.toy import ToyData, falling_batch, make_trainer, toy_model
 
 

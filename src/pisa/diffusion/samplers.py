@@ -144,16 +144,22 @@ class Ancestral:
         x = restore_clean(x, clean)
         for step, (s, r) in enumerate(pairs):
             u = velocity(x, levels[step].expand(x.shape[0])).to(x.dtype)
-            x0, noise = x - s * u, x + (1 - s) * u
-            renewed = self.eta * _posterior_noise(s, r)
-            kept = math.sqrt(max(0.0, r**2 - renewed**2))
-            x = (1 - r) * x0 + kept * noise
+            x, renewed = ancestral_step(x, u, s, r, self.eta)
             if renewed > 0:
                 x = x + renewed * self.draw(step)
             x = restore_clean(x, clean)
             if on_step is not None:
                 on_step(step, x)
         return x
+
+
+def ancestral_step(
+    x: Float[Tensor, "b c f h w"], u: Float[Tensor, "b c f h w"], s: float, r: float, eta: float
+) -> tuple[Float[Tensor, "b c f h w"], float]:
+    """Mean and standard deviation of a step of ``Ancestral`` from level s to level r."""
+    x0, noise = x - s * u, x + (1 - s) * u
+    renewed = eta * _posterior_noise(s, r)
+    return (1 - r) * x0 + math.sqrt(max(0.0, r**2 - renewed**2)) * noise, renewed
 
 
 def guided_velocity(velocity_both: Velocity, scale: float | Tensor) -> Velocity:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -16,60 +15,45 @@ from torch import Tensor
 
 from pisa.diffusion.noise_levels import logit_normal_noise_level
 from pisa.diffusion.replay import OtherSteps, Replay
-from pisa.diffusion.samplers import Euler, Sampler
+from pisa.diffusion.samplers import Euler
 from pisa.errors import PisaError
 from pisa.models.base import VideoModel
-from pisa.models.generate import decode_in_chunks, generate_latents
-from pisa.ops.seeding import clip_noise, generator_of
 from pisa.ranges import Count, FrameCount, NonNegative, Positive, Seed, WholeNumber
-from pisa.rewards.base import Reward, reward_name, rewards_of
-from pisa.rewards.mix import RewardTerms
-from pisa.tasks.base import DenoiserTask, Detached, Optimisation
+from pisa.rewards.base import Reward, reward_name
+from pisa.tasks.base import Optimisation
 from pisa.tasks.gradient_steps import (
     FullGradient,
     GradientWindow,
     StepGradients,
     step_gradients,
 )
-from pisa.tasks.latents import LatentEncoder
 from pisa.tasks.nonfinite_dump import GeneratedClips, dump_nonfinite
 from pisa.tasks.rectified_flow import BatchSlice, RectifiedFlowLoss
 from pisa.tasks.reference import RecordedChain, Reference
+from pisa.tasks.reward_task import FORWARD_BACKWARD, RewardTask, Sampling
 from pisa.types import Batch
 
 
-class ChainStart(NamedTuple):
-    """The start of a sampler's chain."""
-
-    noise: Float[Tensor, "b c f i j"]
-    first_latent: Float[Tensor, "b c 1 i j"] | None = None  # None: encoded when it is needed
-
-
-class ORO(DenoiserTask):
+class ORO(RewardTask):
     """Generates a clip from the first frame and ascends the reward through the sampler.
 
-    Loss = -mean(reward). The reward and its teachers stay outside checkpoints, as the codec does.
-    Gradient accumulation is the trainer's (``accumulate_grad_batches``), gradient clipping too.
-    Clips of a step with a non-finite reward or gradient are kept in the folder ``nonfinite`` of the
-    trainer's root directory.
+    Loss = -mean(reward). Gradient accumulation is the trainer's (``accumulate_grad_batches``),
+    gradient clipping too. Clips of a step with a non-finite reward or gradient are kept in the
+    folder ``nonfinite`` of the trainer's root directory.
 
     Args:
         model: see ``VideoModel``, with the weights of stage 1.
         reward: maps (generated ``[B, 3, T, H, W]``, batch) to ``[B]``, higher is better.
         lr: of AdamW (paper: 1e-6 segmentation and depth, 1e-5 flow).
-        num_steps: Euler steps of the sampler (release: 10).
-        guidance: classifier-free guidance scale (release: 4.0).
-        num_frames: frames to generate; None takes the clips' number.
         gradient_window: steps that carry gradient (paper: all).
         checkpoint_steps: recompute every denoising step in the backward pass to save memory.
         replay: sample without gradient and recompute the steps of the window in the backward pass
             (``pisa.diffusion.replay``); ``checkpoint_steps`` has then no effect.
         other_steps: with ``replay``, what the other steps do to the gradient of earlier ones.
-        decode_chunk: clips decoded at a time; None is all.
         psft_weight: weight of the stage 1 loss added as a regulariser (deviation; paper: 0).
         reference_weight: weight of the penalty against drifting from the weights ORO starts from,
             see ``Reference`` (deviation; paper: 0).
-    The rest: see ``DenoiserTask`` and ``Optimisation``.
+    The rest: see ``Sampling``, ``DenoiserTask`` and ``Optimisation``.
 
     Raises:
         PisaError: the gradient window needs ``replay``, or a weight is negative.
@@ -100,43 +84,35 @@ class ORO(DenoiserTask):
     ) -> None:
         super().__init__(
             model,
+            reward,
             Optimisation(lr, weight_decay, eps, warmup_steps, decay_steps),
+            Sampling(num_steps, guidance, num_frames, decode_chunk),
             caption=caption,
             seed=seed,
             max_nonfinite=max_nonfinite,
         )
         self.save_hyperparameters(ignore=["model", "reward", "gradient_window"])
-        self.num_steps, self.guidance, self.num_frames = num_steps, guidance, num_frames
         self.gradient_window = gradient_window or FullGradient()
         self.checkpoint_steps, self.replay, self.other_steps = checkpoint_steps, replay, other_steps
-        self.decode_chunk = decode_chunk
         if self.gradient_window.equal_norm and not replay:
             name = type(self.gradient_window).__name__
             raise PisaError(f"gradient_window {name} needs oro.task.replay=true")
         if not (psft_weight >= 0 and reference_weight >= 0):
             raise PisaError("psft_weight and reference_weight must be 0 or more")
         self.psft_weight, self.reference_weight = psft_weight, reference_weight
-        self.latents = LatentEncoder(model, "alone", cache=False)
         self.psft_loss = RectifiedFlowLoss(model, logit_normal_noise_level)
         self.reference = Reference(model) if reference_weight else None
-        self.reward_terms = RewardTerms(reward)
-        self._reward = Detached(reward.requires_grad_(False))
         self._recent: list[GeneratedClips] = []  # since the last optimiser step
-
-    @property
-    def reward(self) -> Reward:
-        return self._reward.part
 
     def to_device(self) -> None:
         super().to_device()
-        self._reward.to(self.device)
         if self.reference is not None:
             self.reference.to(self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean over ranks and accumulated micro-batches is that of the global batch."""
         batch, start, part, generator = self.start(batch, batch_idx)
-        chosen = self.gradient_window(self.num_steps, generator)
+        chosen = self.gradient_window(self.sampling.num_steps, generator)
         chain = RecordedChain(self.sampler(chosen), record=self.reference is not None)
         generated = self.generate(batch, start, chain)
         reward = self.rewards(generated, batch)
@@ -146,13 +122,24 @@ class ORO(DenoiserTask):
             raise PisaError(
                 f"reward {reward_name(self.reward)} passes no gradient to the generated clip"
             )
-        values = self._reward_values("train", reward.detach())
+        values = self.reward_values("train", reward.detach())
         self.log_dict(values, prog_bar=True, batch_size=len(batch), sync_dist=True)
         loss = -reward.mean()
         loss = self._with_psft_loss(loss, batch, part, generator)
         loss = self._with_reference(loss, chain, batch, generator)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch), sync_dist=True)
         return loss if torch.isfinite(loss) else loss * float("nan")  # every gradient is then NaN
+
+    @property
+    def passes_per_clip(self) -> float:
+        """See ``RewardTask``; a gradient window's steps count as it chooses them on average."""
+        num_steps = self.sampling.num_steps
+        chosen = len(self.gradient_window(num_steps, torch.Generator().manual_seed(0)))
+        recomputed = chosen if self.replay or self.checkpoint_steps else 0
+        chain = num_steps + recomputed + 2 * chosen
+        penalty = 0 if self.reference is None else 1 + FORWARD_BACKWARD
+        psft = FORWARD_BACKWARD if self.psft_weight else 0
+        return self.passes_per_velocity * (chain + penalty) + psft
 
     def step_gradients(self, batch: Batch, batch_idx: int) -> StepGradients:
         """Contribution of every denoising step to the gradient of -mean(reward) for this batch.
@@ -168,23 +155,6 @@ class ORO(DenoiserTask):
 
         return step_gradients(loss, [p for p in self.denoiser.parameters() if p.requires_grad])
 
-    @torch.no_grad()
-    def validation_step(
-        self, batch: Batch, batch_idx: int, dataloader_idx: int = 0
-    ) -> dict[str, Tensor]:
-        """Reward of clips generated from noise that belongs to the clip, so that epochs compare.
-
-        Returns the clips and their rewards, for callbacks.
-        """
-        batch = batch.frames(slice(self.num_frames))
-        noise = clip_noise(batch.names, self.seed, self._latent_shape(batch))
-        streams = [(self.seed, "clip", name) for name in batch.names]
-        start = ChainStart(noise, self.latents.first(batch.first_frame, streams))
-        generated = self.generate(batch, start, Euler())
-        reward = self.rewards(generated, batch)
-        self.validation_means.add(self._reward_values("val", reward), len(batch))
-        return {"generated": generated, "reward": reward}
-
     def configure_gradient_clipping(
         self,
         optimizer: torch.optim.Optimizer,
@@ -199,21 +169,6 @@ class ORO(DenoiserTask):
         dump_nonfinite(folder, self._recent)
         return f"What was generated is in {folder}"
 
-    def start(
-        self, batch: Batch, batch_idx: int
-    ) -> tuple[Batch, ChainStart, BatchSlice, torch.Generator]:
-        """The clips, the start of their chains, and the generator for further draws of the step.
-
-        Further draws must be made for the global batch, too, see ``BatchSlice``.
-        """
-        stream, part = self.step_stream(), self.batch_slice(len(batch), batch_idx)
-        generator = generator_of(*stream)
-        batch = batch.frames(slice(self.num_frames))
-        noise = torch.randn(part.total, *self._latent_shape(batch), generator=generator)
-        rows = range(part.first, part.first + part.size)
-        first = self.latents.first(batch.first_frame, [(*stream, row) for row in rows])
-        return batch, ChainStart(part.cut(noise), first), part, generator
-
     def sampler(self, grad_steps: Sequence[int]) -> Euler:
         """The sampler of a training step, with gradient in these steps."""
         if not self.replay:
@@ -224,36 +179,6 @@ class ORO(DenoiserTask):
             equal_norm=self.gradient_window.equal_norm,
         )
         return Euler(grad_steps=grad_steps, replay=replay)
-
-    def generate(
-        self, batch: Batch, start: ChainStart, sampler: Sampler
-    ) -> Float[Tensor, "b 3 t h w"]:
-        """Clips that continue the first frames of ``batch``, as long as its clips."""
-        num_frames = batch.video.shape[2]
-        latents = generate_latents(
-            self.model,
-            batch.first_frame,
-            self.conditions(batch.captions, batch.video.device),
-            num_frames=num_frames,
-            fps_hz=batch.fps_hz,
-            num_steps=self.num_steps,
-            guidance=self.guidance,
-            noise=start.noise.to(batch.video),
-            sampler=sampler,
-            first_latent=start.first_latent,
-        )
-        return decode_in_chunks(self.model, latents, num_frames, self.decode_chunk)
-
-    def rewards(self, generated: Tensor, batch: Batch) -> Float[Tensor, " b"]:
-        """One number per clip; NaN, without asking a teacher, for clips that are not finite."""
-        if torch.isfinite(generated).all():
-            return rewards_of(self.reward, generated, batch)
-        self.reward_terms.clear(generated.device)
-        return torch.full((len(batch),), float("nan"), device=generated.device)
-
-    def _latent_shape(self, batch: Batch) -> tuple[int, int, int, int]:
-        frames, height, width = batch.video.shape[2:]
-        return self.model.latent_shape(frames, height, width)
 
     def _remember(
         self,
@@ -296,15 +221,10 @@ class ORO(DenoiserTask):
     ) -> Tensor:
         if self.reference is None:
             return loss
-        step = int(torch.randint(self.num_steps, (), generator=generator))
+        step = int(torch.randint(self.sampling.num_steps, (), generator=generator))
         penalty = self.reference.penalty(chain, step).mean()
         self.log("train/reference", penalty.detach(), batch_size=len(batch), sync_dist=True)
         return loss + self.reference_weight * penalty
-
-    def _reward_values(self, stage: str, reward: Tensor) -> dict[str, Tensor]:
-        means = self.reward_terms.means
-        parts = {f"{stage}/reward_{name}": mean for name, mean in means.items()}
-        return parts | {f"{stage}/reward": reward.mean()}
 
 
 def without_failed_teacher(

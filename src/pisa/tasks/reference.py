@@ -47,6 +47,35 @@ class RecordedChain:
         return self.sampler.sample(velocity, x, levels, clean=clean, on_step=keep)
 
 
+class Snapshot:
+    """A frozen copy of a model's denoiser, whole on every rank."""
+
+    def __init__(self, model: VideoModel) -> None:
+        self._model = model
+        self.denoiser = copy.deepcopy(model.denoiser).requires_grad_(False).eval()
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """The model with the denoiser of the snapshot within the block."""
+        trained = self._model.denoiser
+        self._model.denoiser = self.denoiser
+        try:
+            yield
+        finally:
+            self._model.denoiser = trained
+
+    def to(self, device: torch.device) -> None:
+        self.denoiser.to(device)
+
+    @torch.no_grad()
+    def follow(self, decay: float) -> None:
+        """``w <- decay w + (1 - decay) w_trained``."""
+        for own, trained in zip(
+            self.denoiser.parameters(), self._model.denoiser.parameters(), strict=True
+        ):
+            own.lerp_(trained.to(own), 1 - decay)
+
+
 class Reference:
     """The model as it is now, to compare its velocity with later.
 
@@ -56,13 +85,11 @@ class Reference:
 
     def __init__(self, model: VideoModel) -> None:
         self._model = model
-        self._copy = None
-        if not has_lora(model.denoiser):
-            self._copy = copy.deepcopy(model.denoiser).requires_grad_(False).eval()
+        self._snapshot = None if has_lora(model.denoiser) else Snapshot(model)
 
     def to(self, device: torch.device) -> None:
-        if self._copy is not None:
-            self._copy.to(device)
+        if self._snapshot is not None:
+            self._snapshot.to(device)
 
     def penalty(self, chain: RecordedChain, step: int) -> Float[Tensor, " b"]:
         """Mean squared difference of the velocities at the point before ``step``, per clip.
@@ -74,22 +101,18 @@ class Reference:
         x = chain.points[step]
         level = chain.levels[step].to(device=x.device, dtype=torch.float32).expand(len(x))
         velocity = chain.velocity(x, level)
-        with torch.no_grad(), self._in_place():
+        with torch.no_grad(), self.active():
             reference = chain.velocity(x, level)
         return velocity_loss(
             velocity, reference, None if chain.clean is None else chain.clean.frames
         )
 
     @contextmanager
-    def _in_place(self) -> Iterator[None]:
+    def active(self) -> Iterator[None]:
         """The model with the weights of the reference within the block."""
-        if self._copy is None:
+        if self._snapshot is None:
             with adapters_off(self._model.denoiser):
                 yield
-            return
-        trained = self._model.denoiser
-        self._model.denoiser = self._copy
-        try:
-            yield
-        finally:
-            self._model.denoiser = trained
+        else:
+            with self._snapshot.active():
+                yield

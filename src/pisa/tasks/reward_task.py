@@ -1,0 +1,169 @@
+"""The base class of methods that train a denoiser on the reward of the clips it generates."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pisa.diffusion.samplers import Euler, Sampler
+from pisa.models.base import VideoModel
+from pisa.models.generate import decode_in_chunks, generate_latents
+from pisa.ops.seeding import clip_noise, generator_of
+from pisa.rewards.base import Reward, rewards_of
+from pisa.rewards.mix import RewardTerms
+from pisa.tasks.base import DenoiserTask, Detached, Optimisation
+from pisa.tasks.latents import LatentEncoder
+from pisa.tasks.rectified_flow import BatchSlice
+from pisa.types import Batch
+
+FORWARD_BACKWARD = 3  # forward passes: a backward pass counts as two
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How clips are generated in training.
+
+    Args:
+        num_steps: steps of the sampler (release: 10).
+        guidance: classifier-free guidance scale (release: 4.0).
+        num_frames: frames to generate; None takes the clips' number.
+        decode_chunk: clips decoded at a time; None is all.
+    """
+
+    num_steps: int
+    guidance: float
+    num_frames: int | None = None
+    decode_chunk: int | None = None
+
+
+class ChainStart(NamedTuple):
+    """The start of a sampler's chain."""
+
+    noise: Float[Tensor, "b c f i j"]
+    first_latent: Float[Tensor, "b c 1 i j"] | None = None  # None: encoded when it is needed
+
+
+class RewardTask(DenoiserTask):
+    """Generates clips from first frames and rewards them; subclasses write ``training_step``.
+
+    The reward and its teachers stay outside checkpoints, as codec and text encoder do.
+    """
+
+    def __init__(
+        self,
+        model: VideoModel,
+        reward: Reward,
+        optimisation: Optimisation,
+        sampling: Sampling,
+        *,
+        caption: str | None,
+        seed: int,
+        max_nonfinite: int,
+    ) -> None:
+        super().__init__(
+            model, optimisation, caption=caption, seed=seed, max_nonfinite=max_nonfinite
+        )
+        self.sampling = sampling
+        self.latents = LatentEncoder(model, "alone", cache=False)
+        self.reward_terms = RewardTerms(reward)
+        self._reward = Detached(reward.requires_grad_(False))
+
+    @property
+    def reward(self) -> Reward:
+        return self._reward.part
+
+    def to_device(self) -> None:
+        super().to_device()
+        self._reward.to(self.device)
+
+    @property
+    def passes_per_velocity(self) -> int:
+        """Forward passes of the denoiser for one guided velocity."""
+        return 1 if self.sampling.guidance == 1.0 else 2
+
+    @property
+    @abstractmethod
+    def passes_per_clip(self) -> float:
+        """Forward passes of the denoiser per clip of a training step; a backward counts as two.
+
+        The unit in which methods are compared at equal compute. Teachers and codec are not in it.
+        """
+
+    @torch.no_grad()
+    def validation_step(
+        self, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> dict[str, Tensor]:
+        """Reward of clips generated from noise that belongs to the clip, so that epochs compare.
+
+        Returns the clips and their rewards, for callbacks.
+        """
+        batch = batch.frames(slice(self.sampling.num_frames))
+        noise = clip_noise(batch.names, self.seed, self.latent_shape(batch))
+        streams = [(self.seed, "clip", name) for name in batch.names]
+        start = ChainStart(noise, self.latents.first(batch.first_frame, streams))
+        generated = self.generate(batch, start, Euler())
+        reward = self.rewards(generated, batch)
+        self.validation_means.add(self.reward_values("val", reward), len(batch))
+        return {"generated": generated, "reward": reward}
+
+    def start(
+        self, batch: Batch, batch_idx: int
+    ) -> tuple[Batch, ChainStart, BatchSlice, torch.Generator]:
+        """The clips, the start of their chains, and the generator for further draws of the step.
+
+        Further draws must be made for the global batch, too, see ``BatchSlice``.
+        """
+        stream, part = self.step_stream(), self.batch_slice(len(batch), batch_idx)
+        generator = generator_of(*stream)
+        batch = batch.frames(slice(self.sampling.num_frames))
+        noise = torch.randn(part.total, *self.latent_shape(batch), generator=generator)
+        rows = range(part.first, part.first + part.size)
+        first = self.latents.first(batch.first_frame, [(*stream, row) for row in rows])
+        return batch, ChainStart(part.cut(noise), first), part, generator
+
+    def generate(
+        self, batch: Batch, start: ChainStart, sampler: Sampler
+    ) -> Float[Tensor, "b 3 t h w"]:
+        """Clips that continue the first frames of ``batch``, as long as its clips."""
+        latents = self.sample(batch, start, sampler)
+        return decode_in_chunks(
+            self.model, latents, batch.video.shape[2], self.sampling.decode_chunk
+        )
+
+    def sample(
+        self, batch: Batch, start: ChainStart, sampler: Sampler
+    ) -> Float[Tensor, "b c f i j"]:
+        """The latents of ``generate``, before they are decoded."""
+        return generate_latents(
+            self.model,
+            batch.first_frame,
+            self.conditions(batch.captions, batch.video.device),
+            num_frames=batch.video.shape[2],
+            fps_hz=batch.fps_hz,
+            num_steps=self.sampling.num_steps,
+            guidance=self.sampling.guidance,
+            noise=start.noise.to(batch.video),
+            sampler=sampler,
+            first_latent=start.first_latent,
+        )
+
+    def rewards(self, generated: Tensor, batch: Batch) -> Float[Tensor, " b"]:
+        """One number per clip; NaN, without asking a teacher, for clips that are not finite."""
+        if torch.isfinite(generated).all():
+            return rewards_of(self.reward, generated, batch)
+        self.reward_terms.clear(generated.device)
+        return torch.full((len(batch),), float("nan"), device=generated.device)
+
+    def latent_shape(self, batch: Batch) -> tuple[int, int, int, int]:
+        frames, height, width = batch.video.shape[2:]
+        return self.model.latent_shape(frames, height, width)
+
+    def reward_values(self, stage: str, reward: Tensor) -> dict[str, Tensor]:
+        means = self.reward_terms.means
+        parts = {f"{stage}/reward_{name}": mean for name, mean in means.items()}
+        return parts | {f"{stage}/reward": reward.mean()}
