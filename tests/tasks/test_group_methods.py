@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pisa.diffusion.samplers import ancestral_step
 from pisa.models.base import VideoModel
 from pisa.rewards.base import Reward
 from pisa.tasks.dpo import FlowDPO
@@ -117,24 +118,23 @@ def test_the_kl_penalty_holds_the_mean_back(tmp_path):
     assert 0 < held.denoiser.mean.item() < 0.5 * free.denoiser.mean.item()
 
 
-def test_the_kl_of_a_shifted_velocity_is_that_of_two_gaussians(tmp_path):
-    task = METHODS["grpo"](Near(), kl_weight=1.0, **COMMON)
-    batch = falling_batch(2)
+def test_the_kl_of_a_shifted_mean_is_that_of_two_gaussians(tmp_path):
+    task = METHODS["grpo"](Near(constant=True), kl_weight=1.0, **COMMON)
     task.trainer = make_trainer(tmp_path, 1, logger=False)
     task.log = task.log_dict = lambda *a, **k: None
-    start = task.training_step(batch, 0)
-    assert start.item() == pytest.approx(0.0, abs=1e-5)  # ratio 1, advantages of mean 0, no KL
+    assert task.training_step(falling_batch(2), 0).item() == pytest.approx(0.0, abs=1e-6)
+    shift = 0.3
     with torch.no_grad():
-        task.denoiser.mean.add_(0.3)
-    chains = task._chains
-    velocity, given = task._velocity(chains)
-    with task.reference.active():
-        before = [mean for _, mean, _ in task._steps(chains, velocity)]
-    expected = [
-        ((mean - other).square().mean() / (2 * std**2)).item()
-        for (_, mean, std), other in zip(task._steps(chains, velocity), before, strict=True)
-    ]
-    assert len(expected) == 3 and min(expected) > 0
+        task.denoiser.mean.add_(shift)
+    expected = []
+    for s, r in ((1.0, 0.75), (0.75, 0.5), (0.5, 0.25)):  # the last step has no noise
+        variance = (1 - s) ** 2 * SPREAD**2 + s**2
+        _, std = ancestral_step(torch.zeros(1, 1, 1, 1, 1), torch.zeros(1, 1, 1, 1, 1), s, r, 1.0)
+        clean, noise = shift * s**2 / variance, -shift * s * (1 - s) / variance
+        moved = (1 - r) * clean + (r**2 - std**2) ** 0.5 * noise
+        expected.append(moved**2 / (2 * std**2))
+    loss = task.training_step(falling_batch(2), 0)
+    assert loss.item() == pytest.approx(sum(expected) / 3, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ["rejection", "dpo", "nft", "grpo"])
