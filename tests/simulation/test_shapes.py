@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from pisa.errors import PisaError
 from pisa.simulation.shapes import FAMILIES, VARIANTS, shape_file, shape_mesh, shape_names
-from pisa.types import PisaError
 
 
 @pytest.mark.parametrize("family", FAMILIES)

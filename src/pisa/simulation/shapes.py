@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.random import Generator, default_rng
 
+from pisa.errors import PisaError
 from pisa.simulation.meshes import (
     FloatArray,
     Mesh,
@@ -26,7 +27,6 @@ from pisa.simulation.meshes import (
     ring,
     turned,
 )
-from pisa.types import PisaError
 
 SHAPE_PREFIX = "shape:"
 VARIANTS = 20  # objects of a family
