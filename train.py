@@ -18,9 +18,12 @@ from pisa.launch.entry import entry_point
 
 def main(cfg: DictConfig) -> None:
     from pisa.launch.compose import compose_train  # slow to import
+    from pisa.launch.estimate import announce
     from pisa.launch.train import train
 
-    train(compose_train(cfg))
+    run = compose_train(cfg)
+    announce(run)
+    train(run)
 
 
 if __name__ == "__main__":
