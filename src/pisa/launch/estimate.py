@@ -73,7 +73,7 @@ def _simulation_s(run: TrainRun) -> float:
             continue
         with TemporaryDirectory() as folder:
             for i in range(1 + REPEATS):
-                begin = time.perf_counter() if i == 1 else 0.0
+                begin = time.perf_counter() if i <= 1 else begin
                 clip, extra = spec.simulator.make_clip(spec.first_seed + i, spec.split, str(i))
                 write_clip(Path(folder) / str(i), clip, extra=extra)
             per_clip = (time.perf_counter() - begin) / REPEATS
@@ -112,7 +112,7 @@ def _scoring_s(run: EvalRun, stage: StageRun, clip: Clip, models: int) -> float:
     assert stage.model is not None
     settings = run.evaluation
     batch = _batch(stage, clip, settings.batch_size)
-    source = ModelSource(stage.model.build(), settings.num_steps, settings.guidance)
+    source = ModelSource(stage.model.build(), settings)
     scorer = Scorer(build_tracker(run.tracker, torch.device("cpu")), settings.protocol)
     tracked = _seconds(lambda: scorer.score(batch, batch.video, model="", split=""))
     made = _seconds(lambda: source(batch, 0))

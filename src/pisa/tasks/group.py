@@ -30,7 +30,7 @@ from pisa.ranges import (
 from pisa.rewards.base import Reward
 from pisa.tasks.base import Optimisation
 from pisa.tasks.rectified_flow import BatchSlice
-from pisa.tasks.reward_task import RewardTask, Sampling
+from pisa.tasks.reward_task import RewardTask, Rollout
 from pisa.types import Batch, Condition
 
 GroupSize = Annotated[int, Range(low=2)]  # one clip leaves nothing to compare
@@ -82,7 +82,7 @@ class Noised:
 class GroupTask(RewardTask):
     """Draws ``group_size`` clips of each first frame and rewards them, without gradient.
 
-    The rest: see ``Sampling``, ``DenoiserTask`` and ``Optimisation``.
+    The rest: see ``Rollout``, ``DenoiserTask`` and ``Optimisation``.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class GroupTask(RewardTask):
             model,
             reward,
             Optimisation(lr, weight_decay, eps, warmup_steps, decay_steps),
-            Sampling(num_steps, guidance, num_frames, decode_chunk),
+            Rollout(num_steps, guidance, num_frames, decode_chunk),
             caption=caption,
             seed=seed,
             max_nonfinite=max_nonfinite,
@@ -118,7 +118,7 @@ class GroupTask(RewardTask):
     @property
     def passes_to_draw(self) -> int:
         """Forward passes of the denoiser to generate the group of one first frame."""
-        return self.group_size * self.sampling.num_steps * self.passes_per_velocity
+        return self.group_size * self.rollout.num_steps * self.passes_per_velocity
 
     @torch.no_grad()
     def draw_group(
@@ -137,7 +137,7 @@ class GroupTask(RewardTask):
         sampler = Euler() if sampler_of is None else sampler_of(part, generator)
         latents = self.sample(batch, start, sampler)
         length = batch.video.shape[2]
-        generated = decode_in_chunks(self.model, latents, length, self.sampling.decode_chunk)
+        generated = decode_in_chunks(self.model, latents, length, self.rollout.decode_chunk)
         reward = self.rewards(generated, batch)
         values = self.reward_values("train", reward)
         groups = reward.view(-1, n)

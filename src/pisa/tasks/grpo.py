@@ -81,7 +81,7 @@ class FlowGRPO(GroupTask):
 
     @property
     def passes_per_clip(self) -> float:
-        steps = self.group_size * (self.sampling.num_steps - 1) * self.passes_per_velocity
+        steps = self.group_size * (self.rollout.num_steps - 1) * self.passes_per_velocity
         learn = steps * (FORWARD_BACKWARD + (self.reference is not None))
         return self.passes_to_draw / self.updates + learn
 
@@ -129,7 +129,7 @@ class FlowGRPO(GroupTask):
 
         def sampler(part: BatchSlice, generator: torch.Generator) -> RecordedChain:
             def fresh(step: int) -> Tensor:
-                shape = self.latent_shape(batch.frames(slice(self.sampling.num_frames)))
+                shape = self.latent_shape(batch.frames(slice(self.rollout.num_frames)))
                 noise = torch.randn(part.total, *shape, generator=generator)
                 return part.cut(noise).to(self.device)
 
@@ -154,7 +154,7 @@ class FlowGRPO(GroupTask):
         device, frames = chains.first_frame.device, chains.num_frames
         prompt = self.conditions(chains.captions, device)
         prompt = self.model.with_first_frame(prompt, chains.first_frame, frames)
-        guidance, null = self.sampling.guidance, None
+        guidance, null = self.rollout.guidance, None
         if guidance != 1.0:
             null = self.model.null_beside(prompt, chains.first_frame, frames)
         given = self.model.given_frames(chains.points[0])

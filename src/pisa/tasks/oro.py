@@ -30,7 +30,7 @@ from pisa.tasks.gradient_steps import (
 from pisa.tasks.nonfinite_dump import GeneratedClips, dump_nonfinite
 from pisa.tasks.rectified_flow import BatchSlice, RectifiedFlowLoss
 from pisa.tasks.reference import RecordedChain, Reference
-from pisa.tasks.reward_task import FORWARD_BACKWARD, RewardTask, Sampling
+from pisa.tasks.reward_task import FORWARD_BACKWARD, RewardTask, Rollout
 from pisa.types import Batch
 
 
@@ -53,7 +53,7 @@ class ORO(RewardTask):
         psft_weight: weight of the stage 1 loss added as a regulariser (deviation; paper: 0).
         reference_weight: weight of the penalty against drifting from the weights ORO starts from,
             see ``Reference`` (deviation; paper: 0).
-    The rest: see ``Sampling``, ``DenoiserTask`` and ``Optimisation``.
+    The rest: see ``Rollout``, ``DenoiserTask`` and ``Optimisation``.
 
     Raises:
         PisaError: the gradient window needs ``replay``, or a weight is negative.
@@ -86,7 +86,7 @@ class ORO(RewardTask):
             model,
             reward,
             Optimisation(lr, weight_decay, eps, warmup_steps, decay_steps),
-            Sampling(num_steps, guidance, num_frames, decode_chunk),
+            Rollout(num_steps, guidance, num_frames, decode_chunk),
             caption=caption,
             seed=seed,
             max_nonfinite=max_nonfinite,
@@ -112,7 +112,7 @@ class ORO(RewardTask):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean over ranks and accumulated micro-batches is that of the global batch."""
         batch, start, part, generator = self.start(batch, batch_idx)
-        chosen = self.gradient_window(self.sampling.num_steps, generator)
+        chosen = self.gradient_window(self.rollout.num_steps, generator)
         chain = RecordedChain(self.sampler(chosen), record=self.reference is not None)
         generated = self.generate(batch, start, chain)
         reward = self.rewards(generated, batch)
@@ -133,7 +133,7 @@ class ORO(RewardTask):
     @property
     def passes_per_clip(self) -> float:
         """See ``RewardTask``; a gradient window's steps count as it chooses them on average."""
-        num_steps = self.sampling.num_steps
+        num_steps = self.rollout.num_steps
         chosen = len(self.gradient_window(num_steps, torch.Generator().manual_seed(0)))
         recomputed = chosen if self.replay or self.checkpoint_steps else 0
         chain = num_steps + recomputed + 2 * chosen
@@ -221,7 +221,7 @@ class ORO(RewardTask):
     ) -> Tensor:
         if self.reference is None:
             return loss
-        step = int(torch.randint(self.sampling.num_steps, (), generator=generator))
+        step = int(torch.randint(self.rollout.num_steps, (), generator=generator))
         penalty = self.reference.penalty(chain, step).mean()
         self.log("train/reference", penalty.detach(), batch_size=len(batch), sync_dist=True)
         return loss + self.reference_weight * penalty

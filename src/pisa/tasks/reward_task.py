@@ -25,7 +25,7 @@ FORWARD_BACKWARD = 3  # forward passes: a backward pass counts as two
 
 
 @dataclass(frozen=True)
-class Sampling:
+class Rollout:
     """How clips are generated in training.
 
     Args:
@@ -59,7 +59,7 @@ class RewardTask(DenoiserTask):
         model: VideoModel,
         reward: Reward,
         optimisation: Optimisation,
-        sampling: Sampling,
+        rollout: Rollout,
         *,
         caption: str | None,
         seed: int,
@@ -68,7 +68,7 @@ class RewardTask(DenoiserTask):
         super().__init__(
             model, optimisation, caption=caption, seed=seed, max_nonfinite=max_nonfinite
         )
-        self.sampling = sampling
+        self.rollout = rollout
         self.latents = LatentEncoder(model, "alone", cache=False)
         self.reward_terms = RewardTerms(reward)
         self._reward = Detached(reward.requires_grad_(False))
@@ -84,7 +84,7 @@ class RewardTask(DenoiserTask):
     @property
     def passes_per_velocity(self) -> int:
         """Forward passes of the denoiser for one guided velocity."""
-        return 1 if self.sampling.guidance == 1.0 else 2
+        return 1 if self.rollout.guidance == 1.0 else 2
 
     @property
     @abstractmethod
@@ -102,7 +102,7 @@ class RewardTask(DenoiserTask):
 
         Returns the clips and their rewards, for callbacks.
         """
-        batch = batch.frames(slice(self.sampling.num_frames))
+        batch = batch.frames(slice(self.rollout.num_frames))
         noise = clip_noise(batch.names, self.seed, self.latent_shape(batch))
         streams = [(self.seed, "clip", name) for name in batch.names]
         start = ChainStart(noise, self.latents.first(batch.first_frame, streams))
@@ -120,7 +120,7 @@ class RewardTask(DenoiserTask):
         """
         stream, part = self.step_stream(), self.batch_slice(len(batch), batch_idx)
         generator = generator_of(*stream)
-        batch = batch.frames(slice(self.sampling.num_frames))
+        batch = batch.frames(slice(self.rollout.num_frames))
         noise = torch.randn(part.total, *self.latent_shape(batch), generator=generator)
         rows = range(part.first, part.first + part.size)
         first = self.latents.first(batch.first_frame, [(*stream, row) for row in rows])
@@ -132,7 +132,7 @@ class RewardTask(DenoiserTask):
         """Clips that continue the first frames of ``batch``, as long as its clips."""
         latents = self.sample(batch, start, sampler)
         return decode_in_chunks(
-            self.model, latents, batch.video.shape[2], self.sampling.decode_chunk
+            self.model, latents, batch.video.shape[2], self.rollout.decode_chunk
         )
 
     def sample(
@@ -145,8 +145,8 @@ class RewardTask(DenoiserTask):
             self.conditions(batch.captions, batch.video.device),
             num_frames=batch.video.shape[2],
             fps_hz=batch.fps_hz,
-            num_steps=self.sampling.num_steps,
-            guidance=self.sampling.guidance,
+            num_steps=self.rollout.num_steps,
+            guidance=self.rollout.guidance,
             noise=start.noise.to(batch.video),
             sampler=sampler,
             first_latent=start.first_latent,
