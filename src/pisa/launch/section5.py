@@ -1,4 +1,4 @@
-"""``eval.py experiment=drop_time | lift3d | ood``: section 5 of the paper for one checkpoint."""
+"""``eval.py experiment=drop_time | lift3d | ood | forced_choice``: analyses of one checkpoint."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pisa.launch.runs import EvalRun, build_model, build_tracker
 from pisa.models.base import VideoModel
 from pisa.ops.devices import pick_device
 from pisa.ranges import Count, WholeNumber
-from pisa.section5 import ood
+from pisa.section5 import forced_choice, ood
 from pisa.section5.drop_study import drop_models, drop_tracks
 from pisa.section5.drop_time import require_samples
 from pisa.section5.lift3d import lift_models
@@ -135,6 +135,34 @@ def run_ood(run: EvalRun, *, data_set: str, num_clips: Count | None) -> None:
         videos=collection.videos,
         fps_hz=items[0].clip.fps_hz,
     )
+
+
+def run_forced_choice(run: EvalRun, *, data_set: str, num_scenes: Count, num_levels: Count) -> None:
+    """After LikePhys (arXiv:2510.11512): is the true fall likelier than impossible ones?"""
+    subject, model = load_scored_model(run)
+    choices = []
+    with clip_progress() as progress:
+        task = progress.add_task("comparing motions", total=num_scenes)
+        for choice in forced_choice.choose(
+            model,
+            run.sets.spec(data_set),
+            num_scenes,
+            num_frames=run.data.settings["num_frames"],
+            caption=run.evaluation.caption,
+            num_levels=num_levels,
+            seed=subject.seed,
+            device=subject.device,
+        ):
+            choices.append(choice)
+            progress.advance(task)
+    table = forced_choice.preferred(choices, subject.seed)
+    print(f"{subject.row}: share of {len(choices)} scenes whose true fall has the lower loss")
+    for label, cell in table.items():
+        low, high = cell["ci95"]
+        print(f"  than {label}: {cell['share']:.2f} [{low:.2f}, {high:.2f}]")
+    losses = {choice.scene: dict(choice.losses) for choice in choices}
+    origin = provenance_of(run, f"{data_set}: {len(choices)} scenes", subject.tracker)
+    _write_study(run, "forced_choice", data_set, origin, preferred=table, losses=losses)
 
 
 def load_scored_model(run: EvalRun) -> tuple[Subject, VideoModel]:
