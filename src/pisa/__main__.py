@@ -27,6 +27,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Scores": {
         "leaderboard": ("pisa.reports.leaderboard", "several runs on one page"),
+        "seeds": ("pisa.reports.seeds", "runs of one experiment with several seeds"),
         "sweep": ("pisa.reports.sweep", "table and plot of a sweep or a search"),
         "dashboard": ("pisa.reports.dashboard", "the Weights & Biases workspace as code"),
     },

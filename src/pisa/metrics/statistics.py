@@ -73,6 +73,27 @@ def _vector(values: Values) -> Float[np.ndarray, " n"]:
     return to_numpy(values).astype(np.float64).reshape(-1)
 
 
+def crossed_ci(values: np.ndarray, seed: int, num_resamples: int = 2000) -> Interval:
+    """Mean of ``[seeds, clips]`` with an interval over both: each resample draws both anew.
+
+    The same clips are scored for every training seed. NaN values are left out; ``n`` counts the
+    rest. With one seed the interval is over clips alone.
+    """
+    rng = np.random.default_rng(seed)
+    rows, columns = values.shape
+    if not np.isfinite(values).any():
+        return Interval(float("nan"), float("nan"), float("nan"), 0)
+    means = np.full(num_resamples, np.nan)
+    for i in range(num_resamples):
+        drawn = values[rng.integers(rows, size=rows)][:, rng.integers(columns, size=columns)]
+        if np.isfinite(drawn).any():
+            means[i] = np.nanmean(drawn)
+    low, high = np.nanquantile(means, [(1 - _COVERAGE) / 2, (1 + _COVERAGE) / 2])
+    return Interval(
+        float(np.nanmean(values)), float(low), float(high), int(np.isfinite(values).sum())
+    )
+
+
 def _finite(values: Values) -> Float[np.ndarray, " n"]:
     vector = _vector(values)
     missing = count_missing(vector)
