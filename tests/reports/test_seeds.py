@@ -1,4 +1,4 @@
-"""Several seeds of one experiment: the interval covers clips and seeds, and other runs are refused."""
+"""Several seeds of one experiment: intervals over clips and seeds; other runs are refused."""
 
 from pathlib import Path
 

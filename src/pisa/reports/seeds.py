@@ -37,9 +37,7 @@ class Seeds:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "runs", nargs="+", type=Path, help="folders with a metrics.json, one a seed"
-    )
+    parser.add_argument("runs", nargs="+", type=Path, help="folders with a metrics.json")
     parser.add_argument("--out", type=Path, help="write the tables as Markdown, too")
 
 
