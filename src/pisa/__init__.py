@@ -1,3 +1,20 @@
 """Physics post-training of video diffusion models on falling objects (the PISA paper)."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pisa.launch.library import evaluate_videos, track
+
 __version__ = "0.1.0"
+__all__ = ["evaluate_videos", "track"]
+
+
+def __getattr__(name: str) -> Any:
+    """``evaluate_videos`` and ``track``, imported when they are asked for: they import torch."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from pisa.launch import library
+
+    return getattr(library, name)

@@ -26,6 +26,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "clean": ("pisa.doctor.clean", "list and remove data sets and runs"),
     },
     "Scores": {
+        "eval": ("pisa.launch.library", "PisaBench scores of a folder of videos"),
         "leaderboard": ("pisa.reports.leaderboard", "several runs on one page"),
         "seeds": ("pisa.reports.seeds", "runs of one experiment with several seeds"),
         "sweep": ("pisa.reports.sweep", "table and plot of a sweep or a search"),

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import pisa
 from pisa.data.manifest import is_complete, list_clips
 from pisa.data.released import RELEASED, REPOSITORY
 from pisa.doctor.experiments import (
@@ -31,6 +30,7 @@ from pisa.doctor.memory import described
 from pisa.doctor.planner import GB, PSFT_CLIPS, Job, Planner
 from pisa.doctor.weights import Weights
 from pisa.errors import PisaError
+from pisa.launch.entry import CONFIGS
 
 MARKS = {True: "ok", False: "!!", None: "  "}
 PAPER_GPUS, PAPER_GPU_GB = 2, 80.0
@@ -72,7 +72,7 @@ def main(given: argparse.Namespace) -> int:
 def find_configs() -> Path:
     """The repository's configs: here, else beside the package."""
     here = Path("configs")
-    return here if (here / "train.yaml").is_file() else Path(pisa.__file__).parents[2] / "configs"
+    return here if (here / "train.yaml").is_file() else CONFIGS
 
 
 def weight_findings(weights: Iterable[Weights]) -> list[Finding]:

@@ -26,7 +26,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pisa.errors import PisaError, reason
 
-CONFIGS = Path(__file__).resolve().parents[3] / "configs"
+_PACKAGE = Path(__file__).resolve().parents[1]
+CONFIGS = _PACKAGE.parents[1] / "configs"  # of a checkout
+if not (CONFIGS / "train.yaml").is_file():
+    CONFIGS = _PACKAGE / "configs"  # of an installed wheel
 EXIT_INTERRUPTED = 130
 FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i")  # of Hydra
 OTHER_CONFIGS = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")

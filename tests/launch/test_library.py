@@ -1,0 +1,67 @@
+"""PisaBench from Python and from an installed wheel."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+import pisa
+from pisa.errors import PisaError
+from pisa.launch.library import evaluate_videos, track
+from pisa.ops.video import from_frames
+from tests.launch.conftest import Bench, falling, write_videos
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_folder_of_videos_is_scored_from_python(bench: Bench, tmp_path: Path):
+    videos = write_videos(tmp_path / "it's mine, [really]")  # signs of Hydra's grammar
+    scores = evaluate_videos(videos, name="mine", output_dir=tmp_path / "out", data_dir=bench.root)
+    assert scores["summary"]["mine"]["sim_seen"]["l2"]["n"] == 3
+    assert scores == json.loads((tmp_path / "out" / "metrics.json").read_text())
+
+
+def test_a_wrong_protocol_is_one_sentence(bench: Bench, tmp_path: Path):
+    with pytest.raises(PisaError, match="protocol"):
+        evaluate_videos(tmp_path, protocol="offical", data_dir=bench.root)
+
+
+def test_objects_are_tracked_from_their_first_masks():
+    frames, masks = falling(0)
+    truth = torch.from_numpy(masks).movedim(1, 0)
+    found = track(from_frames(frames), truth[:, 0])
+    assert found.shape == truth.shape and found.dtype == torch.bool
+    both, either = (found & truth).sum(dim=(2, 3)), (found | truth).sum(dim=(2, 3))
+    assert (both / either).mean() > 0.8
+
+
+def test_the_package_offers_both_and_imports_neither_before():
+    code = "import sys, pisa; assert 'torch' not in sys.modules; pisa.track; pisa.evaluate_videos"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="no attribute 'absent'"):
+        pisa.absent  # noqa: B018
+
+
+def test_a_wheel_works_outside_the_checkout(bench: Bench, tmp_path: Path):
+    """Configurations and weights are inside; `pisa eval` needs no file of the repository."""
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, check=True, cwd=ROOT, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "installed")
+    command = [sys.executable, "-m", "pisa", "eval", "videos", str(write_videos(tmp_path / "v"))]
+    command += ["--data-dir", str(bench.root), "--out", str(tmp_path / "out")]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "installed")}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "out" / "report.html").is_file()
+    where = [sys.executable, "-c", "import pisa; print(pisa.__file__)"]
+    found = subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert found.stdout.startswith(str(tmp_path))
