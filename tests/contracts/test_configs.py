@@ -21,7 +21,7 @@ from tests.launch.conftest import stage_folder
 from tests.tasks.toy import falling_clip
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-ANALYSES = ("drop_time", "lift3d", "ood")  # experiments of eval.py
+ANALYSES = ("drop_time", "forced_choice", "lift3d", "ood")  # experiments of eval.py
 DOWNLOADED = ("depth_anything", "flow_raft", "segmentation_sam2")  # rewards
 
 

@@ -42,7 +42,8 @@ def runs_of(sweep: str) -> dict[Path, dict]:
     for job in jobs_of(sweep):
         cfg = compose(*job, "run_dir=x")
         OmegaConf.to_container(cfg, resolve=True)
-        runs[stage_folder(cfg, "psft")] = settings_of(cfg, "psft")
+        last = cfg.stages[-1]
+        runs[stage_folder(cfg, last)] = settings_of(cfg, last)
     return runs
 
 

@@ -71,7 +71,7 @@ def test_bottom_row_of_a_mask():
     mask = np.zeros((8, 8), bool)
     assert np.isnan(bottom_row_px(mask))
     mask[2:5, 3] = True
-    assert bottom_row_px(mask) == 5.0
+    assert bottom_row_px(mask) == 4.5
 
 
 def test_row_over_time_is_that_of_the_simulators_poses():

@@ -55,7 +55,7 @@ def velocity(model, batch_size: int = 2):
 
 
 def opened(model):
-    last = getattr(model.denoiser, "head", None) or model.denoiser.final_layer.linear
+    last = getattr(model.denoiser, "colour", None) or model.denoiser.final_layer.linear
     torch.nn.init.normal_(last.weight, std=0.1)
     return model
 

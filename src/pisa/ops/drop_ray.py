@@ -23,14 +23,14 @@ Numbers: TypeAlias = float | np.ndarray
 
 
 def bottom_row_px(mask: Bool[np.ndarray, "h w"]) -> float:
-    """The pixel row just below an object (Appendix D); NaN for an empty mask.
+    """Where an object ends below, in rows whose centres are whole numbers; NaN for an empty mask.
 
-    The object's true edge lies up to a pixel above. With the fast backend the row is unbiased,
-    because TinyRenderer samples half a pixel above the pixel centres; see
-    docs/reference/geometry.md.
+    Half a pixel below the centre of the last row: on average the true edge, for renderers that
+    sample at pixel centres or around them, as both backends do. The paper (Appendix D) takes the
+    row just below, half a pixel more.
     """
     rows = np.flatnonzero(mask.any(axis=1))
-    return float(rows[-1]) + 1.0 if rows.size else float("nan")
+    return float(rows[-1]) + 0.5 if rows.size else float("nan")
 
 
 def slope_of_row(row_px: Numbers, camera: Camera) -> Numbers:
