@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +21,7 @@ from pisa.models.generate import model_velocity
 from pisa.ops.devices import precision_of
 from pisa.rewards.base import Reward, rewards_of
 from pisa.simulation.fast import FastSimulator
+from pisa.simulation.produce import DataSetSpec
 from pisa.tasks.base import DenoiserTask
 from pisa.tasks.reward_task import FORWARD_BACKWARD, RewardTask
 from pisa.types import Batch, Clip, collate
@@ -71,15 +73,23 @@ def _simulation_s(run: TrainRun) -> float:
         spec, done = sets.spec(name), sets.root / sets.folder_name(name) / "manifest.json"
         if done.exists():
             continue
-        with TemporaryDirectory() as folder:
-            for i in range(1 + REPEATS):
-                begin = time.perf_counter() if i <= 1 else begin
-                clip, extra = spec.simulator.make_clip(spec.first_seed + i, spec.split, str(i))
-                write_clip(Path(folder) / str(i), clip, extra=extra)
-            per_clip = (time.perf_counter() - begin) / REPEATS
+        per_clip = _clip_s(spec)
         workers = sets.num_workers if spec.num_clips >= spec.simulator.min_clips_for_workers else 1
         total += per_clip * spec.num_clips / workers
     return total
+
+
+def _clip_s(spec: DataSetSpec) -> float:
+    """Seconds to make and write a clip."""
+    seeds = itertools.count(spec.first_seed)
+
+    def make(folder: Path) -> None:
+        seed = next(seeds)
+        clip, extra = spec.simulator.make_clip(seed, spec.split, str(seed))
+        write_clip(folder / str(seed), clip, extra=extra)
+
+    with TemporaryDirectory() as folder:
+        return _seconds(lambda: make(Path(folder)))
 
 
 def _one_clip(stage: StageRun) -> Clip:

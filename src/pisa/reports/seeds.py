@@ -103,8 +103,8 @@ def markdown(seeds: Seeds) -> str:
                     pair = f"{model_label(after)} minus {model_label(before)}"
                     each = ", ".join(f"{value:+.3f}" for value in np.nanmean(difference, axis=1))
                     cell = _described(crossed_ci(difference, 0), metric)
-                    cells = (pair, split_label(split), metric_label(metric), cell, each)
-                    lines.append(f"| {' | '.join(cells)} |")
+                    line = (pair, split_label(split), metric_label(metric), cell, each)
+                    lines.append(f"| {' | '.join(line)} |")
     return "\n".join(lines) + "\n"
 
 

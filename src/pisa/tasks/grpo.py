@@ -106,6 +106,7 @@ class FlowGRPO(GroupTask):
         now = torch.stack([_log_prob(after[n], mean, std, given) for n, mean, std in steps])
         if chains.log_probs is None:  # the weights are still those that drew the chains
             chains = self._chains = replace(chains, log_probs=now.detach())
+        assert chains.log_probs is not None
         ratio = (now - chains.log_probs).exp()  # [k, m]
         clipped = ratio.clamp(1 - self.clip, 1 + self.clip)
         gain = torch.minimum(ratio * chains.advantages, clipped * chains.advantages)
