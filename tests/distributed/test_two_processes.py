@@ -89,7 +89,7 @@ def test_a_null_prompt_that_is_trained_can_be_sharded(together, tmp_path):
     dropped = ["null_caption" in gradients for gradients in expected]
     assert dropped == ["null_caption" in gradients for gradients in found]
     assert dropped == [True, True, True, False]
-    assert expected[0]["null_caption"].abs().max() > 1e-3
+    assert expected[0]["null_caption"].abs().max() > 1e-4
     for name, gradient in expected[0].items():
         torch.testing.assert_close(found[0][name], gradient, rtol=0, atol=1e-6)
     weights = [

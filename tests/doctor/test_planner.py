@@ -241,7 +241,7 @@ def test_the_command_of_a_plan_composes(reward, rank):
     assert cfg.oro.task.checkpoint_steps and not cfg.model.grad_checkpoint
     assert cfg.trainer.strategy == "auto" and cfg.oro.task.num_steps == 10
     assert (cfg.oro.lora is None) == (rank is None)
-    role = {"flow": "flow", "segmentation": "tracker", "depth": "depth"}[reward]
+    role = {"flow": "flow", "segmentation": "reward_tracker", "depth": "depth"}[reward]
     keys = ("pairs_per_chunk", "recompute_frames", "frames_per_chunk")
     assert [cfg.perception[role][k] for k in keys if k in cfg.perception[role]] == [1]  # or true
 

@@ -97,7 +97,7 @@ def test_a_comma_is_a_sweep_or_is_quoted(monkeypatch):
 
 
 def test_without_an_experiment_the_names_are_listed():
-    assert "valid: drop_time" in mistake_in([], "train")
+    assert "valid: dpo, drop_time" in mistake_in([], "train")
     assert mistake_in(["--help"], "train") is None
     assert mistake_in([], "eval") is None
 

@@ -123,7 +123,7 @@ def test_job_resumes_per_clip_and_scores(bench, tmp_path, capsys):
 
 
 def test_bad_input_is_one_sentence_and_keeps_finished_clips(bench, tmp_path, monkeypatch):
-    with pytest.raises(PisaError, match="sizes divisible by 4"):
+    with pytest.raises(PisaError, match="64x64 pixels, not 16 of 64x63"):
         run(bench, tmp_path, "generation.height=63")
     with pytest.raises(PisaError, match="no generation settings"):
         generation.required(None)

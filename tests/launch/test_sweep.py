@@ -71,7 +71,7 @@ def test_folders_without_records(tmp_path):
     with pytest.raises(PisaError, match="no records"):
         summarise(tmp_path)
     (tmp_path / "member-0000.json").write_text("{}")
-    with pytest.raises(PisaError, match="no record of"):
+    with pytest.raises(PisaError, match="not a record of"):
         summarise(tmp_path)
 
 

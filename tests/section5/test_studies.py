@@ -101,5 +101,5 @@ def test_mistakes_are_one_sentence(data_dir: Path, tmp_path: Path):
             )
         )
     larger = ("simulation.backend.resolution=128", FEW, "source.num_images=1")
-    with pytest.raises(PisaError, match="size it was trained on"):
+    with pytest.raises(PisaError, match="64x64 pixels, not 16 of 128x128"):
         evaluate(config(data_dir, tmp_path, "lift3d", *larger))
