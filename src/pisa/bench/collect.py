@@ -32,7 +32,7 @@ class Collection:
     def joined(
         cls, parts: Sequence[Collection], order: Callable[[ScoreRow | Failure], int]
     ) -> Collection:
-        """What several processes scored, as one would have: by model, split, then ``order``."""
+        """Join the scores of several processes, sorted by model, split, then ``order``."""
         whole = cls(parts[0].shown_clips)
         entries: list[ScoreRow | Failure] = [row for part in parts for row in part.rows]
         entries += [failure for part in parts for failure in part.failures]

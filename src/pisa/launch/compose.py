@@ -154,7 +154,7 @@ def _scoring(tree: Node, folder: Path, sets: DataSets, config_text: str) -> Eval
 
 
 def _source(tree: Node, group: str) -> Part | None:
-    """What is scored; ``row`` is only the default of ``name``. None at the end of a training."""
+    """The source to score, None at the end of a training; ``row`` is the default of ``name``."""
     if tree.get(group) is None:
         return None
     return Part.checked(group, {k: v for k, v in tree[group].items() if k != "row"})

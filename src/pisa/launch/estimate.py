@@ -40,19 +40,19 @@ def estimate(run: TrainRun) -> str | None:
     """One line: the expected time, and its parts; None where it cannot be measured in seconds.
 
     That is on a GPU, with a renderer other than the fast one, and for a stage without a video
-    model. A stage that is finished counts nothing, one that was stopped counts from its start.
+    model. A stage that is finished or skipped counts nothing, a stopped one counts from its start.
     """
-    stages = [stage for stage in run.stages if not stage.weights.is_file()]
+    stages = [s for s in run.stages if s.settings.checkpoint is None and not s.weights.is_file()]
     if not stages or not all(_is_small(stage) for stage in stages):
         return None
-    minutes: dict[str, float] = {"simulation": _simulation_s(run)}
+    seconds: dict[str, float] = {"simulation": _simulation_s(run)}
     clip = _one_clip(stages[0])
     for stage in stages:
-        minutes[stage.stage] = _training_s(stage, clip)
+        seconds[stage.stage] = _training_s(stage, clip)
     if run.scoring is not None:
-        minutes["scores"] = _scoring_s(run.scoring, stages[0], clip, 1 + len(run.stages))
-    parts = ", ".join(f"{name} {seconds / 60:.1f}" for name, seconds in minutes.items())
-    return f"about {sum(minutes.values()) / 60:.0f} min in all: {parts}"
+        seconds["scores"] = _scoring_s(run.scoring, stages[0], clip, 1 + len(run.stages))
+    parts = ", ".join(f"{name} {time_s / 60:.1f}" for name, time_s in seconds.items())
+    return f"about {sum(seconds.values()) / 60:.0f} min in all: {parts}"
 
 
 def _is_small(stage: StageRun) -> bool:

@@ -162,7 +162,7 @@ def scored_loaders(run: EvalRun) -> dict[str, DataLoader[Any]]:
 
 
 def learning_curves(weights: Mapping[str, Path | None]) -> dict[str, list[tuple[int, float]]]:
-    """What training logged beside each weights file, as ``write_report`` draws it."""
+    """Learning curves that training logged beside each weights file, for ``write_report``."""
     curves: dict[str, list[tuple[int, float]]] = {}
     for name, path in weights.items():
         logged = None if path is None else path.parent / "csv" / "metrics.csv"

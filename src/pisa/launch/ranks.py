@@ -45,7 +45,7 @@ class RankInfo:
         dist.barrier()
 
     def gather(self, own: Item) -> list[Item]:
-        """What each process has, in the order of ranks; the same list on all."""
+        """The objects of all processes in the order of their ranks; every process gets the list."""
         if self.world_size == 1:
             return [own]
         self._join()

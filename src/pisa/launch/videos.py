@@ -94,7 +94,7 @@ def score_videos(
         for name, samples in groupby(matches.samples, key=lambda sample: sample.clip):
             videos.score_clip(clips[name], list(samples))
             progress.advance(task)
-    print(f"masks: {tracker.hits} from cache ({tracker.folder}), {tracker.misses} tracked")
+    print(f"masks: {tracker.hits} read from {tracker.folder}, {tracker.misses} tracked now")
     for note in collection.notes():
         print(f"note: {note}", file=sys.stderr)
     data = f"{split}:{_clips_sha256(list(clips.values()))} videos:{_videos_sha256(matches.samples)}"

@@ -74,7 +74,7 @@ def _vector(values: Values) -> Float[np.ndarray, " n"]:
 
 
 def crossed_ci(values: np.ndarray, seed: int, num_resamples: int = 2000) -> Interval:
-    """Mean of ``[seeds, clips]`` with an interval over both: each resample draws both anew.
+    """Mean of ``[seeds, clips]``; each bootstrap resample draws seeds and clips with replacement.
 
     The same clips are scored for every training seed. NaN values are left out; ``n`` counts the
     rest. With one seed the interval is over clips alone.

@@ -1,0 +1,35 @@
+"""The time that a training says at its start: of the stages that will run, on a CPU only."""
+
+from pathlib import Path
+
+from pisa.launch.compose import compose_train
+from pisa.launch.estimate import estimate
+from tests.launch.conftest import compose
+
+
+def line(data_dir: Path, *overrides: str) -> str | None:
+    small = ("experiment=oro_flow", "debug=smoke", f"data_dir={data_dir}", f"output_dir={data_dir}")
+    return estimate(compose_train(compose(*small, *overrides, name="train")))
+
+
+def parts(text: str | None) -> dict[str, float]:
+    assert text is not None
+    head, _, rest = text.partition(" min in all: ")
+    assert head.startswith("about ")
+    return {name: float(value) for name, value in (part.split() for part in rest.split(", "))}
+
+
+def test_every_part_of_the_run_is_counted_and_longer_training_takes_longer(tmp_path: Path):
+    short = parts(line(tmp_path))
+    assert list(short) == ["simulation", "psft", "oro", "scores"]
+    longer = ("psft.max_steps=4000", "simulation.datasets.psft.num_clips=5000")
+    long = parts(line(tmp_path, *longer))
+    assert long["psft"] > short["psft"] + 1 and long["simulation"] > short["simulation"] + 1
+
+
+def test_a_stage_whose_weights_are_given_is_not_counted(tmp_path: Path):
+    assert "psft" not in parts(line(tmp_path, "psft.checkpoint=weights.safetensors"))
+
+
+def test_on_a_gpu_nothing_is_measured(tmp_path: Path):
+    assert line(tmp_path, "trainer.accelerator=gpu") is None
