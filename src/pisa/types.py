@@ -81,6 +81,7 @@ class Clip:
     camera: Camera | None = None
     poses: Poses | None = None
     drop_height_m: float | None = None  # fall distance of the dropping object's lowest point
+    drop_depth_m: float | None = None  # of the dropping object in frame 0, along the view axis
     points: ObjectPoints | None = None  # annotated ones of the dropping object in frame 0
 
 
@@ -100,6 +101,7 @@ class Batch:
     depth_m: Float[Tensor, "b t h w"] | None = None
     flow_px: Float[Tensor, "b 2 u h w"] | None = None
     points: tuple[ObjectPoints | None, ...] = ()  # of the dropping objects; empty: none is known
+    px_per_m: Float[Tensor, " b"] | None = None  # scale at the dropping object; NaN where unknown
 
     def __len__(self) -> int:
         return len(self.names)
@@ -200,7 +202,14 @@ def collate(clips: Sequence[Clip]) -> Batch:
         depth_m=torch.stack(depth) if len(depth) == len(clips) else None,
         flow_px=torch.stack(flow) if len(flow) == len(clips) else None,
         points=tuple(clip.points for clip in clips),
+        px_per_m=torch.tensor([_px_per_m(clip) for clip in clips], dtype=torch.float32),
     )
+
+
+def _px_per_m(clip: Clip) -> float:
+    if clip.camera is None or clip.drop_depth_m is None:
+        return float("nan")
+    return clip.camera.focal_px / clip.drop_depth_m
 
 
 def _kind(clip: Clip) -> str:

@@ -16,8 +16,8 @@ from pisa.bench.score import Failure, Scored, Scorer
 from pisa.errors import PisaError
 from pisa.metrics import PROTOCOLS
 from pisa.perception.mask_cache import CachedTracker
-from pisa.types import ObjectPoints
-from tests.tasks.toy import BrightTracker, falling_batch, toy_model
+from pisa.types import Camera, ObjectPoints, collate
+from tests.tasks.toy import BrightTracker, falling_batch, falling_clip, toy_model
 
 SCORER = Scorer(BrightTracker())
 
@@ -44,6 +44,43 @@ def test_columns_are_the_same_under_every_protocol():
     }
     assert columns["official"] == columns["paper"] == columns["strict"]
     assert {"l2", "miss_rate", "spurious_rate", "coverage", "time_error"} <= set(columns["strict"])
+
+
+def test_measures_beyond_position_are_columns_of_the_row():
+    batch = falling_batch(1)
+    (row,) = rows_of(batch, batch.video)
+    found = row.as_dict()
+    assert found["colour_change"] == found["background_change"] == 0.0
+    assert found["area_kept"] == found["piece_share"] == 1.0
+    assert found["path_length"] == pytest.approx(10 / math.hypot(16, 16))
+    assert "g_m_s2" not in found and "galileo" not in found  # no camera; one object
+    shifted = batch.video.clone()
+    shifted[:, 2, 1:] = 1.0
+    (blue,) = rows_of(batch, shifted)
+    assert blue.colour_change == pytest.approx(1 / 3)
+    assert blue.background_change == pytest.approx(1 / 3)
+
+
+def test_gravity_is_a_column_where_the_scale_is_known():
+    clip = falling_clip()
+    masks = torch.zeros(1, 6, 64, 64, dtype=torch.bool)
+    for t in range(6):
+        masks[0, t, 4 + t * t : 12 + t * t, 8:16] = True  # 2 px per frame squared
+    video = torch.where(masks, 1.0, -1.0).expand(3, -1, -1, -1)
+    camera = Camera((0.0, -1.0, 0.5), 64, 64)
+    clip = replace(clip, video=video, masks=masks, camera=camera, drop_depth_m=2.0)
+    (row,) = rows_of(collate([clip]), clip.video[None])
+    assert row.g_m_s2 == pytest.approx(2 * 16**2 / (camera.focal_px / 2.0))
+
+
+def test_two_objects_that_fall_in_the_true_clip_have_a_galileo_ratio():
+    batch = falling_batch(1, frames=6)
+    both = torch.cat([batch.masks, batch.masks], dim=1)
+    (row,) = rows_of(replace(batch, masks=both), batch.video)
+    assert row.galileo == pytest.approx(1.0)
+    resting = torch.cat([batch.masks[:, :, :1].expand_as(batch.masks), batch.masks], dim=1)
+    (alone,) = rows_of(replace(batch, masks=resting), batch.video)
+    assert alone.galileo is None
 
 
 def test_the_protocol_decides_the_numbers():

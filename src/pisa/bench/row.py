@@ -52,6 +52,14 @@ class ScoreRow:
     frame_shift: int | None = None  # 1: the video lacks the first frame; -1: it shows it twice
     partial: bool | None = None  # True: too little was compared for a mean (``is_partial``)
     num_objects: int | None = None  # in the clip's first frame
+    colour_change: float | None = None  # these eight: see ``pisa.metrics.beyond``
+    texture_change: float | None = None
+    background_change: float | None = None
+    area_kept: float | None = None
+    piece_share: float | None = None
+    path_length: float | None = None
+    g_m_s2: float | None = None  # None without a known camera and depth
+    galileo: float | None = None  # None unless two objects fall in the true clip
     groups: Mapping[str, Any] = field(default_factory=dict)  # further columns (scene, depth_m ...)
 
     def as_dict(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
@@ -22,11 +23,15 @@ from pisa.bench.references import VideoSource
 from pisa.bench.row import ScoreRow, check_rates, row_of
 from pisa.errors import PisaError, check_choice
 from pisa.metrics import evaluate_pair, time_error
+from pisa.metrics.beyond import falls, galileo_ratio, object_measures, pixel_measures
 from pisa.metrics.pair import find_protocol
-from pisa.ops.video import to_uint8
+from pisa.metrics.readout import read_out
+from pisa.ops.video import to_frames, to_uint8
 from pisa.perception.base import PointTracker, Tracker
 from pisa.perception.mask_cache import CachedTracker
 from pisa.types import Batch
+
+_ALIKE = 0.25
 
 
 @dataclass(frozen=True)
@@ -119,9 +124,25 @@ class Scorer:
                 first_frame_difference=first_frame.difference(
                     truth.video[i, :, 0], videos[i, :, 0], truth.masks[i, :, 0]
                 ),
+                **self._beyond(truth.clips(slice(i, i + 1)), videos[i], masks, rate_hz),
             )
             results.append(Scored(row, to_uint8(videos[i]).cpu(), tracked[i]))
         return results
+
+    def _beyond(
+        self, truth: Batch, video: Float[Tensor, "3 t h w"], masks: np.ndarray, fps_hz: float
+    ) -> dict[str, float]:
+        """Measures that need no true clip; ``truth`` only says which of them a clip can have."""
+        found = object_measures(masks) | pixel_measures(to_frames(video), masks)
+        scale = math.nan if truth.px_per_m is None else float(truth.px_per_m[0])
+        if not math.isnan(scale):
+            found["g_m_s2"] = read_out(masks, fps_hz, scale).g_m_s2
+        other = second_falling(truth)
+        if other is not None:
+            chosen = slice(other, other + 1)
+            tracked = self.tracker.segment(video[None], truth.first_masks, chosen)[0, 0] > 0
+            found["galileo"] = galileo_ratio(masks, tracked.cpu().numpy(), fps_hz)
+        return found
 
     def score_source(
         self,
@@ -136,6 +157,20 @@ class Scorer:
         for batch in batches:
             batch = batch.to(self.device)
             yield from self.score(batch, source(batch, seed), model=model, split=split, seed=seed)
+
+
+def second_falling(truth: Batch) -> int | None:
+    """An object of one clip that falls as the dropping one does, to within a quarter.
+
+    None where only one falls: others at rest, struck on the way, or at another depth.
+    """
+    *others, dropping = truth.masks[0].cpu().numpy()
+    for index, other in enumerate(others):
+        if other[0].any() and falls(other):
+            ratio = galileo_ratio(dropping, other, truth.fps_hz)
+            if abs(ratio - 1) <= _ALIKE:
+                return index
+    return None
 
 
 PROMPTS = ("mask", "points")

@@ -152,6 +152,15 @@ def camera_of(info: dict, height: int, width: int, folder: Path) -> Camera | Non
     return Camera((x, y, z), height, width, focal, sensor)
 
 
+def drop_depth_of(info: dict, dropping: int, camera: Camera | None) -> float | None:
+    """Depth in m of the dropping object's centre in frame 0; None where it is not recorded."""
+    try:
+        depth_m = float(info["objects"][dropping]["position_m"][1]) - camera.position_m[1]  # type: ignore[union-attr]
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError):
+        return None
+    return depth_m if math.isfinite(depth_m) and depth_m > 0 else None
+
+
 def _finite(value: int | float) -> bool:
     try:
         return math.isfinite(value)

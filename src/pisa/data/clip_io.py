@@ -24,6 +24,7 @@ from pisa.data.clip_info import (
     caption_of,
     check_name,
     check_num_frames,
+    drop_depth_of,
     dropping_index_of,
     fps_of,
     info_of,
@@ -119,6 +120,7 @@ def read_clip(
         camera=camera,
         poses=poses,
         drop_height_m=number(info, "drop_height_m", folder),
+        drop_depth_m=drop_depth_of(info, dropping, camera),
     )
 
 

@@ -19,6 +19,7 @@ from pisa.errors import PisaError
 from pisa.launch.results import document_of, provenance_of, publish
 from pisa.launch.runs import EvalRun
 from pisa.metrics import PairMasks, evaluate_many
+from pisa.metrics.beyond import object_measures
 from pisa.ops.masks import dropping_object_index, select_object, to_binary
 from pisa.ranges import Count, WholeNumber
 
@@ -102,6 +103,7 @@ def _finish(
     scored = row_of(
         result, truth, masks.gt_fps_hz, protocol,
         model=model, split=split, clip=pair.clip, seed=0, groups={"line": pair.line},
+        **object_measures(to_binary(select_object(masks.gen_masks, which))),
     )  # fmt: skip
     index = result["per_frame"]["gt_index"]
     if pair.line not in shown_lines or not len(index):

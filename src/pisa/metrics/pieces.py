@@ -24,10 +24,10 @@ def extra_pieces(
     box = bounding_box(gen)
     if box is None or not gt.any():
         return []
-    labels, areas = _pieces(gen[box])
+    labels, areas = connected_pieces(gen[box])
     if len(areas) == 1:
         return []
-    gt_labels, gt_areas = _pieces(gt)
+    gt_labels, gt_areas = connected_pieces(gt)
     large = np.flatnonzero(areas >= _MIN_PIECE * min(gt_areas.max(), areas.max())) + 1
     if len(large) <= np.count_nonzero(gt_areas >= _MIN_PIECE * gt_areas.max()):
         return []
@@ -49,7 +49,7 @@ def _each_has_its_own(
     return bool((matching >= 0).all())
 
 
-def _pieces(
+def connected_pieces(
     mask: Bool[np.ndarray, "h w"],
 ) -> tuple[Int[np.ndarray, "h w"], Int[np.ndarray, " pieces"]]:
     """Numbers of the 8-connected components, from 1, and their areas in px."""
