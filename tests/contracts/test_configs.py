@@ -22,7 +22,6 @@ from tests.tasks.toy import falling_clip
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 ANALYSES = ("drop_time", "forced_choice", "lift3d", "ood")  # experiments of eval.py
-DOWNLOADED = ("depth_anything", "flow_raft", "segmentation_sam2")  # rewards
 
 
 def names(group: str) -> list[str]:
@@ -121,8 +120,6 @@ def test_every_reward_composes_with_the_main_job(reward):
 
 @pytest.mark.parametrize("reward", names("reward"))
 def test_every_reward_is_finite_one_number_per_clip_and_differentiable(reward):
-    if reward in DOWNLOADED:
-        pytest.skip("its teacher's weights are downloaded")
     built = instantiate(compose("experiment=oro_flow", f"reward={reward}").oro.reward)
     clips = collate([falling_clip(i, frames=4, size=64) for i in range(2)])
     generated = torch.lerp(clips.video, clips.video[:, :, :1], 0.5).requires_grad_()
@@ -173,9 +170,31 @@ def test_sam_2_sees_1024_px_for_masks_and_256_px_in_oro():
     assert given.oro.reward.tracker.path == "x"
 
 
-@pytest.mark.parametrize("logger", names("logger"))
-def test_every_logger_composes(logger):
-    assert compose("experiment=psft", f"logger={logger}").logger
+@pytest.mark.parametrize("loggers", [*names("logger"), "[csv,wandb]", "[]"])
+def test_every_choice_of_loggers_composes(loggers):
+    names = compose_train(compose("experiment=psft", f"logger={loggers}")).stages[0].loggers
+    found = [part.name for part in names]
+    assert found == [f"logger.{n}" for n in loggers.strip("[]").split(",") if n]
+
+
+def test_a_run_may_have_no_callbacks():
+    assert compose_train(compose("experiment=psft", "callbacks=[]")).stages[0].callbacks == ()
+
+
+@pytest.mark.parametrize(
+    ("reward", "teacher", "target"),
+    [
+        ("flow", "flow_estimator", "raft.RAFT"),
+        ("depth", "depth_estimator", "depth_anything.DepthAnything"),
+        ("segmentation", "tracker", "sam2.SAM2Tracker"),
+    ],
+)
+def test_a_reward_takes_a_teacher_of_its_own(reward, teacher, target):
+    """As docs/guide/train.md has it."""
+    own = f"reward.{teacher}={{_target_: pisa.perception.{target}.from_pretrained}}"
+    run = compose_train(compose("experiment=oro_flow", f"reward={reward}", own))
+    assert target in str(run.stages[1].reward.settings[teacher]["_target_"])
+    assert "embedded" in run.stages[1].tracker.settings["_target_"]
 
 
 def test_new_weights_in_the_package_start_new_runs(monkeypatch):

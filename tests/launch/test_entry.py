@@ -61,7 +61,7 @@ def test_other_mistakes_are_reported_alike(arguments, expected):
 
 
 def test_a_group_that_the_command_does_not_have_is_one_line():
-    message = mistake_in(["model=tiny", "reward=flow_raft"], "eval")
+    message = mistake_in(["model=tiny", "reward=flow"], "eval")
     assert message.startswith("no setting 'reward' in the configuration; valid: ")
     assert "benchmark" in message and "\n" not in message
 
@@ -91,7 +91,7 @@ def test_a_comma_is_a_sweep_or_is_quoted(monkeypatch):
     message = mistake_in(["ckpt=/d/a,b"], "eval")
     assert "add -m" in message and message.endswith("""write "ckpt='/d/a,b'\"""")
     assert mistake_in(["-m", "experiment=psft", "seed=0,1"], "train") is None
-    assert mistake_in(["sweep=steps", "seed=0,1"], "train") is None
+    assert mistake_in(["hydra.mode=MULTIRUN", "experiment=psft", "seed=0,1"], "train") is None
     monkeypatch.setenv("HOME", "/home/me")
     assert mistake_in(["ckpt=~/x"], "eval").endswith("""write "ckpt='/home/me/x'\"""")
 

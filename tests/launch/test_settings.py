@@ -85,14 +85,13 @@ def test_no_wrong_number_of_a_training_passes(experiment):
     assert wrongly_accepted(declare_train, settings) == []
 
 
-SOURCES = ("model", "videos", "mask_pairs", "drop_time", "lift3d")
+SOURCES = ("source=model", "source=videos", "source=mask_pairs")
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_no_wrong_number_of_an_evaluation_passes(source):
-    scenarios = "+scenario=[ambiguous,drop_time_test,ood]"
-    settings = resolved(compose(f"source={source}", scenarios, "generation=tiny_64"))
-    if source != "model":  # the rest is the same
+@pytest.mark.parametrize("chosen", [*SOURCES, "experiment=drop_time", "experiment=lift3d"])
+def test_no_wrong_number_of_an_evaluation_passes(chosen):
+    settings = resolved(compose(chosen, "generation=tiny_64"))
+    if chosen != "source=model":  # the rest is the same
         own = {"source": settings["source"]}
         assert len(list(numbers(own))) > 0
         assert wrongly_accepted(lambda part: declare_eval(settings | part), own) == []

@@ -91,15 +91,11 @@ def test_mistakes_are_one_sentence(data_dir: Path, tmp_path: Path):
     for count in ("source.num_samples", "source.truth_samples", "source.even_drops"):
         with pytest.raises(PisaError, match=f"at least 20 samples .* raise {count}"):
             evaluate(config(data_dir, tmp_path, "drop_time", FEW, f"{count}=5"))
-    with pytest.raises(PisaError, match="no data set named 'ood'"):
-        evaluate(compose("source=ood", f"data_dir={data_dir}", f"output_dir={tmp_path}"))
+    with pytest.raises(PisaError, match="no data set named 'odd'"):
+        evaluate(config(data_dir, tmp_path, "ood", "source.data_set=odd"))
     wrong_kind = "source.data_set=drop_time_test"
     with pytest.raises(PisaError, match="'ood' kind"):
-        evaluate(
-            config(
-                data_dir, tmp_path, "ood", "+scenario=[ambiguous,drop_time_test]", FEW, wrong_kind
-            )
-        )
+        evaluate(config(data_dir, tmp_path, "ood", "+scenario=[ambiguous]", FEW, wrong_kind))
     larger = ("simulation.backend.resolution=128", FEW, "source.num_images=1")
     with pytest.raises(PisaError, match="64x64 pixels, not 16 of 128x128"):
         evaluate(config(data_dir, tmp_path, "lift3d", *larger))

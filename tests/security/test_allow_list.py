@@ -122,7 +122,11 @@ def test_a_log_formatter_is_a_factory_too():
 
 def test_hydras_own_launchers_pass():
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        check_hydra(hydra.compose("train", ["sweep=steps"], return_hydra_config=True).hydra)
+        check_hydra(
+            hydra.compose(
+                "train", ["hydra.mode=MULTIRUN", "experiment=psft"], return_hydra_config=True
+            ).hydra
+        )
 
 
 @pytest.mark.slow  # starts the program: 20 s

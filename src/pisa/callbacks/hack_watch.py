@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,17 +11,13 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from jaxtyping import Float
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
-from pisa.bench.row import METRICS
-from pisa.bench.score import Failure, Scorer
 from pisa.errors import PisaError
 from pisa.io.files import replace_file, write_atomic
 from pisa.models.lora import merged_state
-from pisa.perception.base import Tracker
 from pisa.rewards.base import reward_name
 from pisa.tasks.base import denoiser_of
 from pisa.tasks.oro import ORO
@@ -107,7 +102,7 @@ class HackWatch(Checkpoint):
 
     Args:
         judge: maps (generated, batch) to ``[B]``, higher is better, NaN where it cannot say:
-            another reward, or ``MetricJudge``. Kept outside checkpoints.
+            another reward. Kept outside checkpoints.
         patience: suspicious validations in a row that end the run.
         min_drop: how far the judge may fall unsuspected, in its own unit.
         export: file of weights to replace by the best if the run was ended (the one that the
@@ -200,31 +195,6 @@ class HackWatch(Checkpoint):
         if reason is not None:
             best = self.folder / BEST
             print(f"hack watch ({reward_name(self.judge)}): {reason}. Stopped; best: {best}")
-
-
-class MetricJudge(nn.Module):
-    """A judge that is not a reward: a metric of the dropping object, higher being better.
-
-    NaN where the metric is undefined, e.g. L2 of an object that has vanished under ``official``;
-    ``strict`` gives such clips the worst value.
-    """
-
-    def __init__(self, tracker: Tracker, metric: str = "l2", protocol: str = "strict") -> None:
-        super().__init__()
-        if metric not in METRICS:
-            raise PisaError(f"there is no metric {metric!r}; valid: {', '.join(METRICS)}")
-        self.name, self.tracker, self.protocol = metric, tracker, protocol
-        self._sign = 1.0 if metric == "iou" else -1.0
-
-    @torch.no_grad()
-    def forward(self, generated: Float[Tensor, "b 3 t h w"], batch: Batch) -> Float[Tensor, " b"]:
-        scorer = Scorer(self.tracker, self.protocol, generated.device)
-        results = scorer.score(batch, generated, model="judged", split="val")
-        scores = [
-            math.nan if isinstance(r, Failure) else r.row.as_dict().get(self.name, math.nan)
-            for r in results
-        ]
-        return self._sign * torch.tensor(scores, device=generated.device)
 
 
 class _Mean:

@@ -30,7 +30,8 @@ _USES = {
     "psft": "train.py psft.train={folder}",
     "oro": "train.py oro.train={folder}",
     CHECKPOINTS: "eval.py scale=paper ckpt={folder}, or train.py psft.checkpoint={folder}",
-    "gso": f"simulate.py prior=gso, with {GSO_FOLDER}={{folder}} in the environment",
+    "gso": "simulate.py prior=paper prior.assets=gso prior.size_m=null, with "
+    f"{GSO_FOLDER}={{folder}} in the environment",
     "hdri": "simulate.py simulation=kubric simulation.backend.hdri_dir={folder}",
 }
 

@@ -87,9 +87,9 @@ def read_experiment(
 
 
 def _entry_of(configs: Path, name: str) -> str:
-    """The entry point of an experiment: those that choose a source are for eval.py."""
+    """The entry point of an experiment: those that have a source are for eval.py."""
     text = (configs / "experiment" / f"{name}.yaml").read_text(encoding="utf-8")
-    return "eval" if "override /source:" in text else "train"
+    return "eval" if "\nsource:" in text else "train"
 
 
 def _compose(configs: Path, entry: str, overrides: Sequence[str]) -> DictConfig:

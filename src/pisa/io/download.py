@@ -2,7 +2,7 @@
 
 Kubric's public bucket holds one manifest per library (``GSO.json``, ``HDRI_haven.json``) and one
 ``NAME.tar.gz`` per asset beside it (paper Appendix K: 1033 scanned objects, 509 environments).
-``fetch_library`` unpacks them to ``FOLDER/NAME/...``, which is what ``prior=gso`` and
+``fetch_library`` unpacks them to ``FOLDER/NAME/...``, which is what ``prior.assets=gso`` and
 ``simulation.backend.hdri_dir`` read.
 """
 

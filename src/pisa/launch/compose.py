@@ -213,7 +213,7 @@ def _stage_run(tree: Node, stage: str, sets: DataSets, public: Node) -> StageRun
     reward = Part.checked(f"{stage}.reward", settings.reward) if settings.reward else None
     data = Part.checked("data", {**tree["data"], **settings.data, "train": settings.train})
     trainer, tracker = Part.checked("trainer", _trainer(tree, settings)), _tracker(tree)
-    if settings.checkpoint_every is not None and tree["callbacks"].get("checkpoint"):
+    if settings.checkpoint_every is not None and (tree.get("callbacks") or {}).get("checkpoint"):
         own = {**tree["callbacks"]["checkpoint"], "every_n_steps": settings.checkpoint_every}
         tree = {**tree, "callbacks": {**tree["callbacks"], "checkpoint": own}}
     _check_num_clips(stage, settings, sets)
@@ -294,7 +294,7 @@ def _trainer(tree: Node, stage: StageSettings) -> dict[str, Any]:
 def _entries(tree: Node, group: str, folder: Path) -> tuple[Part, ...]:
     """The parts of a group of named entries, in the run's folder; entries that are null are left
     out."""
-    found = [(f"{group}.{name}", entry) for name, entry in (tree[group] or {}).items() if entry]
+    found = [(f"{group}.{name}", entry) for name, entry in (tree.get(group) or {}).items() if entry]
     return tuple(Part.checked(name, _replaced(entry, str(folder))) for name, entry in found)
 
 

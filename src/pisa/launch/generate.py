@@ -92,7 +92,7 @@ def generate_and_score(run: EvalRun) -> None:
     ranks.wait()
     if ranks.rank == 0 and not run.generate_only:
         assert run.scored_videos is not None, "eval.yaml has scored_videos"
-        score = run.scored_videos.build(path=str(files.folder))
+        score = run.scored_videos.build(path=str(files.folder), allow_other_first_frames=True)
         score(replace(run, name=settings.name) if run.name == run.row else run)
     if failed:
         raise IncompleteError(f"{len(failed)} videos were not finite: {', '.join(failed[:5])}")
@@ -101,7 +101,7 @@ def generate_and_score(run: EvalRun) -> None:
 def write_upload(run: EvalRun) -> None:
     """Write ``prompts.csv`` and ``first_frames/CLIP.png`` for a model that runs elsewhere.
 
-    Each line asks for one video, to be saved under ``save_as``, the name that ``source=imported``
+    Each line asks for one video, to be saved under ``save_as``, the name that ``source=videos``
     matches. Nothing is scored. Raises ``PisaError`` for an unknown benchmark, or without generation
     settings.
     """
