@@ -131,7 +131,7 @@ def export_clip(
     with replace_folder(folder) as part:
         for path in paths:
             shutil.copyfile(path, part / path.name)
-        write_mask_file(part / "mask.npz", masks, (side, side))
+        write_mask_file(part / "mask.npz", masks, (*masks.shape[:2], side, side))
         (part / "clip_info.json").write_text(json.dumps(info, indent=1), encoding="utf-8")
     return folder
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import zipfile
 import zlib
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import IO
@@ -98,22 +99,40 @@ def _declared(stream: IO[bytes]) -> int:
     return size
 
 
-def write_mask_file(path: Path, masks: Bool[np.ndarray, "t n h w"], size: tuple[int, int]) -> None:
-    """``mask.npz`` with array ``mask`` at ``size``, enlarged frame by frame to spare memory."""
-    shape = (*masks.shape[:2], *size)
-    header = {"descr": "|b1", "fortran_order": False, "shape": shape}
+def write_mask_file(
+    path: Path,
+    masks: Iterable[Bool[np.ndarray, "n h w"]],
+    shape: tuple[int, ...],
+    extra: Mapping[str, NDArray] | None = None,
+) -> None:
+    """``mask.npz`` with array ``mask`` of ``shape`` [T, N, H, W], and the arrays in ``extra``.
+
+    ``masks`` come frame by frame and are resized to H and W one by one, so that a long clip need
+    not fit into memory. Raises ``ValueError`` unless they are T frames of N objects.
+    """
+    header = {"descr": "|b1", "fortran_order": False, "shape": tuple(shape)}
     with (
         replace_file(path) as part,
         zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
-        archive.open("mask.npy", "w", force_zip64=True) as member,
     ):
-        np.lib.format.write_array_header_1_0(member, header)
-        for frame in masks:
-            member.write(resize_masks(frame[None], *size).tobytes())
+        with archive.open("mask.npy", "w", force_zip64=True) as member:
+            np.lib.format.write_array_header_1_0(member, header)
+            count = 0
+            for count, frame in enumerate(masks, start=1):  # noqa: B007
+                if len(frame) != shape[1]:
+                    raise ValueError(f"{len(frame)} masks in a frame of {shape[1]} objects")
+                member.write(resize_masks(frame[None], *shape[2:]).tobytes())
+            if count != shape[0]:
+                raise ValueError(f"masks of {count} frames, not {shape[0]}")
+        for name, array in (extra or {}).items():
+            with archive.open(f"{name}.npy", "w") as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
 
 
-def read_arrays(path: Path) -> dict[str, NDArray]:
+def read_arrays(path: Path, only: Collection[str] | None = None) -> dict[str, NDArray]:
     """The arrays of an ``.npz``, or ``{"": array}`` of an ``.npy``; never unpickles.
+
+    ``only`` names those of an ``.npz`` that are wanted, if it has them.
 
     Raises ``PisaError`` for a file that cannot be read, is damaged or would need unpickling.
     """
@@ -122,7 +141,7 @@ def read_arrays(path: Path) -> dict[str, NDArray]:
         if isinstance(loaded, np.ndarray):
             return {"": loaded}
         with loaded:
-            return {key: loaded[key] for key in loaded.files}
+            return {key: loaded[key] for key in loaded.files if only is None or key in only}
     except _ARRAY_ERRORS as error:
         raise PisaError(f"{path}: cannot read: {reason(error)}") from error
 

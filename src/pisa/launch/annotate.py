@@ -131,4 +131,4 @@ def annotate_clip(
     empty = [i for i, mask in enumerate(masks) if not mask[0].any()]
     if empty:
         raise PisaError(f"{clip}: the tracker finds nothing at the points of object {empty[0]}")
-    write_mask_file(clip / "mask.npz", masks.swapaxes(0, 1), native)
+    write_mask_file(clip / "mask.npz", masks.swapaxes(0, 1), (len(frames), len(masks), *native))
