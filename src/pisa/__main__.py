@@ -50,6 +50,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "fetch": ("pisa.data.fetch", "the authors' clips and checkpoints, scanned objects, HDRIs"),
         "latents": ("pisa.launch.latents", "encode a training set once, before training"),
         "convert": ("pisa.data.convert", "a data set at another size"),
+        "track": ("pisa.launch.track", "follow objects through a video from their masks"),
         "masks": ("pisa.data.mask_convert", "masks from and to COCO, DAVIS, YouTube-VOS, CVAT"),
         "gallery": ("pisa.reports.gallery", "a page that shows a data set"),
     },

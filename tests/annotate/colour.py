@@ -14,13 +14,24 @@ class Colour:
     """Takes points: an object is what has the colour under its newest positive point."""
 
     def __init__(self) -> None:
-        self.lengths: list[int] = []
+        self.lengths: list[int] = []  # of the clips
 
     def segment_points(self, video: Tensor, objects: Sequence[ObjectPoints]) -> Tensor:
-        self.lengths.append(video.shape[1])
-        found = []
-        for entry in objects:
-            x, y = (round(value) for value in entry.positive[-1])
-            colour = video[:, 0, y, x]
-            found.append(0.35 - (video - colour[:, None, None, None]).abs().amax(dim=0))
-        return torch.stack(found)
+        return self.session(objects, video.shape[1]).segment(video)
+
+    def session(self, prompt: Sequence[ObjectPoints], num_frames: int) -> ColourSession:
+        self.lengths.append(num_frames)
+        return ColourSession(prompt)
+
+
+class ColourSession:
+    def __init__(self, objects: Sequence[ObjectPoints]) -> None:
+        self.objects = objects
+        self.colours: list[Tensor] = []
+
+    def segment(self, window: Tensor) -> Tensor:
+        if not self.colours:
+            newest = [entry.positive[-1] for entry in self.objects]
+            self.colours = [window[:, 0, round(y), round(x)] for x, y in newest]
+        off = [(window - colour[:, None, None, None]).abs().amax(dim=0) for colour in self.colours]
+        return 0.35 - torch.stack(off)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from torch import Tensor, nn
 
 from pisa.annotate.motion import Crop
 from pisa.annotate.store import Click, ClipDraft, ObjectDraft
-from pisa.annotate.tracking import ClipTracker, masks_from_points, seen_size, to_clip_px
+from pisa.annotate.tracking import (
+    ClipTracker,
+    frame_windows,
+    masks_from_points,
+    seen_size,
+    to_clip_px,
+    track_windows,
+)
+from pisa.data.image_files import frame_paths
 from pisa.errors import PisaError
 from pisa.perception.embedded_segmentation import EmbeddedTracker
 from pisa.types import ObjectPoints
@@ -62,15 +68,35 @@ def test_the_disk_is_followed(tracker, frames: Path, footage) -> None:
     assert steps == sorted(steps)
 
 
-def test_chunks_change_nothing(frames: Path) -> None:
-    """The embedded tracker looks at frames one by one, so a progress bar costs no accuracy."""
-    network = EmbeddedTracker.from_pretrained()
-    chunked = ClipTracker(network, (64, 64), "cpu").track(frames, clip((DISK,)))
-    longer = pytest.MonkeyPatch()
-    with longer.context() as patch:
-        patch.setattr("pisa.annotate.tracking.CHUNK", 1000)
-        whole = ClipTracker(network, (64, 64), "cpu").track(frames, clip((DISK,)))
-    assert (chunked == whole).mean() > 0.9999
+@pytest.mark.parametrize("tracker", [Colour(), EmbeddedTracker.from_pretrained()])
+def test_windows_change_nothing(tracker, frames: Path, monkeypatch) -> None:
+    """A window at a time gives the masks of the whole clip at once."""
+    clips = clip((DISK,), (BLOCK, replace(BLOCK, frame=30)))
+    windowed = ClipTracker(tracker, (64, 64), "cpu").track(frames, clips)
+    monkeypatch.setattr("pisa.annotate.tracking.WINDOW", 1000)
+    whole = ClipTracker(tracker, (64, 64), "cpu").track(frames, clips)
+    assert (windowed == whole).mean() > 0.9999  # convolutions round differently by batch size
+
+
+def test_masks_prompt_a_tracker_in_any_frame(frames: Path, footage) -> None:
+    """From the frame of its mask on; before it, an object is absent."""
+    disk = footage.disk[START + 9, :, 40:280]
+    block = np.zeros((240, 240), dtype=bool)
+    block[170:205, 0:33] = True
+    windows = frame_windows(frame_paths(frames), (64, 64))
+    tracker = EmbeddedTracker.from_pretrained()
+    prompts = {9: {1: disk}, 0: {0: block}}
+    masks = np.concatenate(list(track_windows(tracker, windows, prompts, 3, 70)))
+    assert masks.shape == (70, 3, 64, 64)
+    assert not masks[:9, 1].any() and not masks[:, 2].any() and masks[:, 0].any(axis=(1, 2)).all()
+    assert min(iou(masks[t, 1], footage, t) for t in range(9, 70)) > 0.7
+
+
+def test_an_empty_mask_is_no_prompt(frames: Path) -> None:
+    windows = frame_windows(frame_paths(frames), (64, 64))
+    prompts = {12: {1: np.zeros((240, 240), dtype=bool)}}
+    with pytest.raises(PisaError, match="prompt of object 2 in frame 12"):
+        list(track_windows(EmbeddedTracker.from_pretrained(), windows, prompts, 2, 70))
 
 
 def test_a_correction_counts_from_its_frame_on(frames: Path, footage) -> None:
@@ -88,24 +114,6 @@ def test_a_correction_leaves_the_other_objects(frames: Path) -> None:
     right = Click(30, drawn.X[0], drawn.height_px(START + 30), True)
     corrected = ClipTracker(Colour(), (64, 64), "cpu").track(frames, clip((DISK, right), (BLOCK,)))
     assert np.array_equal(plain[:, 1], corrected[:, 1])
-
-
-def test_progress_of_sam_2_is_that_of_its_image_encoder(frames: Path) -> None:
-    class LikeSam2(Colour):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = nn.Module()
-            self.network.image_encoder = nn.Identity()
-
-        def segment_points(self, video: Tensor, objects: Sequence[ObjectPoints]) -> Tensor:
-            for frame in video.unbind(1):
-                self.network.image_encoder(frame)
-            return super().segment_points(video, objects)
-
-    tracker, steps = LikeSam2(), []
-    ClipTracker(tracker, (64, 64), "cpu").track(frames, clip((DISK,)), steps.append)
-    assert len(steps) == 70 and steps == sorted(steps) and steps[-1] == 1
-    assert not tracker.network.image_encoder._forward_hooks  # it is left as it was
 
 
 def test_preview_shows_one_frame(frames: Path, footage) -> None:

@@ -4,33 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from torch import Tensor
 
 from pisa.data.clip_io import read_clip
+from pisa.data.mask_coco import write_coco
+from pisa.data.mask_files import read_masks
+from pisa.data.mask_pictures import write_davis
+from pisa.data.mask_video import MaskVideo
 from pisa.errors import IncompleteError, PisaError
 from pisa.launch import annotate as annotation
-from pisa.launch.annotate import annotate_clip
+from pisa.launch.annotate import annotate_clip, has_masks
 from pisa.launch.compose import compose_annotate
-from pisa.types import ObjectPoints
+from pisa.perception.embedded_segmentation import EmbeddedTracker
+from tests.annotate.colour import Colour
 from tests.launch.conftest import CLIPS, SIZE, compose, falling, write_real
-
-
-class SameColour:
-    """An object is all that has the colour of its first positive point."""
-
-    def segment_points(self, video: Tensor, objects: Sequence[ObjectPoints]) -> Tensor:
-        found = []
-        for entry in objects:
-            x, y = (round(value) for value in entry.positive[0])
-            colour = video[:, 0, y, x]
-            found.append(0.3 - (video - colour[:, None, None, None]).abs().amax(dim=0))
-        return torch.stack(found)
 
 
 @pytest.fixture
@@ -46,7 +37,7 @@ def annotate(*overrides: str) -> None:
 
 def annotate_by_colour(folder: Path) -> None:
     cfg = compose(f"path={folder}", "device=cpu", name="annotate")
-    cfg.perception.tracker = {"_target_": "tests.launch.test_annotate.SameColour"}
+    cfg.perception.tracker = {"_target_": "tests.annotate.colour.Colour"}
     annotation.annotate(compose_annotate(cfg))
 
 
@@ -63,7 +54,7 @@ def test_masks_are_written_and_read(clips: Path, capsys) -> None:
 
 
 def test_finished_clips_are_left_alone(clips: Path) -> None:
-    annotate_clip(clips / CLIPS[0], SameColour())
+    annotate_clip(clips / CLIPS[0], Colour())
     before = (clips / CLIPS[0] / "mask.npz").stat().st_mtime_ns
     annotate_by_colour(clips)
     assert (clips / CLIPS[0] / "mask.npz").stat().st_mtime_ns == before
@@ -71,7 +62,7 @@ def test_finished_clips_are_left_alone(clips: Path) -> None:
 
 
 def test_the_tracker_may_see_smaller_frames(clips: Path) -> None:
-    annotate_clip(clips / CLIPS[0], SameColour(), size=(32, 32))
+    annotate_clip(clips / CLIPS[0], Colour(), size=(32, 32))
     with np.load(clips / CLIPS[0] / "mask.npz") as stored:
         masks = stored["mask"]
     assert masks.shape == (48, 2, SIZE, SIZE) and masks.dtype == bool
@@ -94,12 +85,59 @@ def test_wrong_points(clips: Path, points: object) -> None:
     info = clips / CLIPS[0] / "clip_info.json"
     info.write_text(json.dumps({"points": points}))
     with pytest.raises(PisaError, match=r"clip_info\.json"):
-        annotate_clip(clips / CLIPS[0], SameColour())
+        annotate_clip(clips / CLIPS[0], Colour())
 
 
 def test_the_embedded_tracker_takes_no_points(clips: Path) -> None:
     with pytest.raises(PisaError, match=r"takes no points; use perception=pretrained"):
         annotate(f"path={clips}", "perception=embedded")
+
+
+@pytest.mark.parametrize("name", ["first.json", "drawn"])
+def test_masks_are_a_prompt_of_every_tracker(clips: Path, name: str) -> None:
+    """Also of one that takes no points; the second object is first seen in frame 5."""
+    for which, clip in enumerate(CLIPS):
+        truth = falling(which, 48)[1].astype(bool)
+        drawn = truth[[0, 5]].copy()
+        drawn[0, 1] = False
+        write = write_coco if name == "first.json" else write_davis
+        write(MaskVideo(drawn, (0, 5), ("rest", "ball")), clips / clip / name)
+    annotate(f"path={clips}", "perception=embedded", f"prompt={name}", "device=cpu")
+    for which, clip in enumerate(CLIPS):
+        truth = falling(which, 48)[1].astype(bool)
+        found = read_masks(clips / clip)
+        assert not found[:5, 1].any()
+        truth[:5, 1] = False
+        assert (found & truth).sum() / (found | truth).sum() > 0.8
+
+
+@pytest.mark.parametrize(
+    ("video", "says"),
+    [
+        (MaskVideo(np.ones((1, 1, 8, 8), bool), (0,), ("a",)), "masks are 8x8 px, the frames 64"),
+        (MaskVideo(np.ones((1, 1, 64, 64), bool), (48,), ("a",)), "in frame 48 of 48 frames"),
+        (MaskVideo(np.zeros((1, 1, 64, 64), bool), (0,), ("a",)), r"object 1 \(a\) has no mask"),
+    ],
+)
+def test_masks_that_cannot_be_a_prompt(clips: Path, video: MaskVideo, says: str) -> None:
+    write_coco(video, clips / CLIPS[0] / "first.json")
+    with pytest.raises(PisaError, match=says):
+        annotate_clip(clips / CLIPS[0], EmbeddedTracker.from_pretrained(), masks="first.json")
+    assert not has_masks(clips / CLIPS[0])
+
+
+def test_a_tracker_without_windows_is_named(clips: Path) -> None:
+    cfg = compose(f"path={clips}", "device=cpu", name="annotate")
+    cfg.perception.tracker = {"_target_": "tests.launch.test_annotate.WholeClips"}
+    with pytest.raises(PisaError, match="WholeClips cannot track in windows"):
+        annotation.annotate(compose_annotate(cfg))
+
+
+class WholeClips:
+    """A tracker that may need all frames at once."""
+
+    def segment(self, video: Tensor, first_masks: Tensor, tracked: slice) -> Tensor:
+        return first_masks[:, tracked, None].float().expand(-1, -1, video.shape[2], -1, -1)
 
 
 def test_a_folder_of_recordings_opens_the_page(tmp_path: Path, monkeypatch) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from pisa.annotate.tracking import track_windows
 from pisa.errors import PisaError
-from pisa.perception.base import PointTracker
+from pisa.ops.video import from_frames
+from pisa.perception.base import PointTracker, WindowTracker
 from pisa.perception.sam2 import ABSENT_LOGIT, SAM2Tracker
 from pisa.perception.sam2_network import HIERA_LARGE, HIERA_TINY, HieraSize, build_sam2
 from pisa.types import ObjectPoints
@@ -206,6 +209,47 @@ def test_points_equal_the_packages_own_predictor(network: nn.Module, clips) -> N
     theirs = predictor_point_logits(network, clips[0][1], objects)
     assert theirs.std() > 1e-3 and not torch.allclose(theirs[0], theirs[1], atol=1e-2)
     assert torch.allclose(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+LONG = 20  # frames: more than the memory of 16
+
+
+@pytest.mark.parametrize("prompt", ["masks", "points"])
+def test_windows_change_nothing_and_keep_few_frames(network: nn.Module, prompt: str) -> None:
+    """Bit for bit the logits of the whole clip, and those of the package's own predictor."""
+    video = torch.rand(3, LONG, SIDE, SIDE) * 2 - 1
+    masks = torch.zeros(2, SIDE, SIDE, dtype=torch.bool)
+    masks[0, 10:30, 10:30] = masks[1, 40:60, 30:50] = True
+    objects = [ObjectPoints(((20.0, 15.0),)), ObjectPoints(((40.0, 50.0),), ((5.0, 5.0),))]
+    tracker = SAM2Tracker(network, memory_dtype=torch.bfloat16)
+    assert isinstance(tracker, WindowTracker)
+    session = tracker.session(masks if prompt == "masks" else objects, LONG)
+    with torch.no_grad():
+        windowed = torch.cat([session.segment(window) for window in video.split(3, dim=1)], dim=1)
+        if prompt == "masks":
+            whole = tracker.segment(video[None], masks[None])[0]
+            theirs = predictor_logits(network, video, masks)
+        else:
+            whole = tracker.segment_points(video, objects)
+            theirs = predictor_point_logits(network, video, objects)
+    assert torch.equal(windowed, whole)
+    assert torch.allclose(windowed, theirs, atol=1e-4, rtol=1e-4)
+    for group in session.groups:
+        assert sorted(group.memory["non_cond_frame_outputs"]) == list(range(LONG - 16, LONG))
+
+
+def test_a_mask_in_a_later_frame_begins_a_track_there(network: nn.Module) -> None:
+    """By the masks of ``track_windows``: the same as of the rest of the clip alone."""
+    frames = torch.randint(0, 256, (12, SIDE, SIDE, 3), dtype=torch.uint8).numpy()
+    mask = np.zeros((SIDE, SIDE), dtype=bool)
+    mask[10:30, 10:30] = True
+    tracker = SAM2Tracker(network)
+    windows = [frames[i : i + 5] for i in range(0, 12, 5)]
+    found = np.concatenate(list(track_windows(tracker, windows, {7: {1: mask}}, 2, 12)))
+    with torch.no_grad():
+        alone = tracker.segment(from_frames(frames[7:])[None], torch.from_numpy(mask)[None, None])
+    assert not found[:7].any() and not found[:, 0].any()
+    assert np.array_equal(found[7:, 1], (alone[0, 0] > 0).numpy()) and found[7:, 1].any()
 
 
 def test_points_are_needed(network: nn.Module, clips) -> None:

@@ -1,7 +1,8 @@
-"""Masks of a clip's objects from clicks, with progress, and corrections on any frame.
+"""Masks of a clip's objects from points or masks in any frame, with few frames in memory.
 
-A correction restarts the tracker of its object at its frame: from there on the new masks count, the
-frames before keep theirs. So it works alike for every tracker and needs a positive point.
+A prompt in a later frame restarts the tracker of its object there: from there on the new masks
+count, the frames before keep theirs. So a correction works alike for every tracker and needs a
+positive point.
 
 A tracker that takes no points gets a first mask made from them. From each positive point the region
 of similar colour grows as the tolerance does; the tolerance whose region has the steepest edge
@@ -12,98 +13,191 @@ a point on each. SAM 2 does better (docs/guide/annotate.md has the accuracy).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
+from numpy.typing import NDArray
+from PIL import Image
 from scipy.ndimage import binary_dilation, binary_fill_holes, label, sobel
-from torch import nn
 
 from pisa.annotate.motion import Crop
 from pisa.annotate.recording import Progress
 from pisa.annotate.store import ClipDraft, ObjectDraft
 from pisa.data.image_files import frame_paths, read_frames
+from pisa.data.mask_files import resize_masks
+from pisa.data.mask_video import MaskVideo
 from pisa.errors import PisaError
 from pisa.ops.video import from_frames
-from pisa.perception.base import PointTracker, Tracker
+from pisa.perception.base import (
+    PointTracker,
+    Prompt,
+    Tracker,
+    TrackingSession,
+    WindowTracker,
+)
 from pisa.types import ObjectPoints
 
-CHUNK = 32  # frames between two steps of the progress bar
+WINDOW = 8  # frames in memory at a time, and between two steps of the progress bar
+
+Prompts = Mapping[int, Mapping[int, ObjectPoints | Bool[np.ndarray, "h w"]]]
+"""{frame: {object: its points or mask there}}; from its frame on, a prompt replaces older ones."""
 
 
 class ClipTracker:
     """Tracks clicked objects through the frames of a clip.
 
     ``size`` (height, width) is what the tracker sees. A tracker that takes no points gets a mask
-    made from them (``masks_from_points``); it must treat frames one by one, as the embedded
-    one does, because it is given a few at a time.
+    made from them (``masks_from_points``).
     """
 
     def __init__(
-        self, tracker: PointTracker | Tracker, size: tuple[int, int], device: torch.device | str
+        self, tracker: WindowTracker, size: tuple[int, int], device: torch.device | str
     ) -> None:
         self.tracker, self.size, self.device = tracker, size, device
 
     def track(
         self, folder: Path, clip: ClipDraft, progress: Progress = lambda _: None
     ) -> Bool[np.ndarray, "t n i j"]:
-        """Masks ``[T, N, H, W]`` at ``size`` for the frames in ``folder``.
+        """Masks ``[T, N, H, W]`` for the frames in ``folder``, at ``size`` or theirs if smaller.
 
         Raises ``PisaError`` where an object has no positive point, and for one of which nothing is
         found in the frame of its points.
         """
-        frames, _ = read_frames(frame_paths(folder), self.size)
+        paths = frame_paths(folder)
+        with Image.open(paths[0]) as first:
+            size = (min(self.size[0], first.height), min(self.size[1], first.width))
         starts = sorted({0, *(c.frame for o in clip.objects for c in o.clicks)})
-        masks = np.zeros((len(frames), len(clip.objects), *self.size), dtype=bool)
-        runs = [(s, _objects_at(clip, s, self.size)) for s in starts if s < len(frames)]
-        for done, (start, wanted) in enumerate(runs):
-            part = _part_of(progress, done, len(runs))
-            found = self._run(frames[start:], list(wanted.values()), part)
-            for index, (which, mask) in enumerate(zip(wanted, found, strict=True)):
-                if not mask[0].any():
-                    raise PisaError(f"nothing is found at the points of object {which + 1}")
-                masks[start:, which] = found[index]
+        prompts = {s: _objects_at(clip, s, self.size) for s in starts if s < len(paths)}
+        masks = np.empty((len(paths), len(clip.objects), *size), dtype=bool)
+        done = 0
+        for found in self._run(paths, prompts, len(clip.objects)):
+            masks[done : done + len(found)] = resize_masks(found, *size)
+            done += len(found)
+            progress(done / len(paths))
         return masks
 
     def preview(self, folder: Path, clip: ClipDraft, frame: int = 0) -> Bool[np.ndarray, "n i j"]:
         """Masks in one frame, of the objects that have points there (others empty)."""
-        frames, _ = read_frames(frame_paths(folder)[frame : frame + 1], self.size)
-        masks = np.zeros((len(clip.objects), *self.size), dtype=bool)
-        wanted = _objects_at(clip, frame, self.size, some=True)
-        if wanted:
-            found = self._run(frames, list(wanted.values()), lambda _: None)
-            masks[list(wanted)] = found[:, 0]
-        return masks
+        prompts = {0: _objects_at(clip, frame, self.size, some=True)}
+        shown = frame_paths(folder)[frame : frame + 1]
+        return next(self._run(shown, prompts, len(clip.objects)))[0]
 
     def _run(
-        self, frames: UInt8[np.ndarray, "t h w 3"], objects: list[ObjectPoints], progress: Progress
-    ) -> Bool[np.ndarray, "n t h w"]:
-        with torch.no_grad():
-            if isinstance(self.tracker, PointTracker):
-                with _encoded_frames(self.tracker, len(frames), progress):
-                    video = from_frames(frames).to(self.device)
-                    return (self.tracker.segment_points(video, objects) > 0).cpu().numpy()
-            return self._run_from_masks(frames, masks_from_points(frames[0], objects), progress)
+        self, paths: list[Path], prompts: Prompts, num_objects: int
+    ) -> Iterator[Bool[np.ndarray, "u n i j"]]:
+        windows = frame_windows(paths, self.size)
+        return track_windows(
+            self.tracker, windows, prompts, num_objects, len(paths), device=self.device
+        )
 
-    def _run_from_masks(
-        self,
-        frames: UInt8[np.ndarray, "t h w 3"],
-        first: Bool[np.ndarray, "n h w"],
-        progress: Progress,
-    ) -> Bool[np.ndarray, "n t h w"]:
-        assert isinstance(self.tracker, Tracker)
-        prompt = torch.from_numpy(first)[None].to(self.device)
-        parts = [first[:, None]]
-        for begin in range(1, len(frames), CHUNK):
-            shown = np.concatenate([frames[:1], frames[begin : begin + CHUNK]])
-            logits = self.tracker.segment(from_frames(shown)[None].to(self.device), prompt)
-            parts.append((logits[0, :, 1:] > 0).cpu().numpy())
-            progress(min(1.0, (begin + CHUNK) / len(frames)))
-        return np.concatenate(parts, axis=1)
+
+def as_window_tracker(tracker: Tracker) -> WindowTracker:
+    """The tracker itself. Raises ``PisaError`` for one that cannot track in windows."""
+    if not isinstance(tracker, WindowTracker):
+        raise PisaError(
+            f"{type(tracker).__name__} cannot track in windows (it has no method session): use "
+            "perception=pretrained, sam3 or embedded"
+        )
+    return tracker
+
+
+def mask_prompts(video: MaskVideo, num_frames: int, size: tuple[int, int]) -> Prompts:
+    """Each object's first mask as its prompt, for a video of ``num_frames`` of ``size``.
+
+    Raises ``PisaError`` for masks of another size or of frames beyond the end, and for an object
+    without a mask.
+    """
+    if video.size != size:
+        raise PisaError(
+            f"{video.name}: its masks are {video.size[1]}x{video.size[0]} px, "
+            f"the frames {size[1]}x{size[0]}"
+        )
+    prompts: dict[int, dict[int, NDArray[np.bool_]]] = {}
+    for index, name in enumerate(video.objects):
+        seen = np.flatnonzero(video.masks[:, index].any(axis=(1, 2)))
+        if not len(seen):
+            raise PisaError(f"{video.name}: object {index + 1} ({name}) has no mask")
+        frame = video.frames[seen[0]]
+        if frame >= num_frames:
+            raise PisaError(f"{video.name}: has a mask in frame {frame} of {num_frames} frames")
+        prompts.setdefault(frame, {})[index] = video.masks[seen[0], index]
+    return prompts
+
+
+def frame_windows(
+    paths: Sequence[Path], size: tuple[int, int] | None = None
+) -> Iterator[UInt8[np.ndarray, "u h w 3"]]:
+    """The frames of a clip, ``WINDOW`` at a time. Raises ``PisaError`` if they differ in size."""
+    shape = None
+    for begin in range(0, len(paths), WINDOW):
+        frames, native = read_frames(paths[begin : begin + WINDOW], size)
+        shape = shape or native
+        if native != shape:
+            raise PisaError(
+                f"{paths[begin]}: is {native[1]}x{native[0]} px, "
+                f"but {paths[0].name} is {shape[1]}x{shape[0]}"
+            )
+        yield frames
+
+
+def track_windows(
+    tracker: WindowTracker,
+    windows: Iterable[UInt8[np.ndarray, "u h w 3"]],
+    prompts: Prompts,
+    num_objects: int,
+    num_frames: int,
+    *,
+    device: torch.device | str = "cpu",
+) -> Iterator[Bool[np.ndarray, "u n h w"]]:
+    """Masks of a clip window by window, the same as of the whole clip at once.
+
+    An object is absent before its first prompt. Masks in ``prompts`` are rescaled to the frames'
+    size. Raises ``PisaError`` for a prompt at which nothing is found.
+    """
+    runs: list[tuple[int, list[int], TrackingSession]] = []
+    begin = 0
+    for window in windows:
+        stop = begin + len(window)
+        for frame in range(begin, stop):
+            if given := prompts.get(frame):
+                prompt = _prompt(tracker, window[frame - begin], list(given.values()), device)
+                runs.append((frame, list(given), tracker.session(prompt, num_frames - frame)))
+        video = from_frames(window).to(device)
+        masks = np.zeros((len(window), num_objects, *window.shape[1:3]), dtype=bool)
+        for frame, objects, session in runs:  # later prompts overwrite earlier ones
+            at = max(frame - begin, 0)
+            with torch.no_grad():
+                found = (session.segment(video[:, at:]) > 0).cpu().numpy()
+            if frame >= begin and not found[:, 0].any(axis=(1, 2)).all():
+                lost = objects[int(found[:, 0].any(axis=(1, 2)).argmin())]
+                raise PisaError(
+                    f"the tracker finds nothing at the prompt of object {lost + 1} in frame {frame}"
+                )
+            masks[at:, objects] = found.swapaxes(0, 1)
+        yield masks
+        begin = stop
+
+
+def _prompt(
+    tracker: WindowTracker,
+    frame: UInt8[np.ndarray, "h w 3"],
+    given: Sequence[ObjectPoints | Bool[np.ndarray, "h w"]],
+    device: torch.device | str,
+) -> Prompt:
+    """All points or all masks of a frame's prompts, as the tracker takes them."""
+    points = [entry for entry in given if isinstance(entry, ObjectPoints)]
+    if points and isinstance(tracker, PointTracker):
+        return points
+    if points:
+        masks = masks_from_points(frame, points)
+    else:
+        arrays = [entry for entry in given if not isinstance(entry, ObjectPoints)]
+        masks = resize_masks(np.stack(arrays)[None], *frame.shape[:2])[0]
+    return torch.from_numpy(masks).to(device)
 
 
 def to_clip_px(x: float, y: float, crop: Crop, side: float) -> tuple[float, float]:
@@ -139,31 +233,6 @@ def _objects_at(
         elif frame == 0 and not some:
             raise PisaError(f"object {index + 1} has no point in the first frame")
     return wanted
-
-
-def _part_of(progress: Progress, done: int, count: int) -> Progress:
-    return lambda fraction: progress((done + fraction) / count)
-
-
-@contextmanager
-def _encoded_frames(tracker: Any, count: int, progress: Progress) -> Iterator[None]:
-    """Progress of SAM 2 by its image encoder, which sees every frame once and takes most time."""
-    encoder = getattr(getattr(tracker, "network", None), "image_encoder", None)
-    if not isinstance(encoder, nn.Module):
-        yield
-        return
-    seen = 0
-
-    def count_frame(*_: object) -> None:
-        nonlocal seen
-        seen += 1
-        progress(min(1.0, seen / count))
-
-    handle = encoder.register_forward_hook(count_frame)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def seen_size(tracker: Any, given: Sequence[int] | None) -> tuple[int, int]:

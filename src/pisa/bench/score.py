@@ -100,7 +100,8 @@ class Scorer:
         rate_hz = truth.fps_hz if fps_hz is None else fps_hz
         check_rates(truth.fps_hz, rate_hz)
         finite = videos.isfinite().flatten(1).all(dim=1)
-        videos = videos.where(finite[:, None, None, None, None], 0.0)
+        if not finite.all():  # else no copy of a video that may be long
+            videos = videos.where(finite[:, None, None, None, None], 0.0)
         tracked = track_dropping(videos, truth, self.tracker, self.prompt).cpu()
         true_masks = truth.masks.cpu().numpy()
         results: list[Scored | Failure] = []

@@ -15,6 +15,7 @@ from torchvision.models.optical_flow import Raft_Large_Weights
 from pisa.io.weights import CANDIDATES, shipped
 from pisa.perception.depth_anything import VITS
 from pisa.perception.sam2 import HUB_FILE, HUB_REPOSITORY
+from pisa.perception.sam3 import HUB_REPOSITORY as SAM3_REPOSITORY
 
 _T5 = (
     "model.safetensors", "model.safetensors.index.json",
@@ -50,6 +51,8 @@ def weights_of(node: DictConfig) -> list[Weights]:
             return [in_file(name, node.path) if node.get("path") else packaged(name)]
     if target.startswith("pisa.perception.sam2."):
         return [_one_of("SAM 2.1", node.get("path"), HUB_REPOSITORY, HUB_FILE)]
+    if target.startswith("pisa.perception.sam3."):
+        return [in_hub("SAM 3", node.get("path") or SAM3_REPOSITORY, ("model.safetensors",))]
     if target.startswith("pisa.perception.depth_anything."):
         source = node.get("path") or VITS
         return [in_hub("Depth-Anything-V2", source, ("model.safetensors",))]

@@ -7,20 +7,30 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from PIL import Image
 from rich.progress import track
 
-from pisa.annotate.tracking import ClipTracker, seen_size
+from pisa.annotate.tracking import (
+    ClipTracker,
+    Prompts,
+    as_window_tracker,
+    frame_windows,
+    mask_prompts,
+    seen_size,
+    track_windows,
+)
 from pisa.annotate.workspace import Workspace
 from pisa.data.clip_info import parse_points, read_info, scale_points
-from pisa.data.image_files import frame_paths, read_frames
+from pisa.data.image_files import frame_paths
+from pisa.data.mask_convert import read_mask_video
 from pisa.data.mask_files import write_mask_file
 from pisa.data.video_files import VIDEO_SUFFIXES
 from pisa.errors import IncompleteError, PisaError
 from pisa.launch.runs import AnnotateRun, build_tracker
 from pisa.ops.devices import pick_device
-from pisa.ops.video import from_frames
-from pisa.perception.base import PointTracker
+from pisa.perception.base import PointTracker, WindowTracker
 
+POINTS = "points"  # of AnnotateSettings.prompt
 WITHOUT_POINTS = (
     "This tracker takes no points: a first mask is grown from yours, over like colours up to the "
     "steepest edge, in 64x64 pixels, and followed from there. It was trained on simulated clips; "
@@ -58,7 +68,7 @@ def serve_page(run: AnnotateRun) -> None:
     device = pick_device(settings.device)
 
     def make_tracker() -> ClipTracker:
-        tracker = build_tracker(run.tracker, device)
+        tracker = as_window_tracker(build_tracker(run.tracker, device))
         return ClipTracker(tracker, seen_size(tracker, settings.size), device)
 
     workspace = Workspace(run.path, make_tracker, settings.clip_size)
@@ -72,15 +82,18 @@ def make_masks(run: AnnotateRun) -> None:
     each is named, after the others are done.
     """
     clips, device = clip_folders(run.path), pick_device(run.settings.device)
-    tracker = build_tracker(run.tracker, device)
-    if not isinstance(tracker, PointTracker):
+    tracker = as_window_tracker(build_tracker(run.tracker, device))
+    masks = None if run.settings.prompt == POINTS else run.settings.prompt
+    if masks is None and not isinstance(tracker, PointTracker):
         name = type(tracker).__name__
-        raise PisaError(f"{name} takes no points; use perception=pretrained (SAM 2)")
+        raise PisaError(
+            f"{name} takes no points; use perception=pretrained (SAM 2), or prompt=FILE with masks"
+        )
     todo = [clip for clip in clips if run.settings.overwrite or not has_masks(clip)]
     failed = []
     for clip in track(todo, "annotating clips", transient=True):
         try:
-            annotate_clip(clip, tracker, run.settings.size, device)
+            annotate_clip(clip, tracker, run.settings.size, device, masks)
         except PisaError as error:
             failed.append(clip.name)
             print(f"failed: {clip.name}: {' '.join(str(error).split())}", file=sys.stderr)
@@ -108,27 +121,32 @@ def has_masks(clip: Path) -> bool:
 
 def annotate_clip(
     clip: Path,
-    tracker: PointTracker,
+    tracker: WindowTracker,
     size: Sequence[int] | None = None,
     device: torch.device | str = "cpu",
+    masks: str | None = None,
 ) -> None:
     """Track the objects of ``points`` in ``clip_info.json`` and write ``mask.npz`` in one step.
 
-    The tracker sees frames at ``size`` (height, width; None: as they are); masks are written at
-    the frames' own size, so that the release's readers take them.
+    ``masks`` is the name of a file in the clip's folder, in any format of ``pisa masks``, whose
+    first mask of each object is the prompt instead. The tracker sees frames at ``size`` (height,
+    width; None: as they are); masks are written at the frames' own size, so that the release's
+    readers take them.
 
-    Raises ``PisaError`` where the tracker finds nothing at an object's points.
+    Raises ``PisaError`` where the tracker finds nothing at an object's prompt.
     """
-    points = parse_points(read_info(clip), clip)
     paths = frame_paths(clip)
-    frames, native = read_frames(paths, None if size is None else (size[0], size[1]))
-    shape = (frames.shape[1], frames.shape[2])
-    with torch.no_grad():
-        logits = tracker.segment_points(
-            from_frames(frames).to(device), scale_points(points, native, shape)
-        )
-    masks = (logits > 0).cpu().numpy()  # [n, t, h, w]
-    empty = [i for i, mask in enumerate(masks) if not mask[0].any()]
-    if empty:
-        raise PisaError(f"{clip}: the tracker finds nothing at the points of object {empty[0]}")
-    write_mask_file(clip / "mask.npz", masks.swapaxes(0, 1), (len(frames), len(masks), *native))
+    with Image.open(paths[0]) as first:
+        native = (first.height, first.width)
+    seen = native if size is None else (size[0], size[1])
+    prompts: Prompts
+    if masks is None:
+        points = scale_points(parse_points(read_info(clip), clip), native, seen)
+        prompts, num_objects = {0: dict(enumerate(points))}, len(points)
+    else:
+        video = read_mask_video(clip / masks)
+        prompts, num_objects = mask_prompts(video, len(paths), native), len(video.objects)
+    windows = frame_windows(paths, seen)
+    found = track_windows(tracker, windows, prompts, num_objects, len(paths), device=device)
+    frames = (frame for window in found for frame in window)
+    write_mask_file(clip / "mask.npz", frames, (len(paths), num_objects, *native))

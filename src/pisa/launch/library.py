@@ -18,10 +18,11 @@ from jaxtyping import Bool, Float
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from pisa.annotate.tracking import WINDOW
 from pisa.launch.compose import compose_eval
 from pisa.launch.entry import CONFIGS
 from pisa.launch.evaluate import evaluate
-from pisa.perception.base import Tracker
+from pisa.perception.base import Tracker, WindowTracker
 from pisa.perception.embedded_segmentation import EmbeddedTracker
 
 METRICS_FILE = "metrics.json"
@@ -79,8 +80,11 @@ def track(
     64x64 pixels; ``pisa.perception.sam2.SAM2Tracker`` is the paper's.
     """
     tracker = tracker or EmbeddedTracker.from_pretrained()
-    logits: Tensor = tracker.segment(video[None], first_masks[None])
-    return logits[0] > 0
+    if not isinstance(tracker, WindowTracker):
+        logits: Tensor = tracker.segment(video[None], first_masks[None])
+        return logits[0] > 0
+    session = tracker.session(first_masks, video.shape[1])  # keeps no logits of the whole video
+    return torch.cat([session.segment(window) > 0 for window in video.split(WINDOW, dim=1)], dim=1)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -188,6 +188,7 @@ class AnnotateSettings:
     show: bool
     clip_size: PixelCount | None
     size: PixelSize | None
+    prompt: str  # "points", or the name of a file of masks
     overwrite: bool
     device: str
 

@@ -21,13 +21,13 @@ from pisa.io.files import replace_file
 
 def to_uint8(video: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
     """[-1, 1] to [0, 255], rounded to nearest; values outside are clamped, NaN becomes 0."""
-    scaled = (video.detach().float() + 1) * 127.5
-    return scaled.nan_to_num(0.0).round().clamp(0, 255).to(torch.uint8)
+    scaled = video.detach().float().add(1).mul_(127.5)  # in place: a long video is large
+    return scaled.nan_to_num_(0.0).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def from_uint8(video: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """[0, 255] to [-1, 1] in float32; ``to_uint8`` is its exact inverse."""
-    return video.float() / 127.5 - 1
+    return video.div(127.5).sub_(1)
 
 
 def to_frames(video: Float[Tensor, "3 t h w"]) -> NDArray[np.uint8]:

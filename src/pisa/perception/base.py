@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float
@@ -51,6 +52,51 @@ class PointTracker(Protocol):
     ) -> Float[Tensor, "n t h w"]:
         """Mask logits of one clip, one object per entry of ``objects``."""
         ...
+
+
+Prompt = Bool[Tensor, "n h w"] | Sequence[ObjectPoints]
+"""Objects to track: their masks in the first frame, or points on them."""
+
+
+class TrackingSession(Protocol):
+    """The objects of one clip, tracked window by window."""
+
+    def segment(self, window: Float[Tensor, "3 u h w"]) -> Float[Tensor, "n u h w"]:
+        """Mask logits in the next frames of the clip."""
+        ...
+
+
+@runtime_checkable
+class WindowTracker(Protocol):
+    """Segments a clip in windows, so that not all of its frames have to be in memory."""
+
+    def session(self, prompt: Prompt, num_frames: int) -> TrackingSession:
+        """Begins a clip of ``num_frames``; windows give the same logits as the whole clip."""
+        ...
+
+
+class FirstFrameSession:
+    """The session of a tracker without memory, which sees frame 0 and a few others at a time."""
+
+    def __init__(self, tracker: Tracker, first_masks: Prompt) -> None:
+        assert isinstance(first_masks, Tensor), "this tracker takes no points"
+        self.tracker, self.first_masks = tracker, first_masks
+        self.first: Tensor | None = None
+
+    def segment(self, window: Float[Tensor, "3 u h w"]) -> Float[Tensor, "n u h w"]:
+        begins = self.first is None
+        if self.first is None:
+            self.first, window = window[:, :1], window[:, 1:]
+        together = max(1, _PIXELS_TOGETHER // window[0, 0].numel()) if window.numel() else 1
+        found = [
+            self.tracker.segment(torch.cat([self.first, few], dim=1)[None], self.first_masks[None])
+            for few in window.split(together, dim=1)
+        ]
+        first = [found[0][0, :, :1]] if begins else []
+        return torch.cat([*first, *(logits[0, :, 1:] for logits in found)], dim=1)
+
+
+_PIXELS_TOGETHER = 2**18  # 64 frames of 64x64 px; one of a phone's
 
 
 @runtime_checkable

@@ -12,7 +12,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from pisa.errors import PisaError
-from pisa.perception.base import ALL_OBJECTS, load_teacher, upsample2
+from pisa.perception.base import (
+    ALL_OBJECTS,
+    FirstFrameSession,
+    Prompt,
+    load_teacher,
+    upsample2,
+)
 
 GIVEN_LOGIT = 12.0  # |logit| of the given first frame and of objects that are not there
 NUM_COLOURS = 48  # kept per first mask
@@ -70,6 +76,10 @@ class EmbeddedTracker(nn.Module):
             found = self._frame_logits(frames[:, 1:], frames[:, 0], wanted[present], others)
             later = later.masked_scatter(present[:, :, None, None, None], found.to(later))
         return torch.cat([given[:, :, None], later], dim=2)
+
+    def session(self, prompt: Prompt, num_frames: int) -> FirstFrameSession:
+        """Begins a clip that is given in windows."""
+        return FirstFrameSession(self, prompt)
 
     def _frame_logits(
         self,

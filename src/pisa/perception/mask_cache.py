@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,7 +62,7 @@ class CachedTracker:
         assert isinstance(self.tracker, PointTracker)
         digest = hashlib.sha256(SCHEMA + b"-points")
         digest.update(f"{self.identity} {tuple(objects)!r}".encode())
-        digest.update(_content(video))
+        _add_content(digest, video)
         path = self._place(digest.hexdigest())
         masks = read_masks(path)
         if masks is not None and masks.shape[1:] == video.shape[1:]:
@@ -91,7 +92,7 @@ class CachedTracker:
         digest.update(self.identity.encode())
         digest.update(repr((tracked.start, tracked.stop, tracked.step)).encode())
         for tensor in (video, first_masks):
-            digest.update(_content(tensor))
+            _add_content(digest, tensor)
         return self._place(digest.hexdigest())
 
     def _place(self, name: str) -> Path:
@@ -105,7 +106,7 @@ def tracker_identity(tracker: Tracker, settings: str = "") -> str:
     state = tracker.state_dict() if isinstance(tracker, nn.Module) else {}
     for key in sorted(state):
         digest.update(key.encode())
-        digest.update(_content(state[key]))
+        _add_content(digest, state[key])
     return digest.hexdigest()
 
 
@@ -129,8 +130,8 @@ def write_masks(path: Path, masks: Bool[np.ndarray, "k t h w"]) -> None:
         np.savez_compressed(stream, bits=np.packbits(masks), shape=np.array(masks.shape))
 
 
-def _content(tensor: Tensor) -> bytes:
-    """Type, shape and bytes."""
+def _add_content(digest: Any, tensor: Tensor) -> None:
+    """Type, shape and bytes, without a copy of a tensor that may hold a long video."""
     plain = tensor.detach().cpu().contiguous()
-    head = f"{plain.dtype} {tuple(plain.shape)} ".encode()
-    return head + plain.reshape(-1).view(torch.uint8).numpy().tobytes()
+    digest.update(f"{plain.dtype} {tuple(plain.shape)} ".encode())
+    digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)

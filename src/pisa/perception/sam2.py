@@ -7,6 +7,7 @@ driven step by step in memory, with gradient, and gives the same logits.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pisa.errors import PisaError
 from pisa.io.weights import load
-from pisa.perception.base import ALL_OBJECTS, freeze, imagenet_normalised
+from pisa.perception.base import ALL_OBJECTS, Prompt, freeze, imagenet_normalised
 from pisa.perception.sam2_network import (
     HIERA_LARGE,
     HieraSize,
@@ -85,7 +86,10 @@ class SAM2Tracker(nn.Module):
         """
         wanted = first_masks[:, tracked]
         return torch.stack(
-            [self._clip(clip, masks) for clip, masks in zip(video, wanted, strict=True)]
+            [
+                self.session(masks, clip.shape[1]).segment(clip)
+                for clip, masks in zip(video, wanted, strict=True)
+            ]
         )
 
     def segment_points(
@@ -96,14 +100,110 @@ class SAM2Tracker(nn.Module):
         Objects are tracked one by one, as the package's predictor does. Raises ``ValueError``
         for an object without positive points.
         """
-        if not objects or not all(entry.positive for entry in objects):
+        return self.session(objects, video.shape[1]).segment(video)
+
+    def session(self, prompt: Prompt, num_frames: int) -> SAM2Session:
+        """Begins a clip of ``num_frames`` that is given in windows."""
+        return SAM2Session(self, prompt, num_frames)
+
+    def image_features(self, frame: Float[Tensor, "3 h w"]) -> dict[str, Any]:
+        """What ``forward_image`` of the network gives for a frame."""
+        side = (self.network.image_size,) * 2
+        resized = F.interpolate(
+            frame[None], side, mode="bilinear", align_corners=False, antialias=True
+        )
+        encode = self.network.forward_image
+        if self.recompute_frames and torch.is_grad_enabled():
+            encode = partial(checkpoint, encode, use_reentrant=False)
+        features: dict[str, Any] = encode(imagenet_normalised(resized))
+        return features
+
+    def train(self, mode: bool = True) -> SAM2Tracker:
+        """Stays in eval mode: the network behaves otherwise in training."""
+        return super().train(False)
+
+
+@dataclass
+class _Group:
+    """Objects that are tracked together: by their masks, or one of them by clicks."""
+
+    count: int
+    masks: Float[Tensor, "n 1 s s"] | None = None
+    clicks: dict[str, Tensor] | None = None
+    memory: dict[str, dict[int, Any]] = field(
+        default_factory=lambda: {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
+    )
+
+
+class SAM2Session:
+    """A clip given in windows. Only the frames that the network's memory attends to are kept.
+
+    ``num_frames`` matters for clips shorter than the memory.
+    """
+
+    def __init__(self, tracker: SAM2Tracker, prompt: Prompt, num_frames: int) -> None:
+        if not isinstance(prompt, Tensor) and not (prompt and all(o.positive for o in prompt)):
             raise ValueError("each object needs at least one positive point")
-        frames = self._image_features(video)
-        low = [
-            self._track(frames, None, self._clicks(entry, video.shape[-2:], video.device))
-            for entry in objects
-        ]
-        return F.interpolate(torch.cat(low), video.shape[-2:], mode="bilinear", align_corners=False)
+        self.tracker, self.network = tracker, tracker.network
+        self.prompt, self.num_frames = prompt, num_frames
+        self.index = 0  # of the next frame
+        self.groups: list[_Group] = []
+        self.present = torch.ones(len(prompt), dtype=torch.bool)
+        if isinstance(prompt, Tensor):
+            self.present = prompt.flatten(1).any(dim=1)
+        network = self.network
+        self.remembered = max(
+            network.max_obj_ptrs_in_encoder,
+            network.num_maskmem * network.memory_temporal_stride_for_eval,
+        )
+
+    def segment(self, window: Float[Tensor, "3 u h w"]) -> Float[Tensor, "n u h w"]:
+        """Mask logits at the frames' size; -20 for objects with an empty first mask."""
+        if self.index == 0:
+            self.present = self.present.to(window.device)
+            self.groups = self._groups(window.shape[-2:], window.device)
+        return torch.stack([self._frame(frame) for frame in window.unbind(1)], dim=1)
+
+    def _frame(self, frame: Float[Tensor, "3 h w"]) -> Float[Tensor, "n h w"]:
+        logits = frame.new_full((len(self.present), *frame.shape[1:]), ABSENT_LOGIT)
+        if self.groups:
+            features = self.tracker.image_features(frame)
+            low = torch.cat([self._step(group, features) for group in self.groups])
+            found = F.interpolate(low, frame.shape[1:], mode="bilinear", align_corners=False)
+            logits = logits.masked_scatter(self.present[:, None, None], found.to(logits))
+        self.index += 1
+        return logits
+
+    def _step(self, group: _Group, features: dict[str, Any]) -> Float[Tensor, "n 1 i j"]:
+        """Logits at a quarter of the network's size; the frame joins the group's memory."""
+        current, positions, sizes = self._per_object(features, group.count)
+        first = self.index == 0
+        result = self.network.track_step(
+            frame_idx=self.index,
+            is_init_cond_frame=first,
+            current_vision_feats=current,
+            current_vision_pos_embeds=positions,
+            feat_sizes=sizes,
+            point_inputs=group.clicks if first else None,
+            mask_inputs=group.masks if first else None,
+            output_dict=group.memory,
+            num_frames=self.num_frames,
+            run_mem_encoder=not first,
+        )
+        if first:
+            self._remember_prompt(result, current, sizes)
+        result["maskmem_features"] = result["maskmem_features"].to(self.tracker.memory_dtype)
+        kind = "cond_frame_outputs" if first else "non_cond_frame_outputs"
+        group.memory[kind][self.index] = result
+        group.memory["non_cond_frame_outputs"].pop(self.index - self.remembered, None)
+        logits: Tensor = result["pred_masks"]
+        return logits
+
+    def _groups(self, size: torch.Size, device: torch.device) -> list[_Group]:
+        if not isinstance(self.prompt, Tensor):
+            return [_Group(1, clicks=self._clicks(o, size, device)) for o in self.prompt]
+        masks = self._masks(self.prompt[self.present])
+        return [_Group(len(masks), masks)] if len(masks) else []
 
     def _clicks(
         self, entry: ObjectPoints, size: torch.Size, device: torch.device
@@ -118,81 +218,20 @@ class SAM2Tracker(nn.Module):
             "point_labels": torch.tensor(labels, dtype=torch.int32, device=device)[None],
         }
 
-    def _clip(
-        self, clip: Float[Tensor, "3 t h w"], first_masks: Bool[Tensor, "n h w"]
-    ) -> Float[Tensor, "n t h w"]:
-        present = first_masks.flatten(1).any(dim=1)
-        logits = clip.new_full((len(first_masks), *clip.shape[1:]), ABSENT_LOGIT)
-        if not present.any():
-            return logits
-        tracked = self.track(clip, first_masks[present])
-        return logits.masked_scatter(present[:, None, None, None], tracked)
-
-    def track(
-        self, clip: Float[Tensor, "3 t h w"], first_masks: Bool[Tensor, "n h w"]
-    ) -> Float[Tensor, "n t h w"]:
-        """Mask logits of one clip's objects, all of which frame 0 must show."""
-        low = self._track(self._image_features(clip), self._prompt(first_masks))
-        return F.interpolate(low, clip.shape[-2:], mode="bilinear", align_corners=False)
-
-    def _image_features(self, clip: Float[Tensor, "3 t h w"]) -> list[dict[str, Any]]:
-        """Per frame, what ``forward_image`` of the network gives."""
-        side = (self.network.image_size,) * 2
-        frames = F.interpolate(
-            clip.transpose(0, 1), side, mode="bilinear", align_corners=False, antialias=True
-        )
-        encode = self.network.forward_image
-        if self.recompute_frames and torch.is_grad_enabled():
-            encode = partial(checkpoint, encode, use_reentrant=False)
-        return [encode(f[None]) for f in imagenet_normalised(frames)]
-
-    def _prompt(self, masks: Bool[Tensor, "n h w"]) -> Float[Tensor, "n 1 s s"]:
-        """First masks at the network's size, binary."""
+    def _masks(self, masks: Bool[Tensor, "n h w"]) -> Float[Tensor, "n 1 s s"]:
+        """First masks at the network's size, binary (as ``add_new_mask`` of the package)."""
+        if not len(masks):
+            return masks[:, None].float()
         side = (self.network.image_size,) * 2
         resized = F.interpolate(
             masks[:, None].float(), side, mode="bilinear", align_corners=False, antialias=True
         )
         return (resized >= 0.5).float()
 
-    def _track(
-        self,
-        frames: list[dict[str, Any]],
-        prompt: Float[Tensor, "n 1 s s"] | None,
-        clicks: dict[str, Tensor] | None = None,
-    ) -> Float[Tensor, "n t i j"]:
-        """Logits at a quarter of the network's size, frame by frame with memory.
-
-        Either masks of n objects or clicks on one are given.
-        """
-        count = 1 if prompt is None else len(prompt)
-        memory: dict[str, dict[int, Any]] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
-        logits = []
-        for index, backbone in enumerate(frames):
-            features, positions, sizes = self._per_object(backbone, count)
-            result = self.network.track_step(
-                frame_idx=index,
-                is_init_cond_frame=index == 0,
-                current_vision_feats=features,
-                current_vision_pos_embeds=positions,
-                feat_sizes=sizes,
-                point_inputs=clicks if index == 0 else None,
-                mask_inputs=prompt if index == 0 else None,
-                output_dict=memory,
-                num_frames=len(frames),
-                run_mem_encoder=index > 0,
-            )
-            if index == 0:
-                self._remember_prompt(result, features, sizes)
-            result["maskmem_features"] = result["maskmem_features"].to(self.memory_dtype)
-            kind = "cond_frame_outputs" if index == 0 else "non_cond_frame_outputs"
-            memory[kind][index] = result
-            logits.append(result["pred_masks"])
-        return torch.cat(logits, dim=1)
-
-    def _per_object(self, backbone: dict[str, Any], count: int) -> tuple[list, list, list]:
+    def _per_object(self, features: dict[str, Any], count: int) -> tuple[list, list, list]:
         """Features, position codes and sizes of one frame, repeated for each object."""
         repeated = {
-            key: [x.expand(count, -1, -1, -1) for x in backbone[key]]
+            key: [x.expand(count, -1, -1, -1) for x in features[key]]
             for key in ("backbone_fpn", "vision_pos_enc")
         }
         return prepare_features(self.network, repeated)
@@ -204,10 +243,6 @@ class SAM2Tracker(nn.Module):
         scores = result["object_score_logits"]
         encoded = encode_memory(self.network, features, sizes, masks, scores)
         result["maskmem_features"], result["maskmem_pos_enc"] = encoded
-
-    def train(self, mode: bool = True) -> SAM2Tracker:
-        """Stays in eval mode: the network behaves otherwise in training."""
-        return super().train(False)
 
 
 def _hub_weights() -> str:
