@@ -6,6 +6,7 @@ from pathlib import Path
 
 import hydra
 import pytest
+from omegaconf import OmegaConf
 from packaging.requirements import Requirement
 
 from pisa.__main__ import main
@@ -20,7 +21,8 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 
 def perception(name: str):
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return hydra.compose("eval", [f"perception={name}"]).perception
+        cfg = hydra.compose("eval", [f"perception={name}"])
+        return OmegaConf.to_container(cfg.perception, resolve=True)
 
 
 def test_versions_that_do_not_fit_are_bad():

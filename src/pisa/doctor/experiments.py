@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import hydra
-from hydra.errors import HydraException
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
-
 from pisa.data.manifest import is_complete
 from pisa.doctor.weights import Weights, weights_of
-from pisa.errors import PisaError, reason
-from pisa.launch.compose import resolved
-from pisa.launch.simulate import declare_data_sets
+from pisa.errors import PisaError
+from pisa.launch.compose import compose_needs
+from pisa.launch.runs import Needs
+from pisa.launch.settings import Node
 
 SCALES = ("tiny", "paper")
-_TEST_SETS = ("sim_seen", "sim_unseen", "test")
 _GPU_MODELS = ("pisa.models.diffusers_i2v.", "pisa.models.opensora.adapter.OpenSoraModel.from_")
 
 
@@ -68,8 +63,8 @@ def all_experiments(configs: Path, overrides: Sequence[str] = ()) -> Iterator[Ex
 def model_weights(configs: Path, overrides: Sequence[str] = ()) -> Iterator[Weights]:
     """Weights of every YAML of configs/model, under the model's name."""
     for path in sorted((configs / "model").glob("*.yaml")):
-        cfg = _compose(configs, "eval", [f"model={path.stem}", *overrides])
-        for weights in weights_of(cfg.model):
+        needs = compose_needs(configs, "eval", [f"model={path.stem}", *overrides])
+        for weights in weights_of(needs.model):
             yield replace(weights, name=f"{path.stem}: {weights.name}")
 
 
@@ -79,11 +74,15 @@ def read_experiment(
     """Compose an experiment and look up what it needs."""
     given = [f"experiment={name}", f"scale={scale}", *overrides]
     try:
-        cfg = _compose(configs, _entry_of(configs, name), given)
-        data = tuple(_data(cfg))
-        return Experiment(name, scale, tuple(_weights(cfg)), data, _needs_gpu(cfg))
-    except (HydraException, OmegaConfBaseException, PisaError) as error:
-        return Experiment(name, scale, problem=f"cannot be read: {reason(error)}")
+        needs = compose_needs(configs, _entry_of(configs, name), given)
+        data = tuple(_data(needs))
+    except PisaError as error:
+        return Experiment(name, scale, problem=f"cannot be read: {error}")
+    if needs.trains_parts:
+        return Experiment(name, scale, data=data)
+    weights = (*weights_of(needs.model), *(w for node in needs.teachers for w in _inside(node)))
+    on_gpu = str(needs.model["_target_"]).startswith(_GPU_MODELS)
+    return Experiment(name, scale, weights, data, on_gpu)
 
 
 def _entry_of(configs: Path, name: str) -> str:
@@ -92,60 +91,23 @@ def _entry_of(configs: Path, name: str) -> str:
     return "eval" if "\nsource:" in text else "train"
 
 
-def _compose(configs: Path, entry: str, overrides: Sequence[str]) -> DictConfig:
-    with hydra.initialize_config_dir(str(configs.absolute()), version_base="1.3"):
-        return hydra.compose(entry, [*overrides, *(["run_dir=x"] if entry == "train" else [])])
-
-
-def _stages(cfg: DictConfig) -> list[DictConfig]:
-    return [cfg[stage] for stage in cfg.get("stages", ())]
-
-
-def _weights(cfg: DictConfig) -> Iterator[Weights]:
-    """Weights of the video model, the rewards, and the tracker that scores."""
-    if _trains_parts(cfg):
-        return
-    yield from weights_of(cfg.model)
-    for stage in _stages(cfg):
-        if "reward" in stage:
-            yield from _inside(stage.reward)
-    yield from weights_of(cfg.perception.tracker)
-
-
-def _inside(node: DictConfig) -> Iterator[Weights]:
-    """Weights named by a node and by all nodes in it."""
+def _inside(node: Node) -> Iterator[Weights]:
+    """Weights named by settings and by all settings in them."""
     yield from weights_of(node)
-    for key in node:
-        if isinstance(child := node.get(key), DictConfig):
-            yield from _inside(child)
+    for inner in node.values():
+        if isinstance(inner, Mapping):
+            yield from _inside(inner)
 
 
-def _data(cfg: DictConfig) -> Iterator[DataSet]:
-    sets, known = declare_data_sets(resolved(cfg)), cfg.simulation.datasets
-    names = [stage.train for stage in _stages(cfg)]
-    for module in (cfg.data, *(stage.get("data") or {} for stage in _stages(cfg))):
-        names += [module[key] for key in _TEST_SETS if key in module]
-    if not _stages(cfg) and cfg.source.get("data_set"):
-        names = [cfg.source.data_set]
-    for name in dict.fromkeys(names):
-        if name not in known and Path(name).is_dir():
+def _data(needs: Needs) -> Iterator[DataSet]:
+    sets = needs.sets
+    for name in needs.set_names:
+        if name in sets.names:
+            folder, count = sets.root / sets.folder_name(name), sets.spec(name).num_clips
+            here = needs.renderer is None or needs.renderer.exists()
+            obstacle = None if here else "the renderer (make kubric-env)"
+            yield DataSet(name, folder, count, is_complete(folder), obstacle)
+        elif Path(name).is_dir():
             yield DataSet(name, Path(name), sets.num_clips(name), is_complete(Path(name)))
-            continue
-        if name not in known:
+        else:
             yield DataSet(name, sets.root / name, 0, False, f"data set {name} in configs")
-            continue
-        folder = sets.root / sets.folder_name(name)
-        renderer = Path(cfg.simulation.backend.get("python") or "/")
-        obstacle = None if renderer.exists() else "the renderer (make kubric-env)"
-        count = sets.spec(name).num_clips
-        yield DataSet(name, folder, count, is_complete(folder), obstacle)
-
-
-def _needs_gpu(cfg: DictConfig) -> bool:
-    return not _trains_parts(cfg) and str(cfg.model._target_).startswith(_GPU_MODELS)
-
-
-def _trains_parts(cfg: DictConfig) -> bool:
-    """Whether no video model is built: a teacher is trained on its own."""
-    stages = _stages(cfg)
-    return bool(stages) and all("exports" in stage for stage in stages)

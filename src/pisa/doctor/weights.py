@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import constants, try_to_load_from_cache
-from omegaconf import DictConfig
 from torchvision.models.optical_flow import Raft_Large_Weights
 
 from pisa.io.weights import CANDIDATES, shipped
@@ -34,21 +33,21 @@ class Weights:
     present: bool
 
 
-def weights_of(node: DictConfig) -> list[Weights]:
-    """The weights that building ``node`` (a model or a teacher) loads, without those inside it.
+def weights_of(node: Mapping[str, Any]) -> list[Weights]:
+    """The weights that building ``node`` (settings of a model or a teacher) loads, without those inside it.
 
     An existing caption cache replaces its text encoder, as it does in training.
     """
     target = str(node.get("_target_", ""))
     if target.startswith("pisa.models.diffusers_i2v."):
-        return [in_hub("pipeline", node.repository, ("model_index.json",))]
+        return [in_hub("pipeline", node["repository"], ("model_index.json",))]
     if target.startswith("pisa.models.opensora.adapter."):
         return list(_opensora(node))
     if target.startswith("pisa.models.tiny.") and node.get("weights"):
-        return [packaged(str(node.weights))]
+        return [packaged(str(node["weights"]))]
     for name in _EMBEDDED:
         if target.startswith(f"pisa.perception.{name}.") and target.endswith(".from_pretrained"):
-            return [in_file(name, node.path) if node.get("path") else packaged(name)]
+            return [in_file(name, node["path"]) if node.get("path") else packaged(name)]
     if target.startswith("pisa.perception.sam2."):
         return [_one_of("SAM 2.1", node.get("path"), HUB_REPOSITORY, HUB_FILE)]
     if target.startswith("pisa.perception.sam3."):
@@ -93,7 +92,7 @@ def _one_of(name: str, path: str | None, repository: str, file: str) -> Weights:
     return in_file(name, path) if path else in_hub(name, repository, (file,))
 
 
-def _opensora(node: DictConfig) -> Iterator[Weights]:
+def _opensora(node: Mapping[str, Any]) -> Iterator[Weights]:
     for key, name in (("denoiser", "STDiT3"), ("vae", "VAE")):
         if isinstance(node.get(key), str):
             yield in_hub(name, node[key], CANDIDATES)
@@ -102,9 +101,9 @@ def _opensora(node: DictConfig) -> Iterator[Weights]:
         return
     cache = text.get("cache_file")
     if cache and Path(cache).is_file():
-        yield Weights("T5 captions", str(text.source), str(cache), True)
+        yield Weights("T5 captions", str(text["source"]), str(cache), True)
     else:
-        yield in_hub("T5 encoder", text.source, _T5)
+        yield in_hub("T5 encoder", text["source"], _T5)
 
 
 def _raft(path: str | None) -> Weights:

@@ -9,17 +9,20 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import hydra
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from pisa.data.clip_info import check_name
 from pisa.data.data_sets import DataSets
 from pisa.data.manifest import list_clips
-from pisa.errors import PisaError
+from pisa.errors import PisaError, reason
 from pisa.io.provenance import config_sha256, settings_of
 from pisa.io.secrets import redacted
 from pisa.launch.runs import (
@@ -28,6 +31,7 @@ from pisa.launch.runs import (
     AnnotateRun,
     EvalRun,
     EvaluationSettings,
+    Needs,
     SimulateRun,
     StageRun,
     TrainRun,
@@ -202,6 +206,35 @@ def compose_annotate(cfg: DictConfig) -> AnnotateRun:
     if settings.path is None:
         raise PisaError("path=DIR is needed: a folder of recordings, or of clips with points")
     return AnnotateRun(Path(settings.path), settings, _tracker(tree))
+
+
+def compose_needs(configs: Path, entry: str, overrides: Sequence[str]) -> Needs:
+    """Compose a command line (``entry`` is train or eval) and list what it needs.
+
+    Raises ``PisaError`` where it cannot be composed.
+    """
+    run_dir = [f"run_dir={RUN_DIR}"] if entry == "train" else []
+    try:
+        with hydra.initialize_config_dir(str(configs.absolute()), version_base="1.3"):
+            tree = resolved(hydra.compose(entry, [*overrides, *run_dir]))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise PisaError(reason(error)) from error
+    stages = [tree[stage] for stage in tree.get("stages", ())]
+    modules = (tree["data"], *(stage.get("data") or {} for stage in stages))
+    names = [stage["train"] for stage in stages]
+    names += [module[key] for module in modules for key in SET_KEYS[1:] if key in module]
+    if not stages and tree["source"].get("data_set"):
+        names = [tree["source"]["data_set"]]
+    rewards = [stage["reward"] for stage in stages if stage.get("reward")]
+    renderer = tree["simulation"]["backend"].get("python")
+    return Needs(
+        model=tree["model"],
+        teachers=(*rewards, tree["perception"]["tracker"]),
+        trains_parts=bool(stages) and all("exports" in stage for stage in stages),
+        sets=declare_data_sets(tree),
+        set_names=tuple(dict.fromkeys(names)),
+        renderer=None if renderer is None else Path(renderer),
+    )
 
 
 def _stage_run(tree: Node, stage: str, sets: DataSets, public: Node) -> StageRun:

@@ -156,6 +156,18 @@ class AnnotateRun:
     tracker: Part
 
 
+@dataclass(frozen=True)
+class Needs:
+    """Whatever a command must find, fetch or make before it can run: for `pisa doctor`."""
+
+    model: Node  # settings of the video model
+    teachers: tuple[Node, ...]  # settings of the rewards, and of the tracker that scores
+    trains_parts: bool  # no video model is built: a teacher is trained on its own
+    sets: DataSets
+    set_names: tuple[str, ...]  # names, or folders of clips
+    renderer: Path | None  # the interpreter of an environment of its own
+
+
 def denoiser_file(path: str) -> Path:
     """The weights in a run's folder, or the path as it is."""
     inside = Path(path) / WEIGHTS
