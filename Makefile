@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export WANDB_SILENT ?= true
 
-.PHONY: demo test check lint types contracts install lock kubric-env kubric-lock clean help
+.PHONY: demo test check lint types contracts size install lock kubric-env kubric-lock clean help
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
@@ -26,7 +26,10 @@ types: $(STAMP)  ## mypy
 contracts: $(STAMP)  ## import-linter
 	$(BIN)/lint-imports
 
-check: lint types contracts test  ## all of these
+size:  ## files, lines, configs, words, parameter lists
+	@$(PYTHON) .ci/size.py
+
+check: lint types contracts size test  ## all of these
 
 install: $(STAMP)  ## the environment, with all that tests need
 
