@@ -18,8 +18,8 @@ from pisa.callbacks.checkpoints import ExportWeights
 from pisa.callbacks.pisabench import COLUMNS, PisaBench, worst_clips
 from pisa.callbacks.samples import SampleVideos
 from pisa.callbacks.wandb_logger import WandbLogger, run_id
-from pisa.reports.figures.ablation import _records, read_offline
 from pisa.tasks.psft import PSFT
+from tests.callbacks.wandb_file import read_offline, split_records
 from tests.tasks.toy import BrightTracker, ToyData, falling_batch, make_trainer, toy_model
 
 ONE_STEP = Sampling(num_steps=1, guidance=1.0)
@@ -56,7 +56,7 @@ def has_ended(path: Path) -> bool:
 def records(path: Path):
     from wandb.proto.wandb_internal_pb2 import Record
 
-    return [Record.FromString(part) for part in _records(path.read_bytes())]
+    return [Record.FromString(part) for part in split_records(path.read_bytes())]
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,7 @@
-"""Figure 5: runs are read from CSV, W&B's offline file and W&B, and sorted into its panels."""
+"""Figure 5: runs are read from CSV and W&B, and sorted into its panels."""
 
 from __future__ import annotations
 
-import json
-import struct
 from typing import ClassVar
 
 import pytest
@@ -67,7 +65,7 @@ def test_one_run_says_what_panel_d_lacks(runs, tmp_path):
 
 def test_a_folder_without_a_log_or_scores_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(PisaError, match=r"holds no csv.metrics.csv, no W&B log"):
+    with pytest.raises(PisaError, match=r"holds no csv.metrics.csv and no metrics"):
         read_run(str(tmp_path / "empty"))
     (tmp_path / "csv").mkdir()
     (tmp_path / "csv" / "metrics.csv").write_text("step,train/loss\n1,2\n")
@@ -76,58 +74,6 @@ def test_a_folder_without_a_log_or_scores_is_named(tmp_path):
     (tmp_path / "config.yaml").write_text("name: x\n")
     with pytest.raises(PisaError, match="is not the configuration of a training run"):
         read_run(str(tmp_path))
-
-
-def offline_file(path, rows, config) -> None:
-    """A W&B offline log: LevelDB records of protocol buffers, cut at blocks of 32 KiB."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    records = [Record(), *(Record() for _ in rows)]
-    for key, value in config.items():
-        records[0].config.update.add(key=key, value_json=json.dumps(value))
-    for record, row in zip(records[1:], rows, strict=True):
-        for key, value in row.items():
-            record.history.item.add(nested_key=[key], value_json=json.dumps(value))
-    content = bytearray(b":W&B" + struct.pack("<HB", 0xBEE1, 0))
-    for record in records:
-        rest, first = record.SerializeToString(), True
-        while first or rest:
-            left = 32768 - len(content) % 32768
-            if left < 7:
-                content += bytes(left)
-                continue
-            part, rest = rest[: left - 7], rest[left - 7 :]
-            kind = (1 if not rest else 2) if first else (4 if not rest else 3)
-            content += struct.pack("<IHB", 0, len(part), kind) + part
-            first = False
-    path.write_bytes(content)
-
-
-def test_an_offline_file_is_read_across_blocks(tmp_path):
-    rows = [
-        {"trainer/global_step": step, "pisabench/sim_seen/l2": 1 / step, "long": "x" * 30_000}
-        for step in (100, 200, 300)
-    ]
-    rows.append({"_runtime": 3})  # no step: not a curve
-    path = tmp_path / "run-abc.wandb"
-    settings = {"initialisation": "random", "train_clips": 5, "max_steps": 300, "name": "psft"}
-    offline_file(path, rows, {SETTINGS: settings})
-    run = read_run(str(path))
-    assert (run.initialisation, run.train_clips, run.max_steps) == ("random", 5, 300)
-    assert run.curves == {("sim_seen", "l2"): [(101, 0.01), (201, 0.005), (301, 1 / 300)]}
-    path.write_bytes(path.read_bytes()[:-20_000])  # a run that is still going on
-    assert len(read_run(str(path)).curves["sim_seen", "l2"]) == 2
-    folder = tmp_path / "run" / "wandb" / "offline-run-1"
-    folder.mkdir(parents=True)
-    path.rename(folder / path.name)
-    assert read_run(str(tmp_path / "run")).initialisation == "random"
-
-
-def test_a_file_of_another_kind_is_refused(tmp_path):
-    path = tmp_path / "run-abc.wandb"
-    path.write_bytes(b"nothing")
-    with pytest.raises(PisaError, match="is not a W&B offline log"):
-        read_run(str(path))
 
 
 def test_a_run_on_the_server_is_read(monkeypatch):

@@ -1,16 +1,13 @@
 """Figure 5: scores over training steps, with and without pre-training, and over training clips.
 
-A run is named by its folder (a CSV log, else W&B's offline file in it), by a ``run-*.wandb`` file,
-or by ``wandb:ENTITY/PROJECT/RUN`` on the server.
+A run is named by its folder, which holds a CSV log, or on the server: ``wandb:ENTITY/PROJECT/RUN``.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import struct
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +35,7 @@ _PSFT_ROW = "Open-Sora + PSFT (base)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    help_text = "run folders, run-*.wandb files, or wandb:ENTITY/PROJECT/RUN"
+    help_text = "run folders, or wandb:ENTITY/PROJECT/RUN"
     parser.add_argument("runs", nargs="+", help=help_text)
     parser.add_argument("--no-published", action="store_true", help="leave out the paper's lines")
     style.add_out(parser, "figure5")
@@ -229,9 +226,6 @@ def read_run(place: str) -> RunLog:
         config, curves = read_online(place.removeprefix("wandb:"))
         return _run(place, config.get(SETTINGS, {}), curves, {}, Origin())
     path = Path(place)
-    if path.suffix == ".wandb":
-        config, curves = read_offline(path)
-        return _run(path.stem, config.get(SETTINGS, {}), curves, {}, Origin())
     if not path.is_dir():
         raise PisaError(f"{path}: no such run folder")
     settings, curves = _read_folder(path)
@@ -242,20 +236,14 @@ def read_run(place: str) -> RunLog:
 
 
 def _read_folder(folder: Path) -> tuple[dict[str, Any], Curves]:
-    """Settings from config.yaml, else from the logs; curves from the CSV log, else from W&B."""
-    logs = sorted(folder.glob("wandb/*run-*/run-*.wandb"))
-    config: Mapping[str, Any] = {}
-    curves: Curves = {}
-    if (folder / "csv" / "metrics.csv").is_file():
-        curves = read_csv_logger(folder / "csv" / "metrics.csv")
-    for log in logs if not curves else []:  # a resumed run has several
-        config, part = read_offline(log)
-        for key, points in part.items():
-            curves.setdefault(key, []).extend(points)
+    """Settings from config.yaml, else from the log's; curves from the CSV log."""
+    log = folder / "csv" / "metrics.csv"
+    curves: Curves = read_csv_logger(log) if log.is_file() else {}
     if not curves and not (folder / "metrics.json").is_file():
-        raise PisaError(f"{folder}: holds no csv/metrics.csv, no W&B log and no metrics.json")
+        raise PisaError(f"{folder}: holds no csv/metrics.csv and no metrics.json")
     if (folder / "config.yaml").is_file():
         return _settings_in(folder / "config.yaml"), curves
+    config: Mapping[str, Any] = {}
     if (folder / "csv" / "hparams.yaml").is_file():  # of a first stage, which has no config.yaml
         config = _hyperparameters(folder / "csv" / "hparams.yaml")
     return dict(config.get(SETTINGS, {})), curves
@@ -302,37 +290,7 @@ def _run(
     )
 
 
-_BLOCK = 32 * 1024
-_FILE_HEADER = b":W&B"
-_FILE_HEADER_BYTES = 7  # the mark, a magic number, a version
-_FRAGMENT = struct.Struct("<IHB")
-_WHOLE, _LAST = 1, 4
 _STEP = "trainer/global_step"
-
-
-def read_offline(path: Path) -> tuple[dict[str, Any], Curves]:
-    """Configuration and curves of a ``run-*.wandb`` file; a run in progress is cut short.
-
-    Raises ``PisaError`` for any other file.
-    """
-    # Importing wandb takes seconds; its messages are generated at run time.
-    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
-
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise PisaError(f"cannot read {path}: {error.strerror}") from error
-    if not content.startswith(_FILE_HEADER):
-        raise PisaError(f"{path}: is not a W&B offline log")
-    config: dict[str, Any] = {}
-    rows: list[dict[str, Any]] = []
-    for part in _records(content):
-        record = Record.FromString(part)
-        for update in (record.run.config.update, record.config.update):
-            config |= {_key(item): json.loads(item.value_json) for item in update}
-        if record.HasField("history"):
-            rows.append({_key(i): json.loads(i.value_json) for i in record.history.item})
-    return config, _curves(rows)
 
 
 def read_online(run: str) -> tuple[dict[str, Any], Curves]:
@@ -344,29 +302,6 @@ def read_online(run: str) -> tuple[dict[str, Any], Curves]:
         return dict(found.config), _curves(found.scan_history())
     except (wandb.errors.Error, ValueError) as error:
         raise PisaError(f"wandb:{run}: cannot read: {' '.join(str(error).split())}") from error
-
-
-def _records(content: bytes) -> Iterator[bytes]:
-    """Whole records; ends at the first that is incomplete."""
-    place, parts = _FILE_HEADER_BYTES, b""
-    while place + _FRAGMENT.size <= len(content):
-        left = _BLOCK - place % _BLOCK
-        if left < _FRAGMENT.size:  # padding at the end of a block
-            place += left
-            continue
-        _, length, kind = _FRAGMENT.unpack_from(content, place)
-        place += _FRAGMENT.size
-        if kind == 0 or place + length > len(content):
-            return
-        parts += content[place : place + length]
-        place += length
-        if kind in (_WHOLE, _LAST):
-            yield parts
-            parts = b""
-
-
-def _key(item: Any) -> str:
-    return item.key or "/".join(item.nested_key)
 
 
 def _curves(rows: Iterable[Mapping[str, Any]]) -> Curves:

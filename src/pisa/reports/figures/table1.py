@@ -1,4 +1,4 @@
-"""Table 1: PisaBench results of runs and the paper's rows, as markdown, LaTeX and pictures."""
+"""Table 1: PisaBench results of runs and the paper's rows, as markdown and LaTeX."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from pisa.io.files import write_atomic
 from pisa.reports.figures import style
@@ -19,7 +16,6 @@ from pisa.reports.published import PublishedRow, compare, markdown, published_ta
 from pisa.reports.table import (
     PUBLISHED_CAVEAT,
     Cell,
-    ResultRow,
     ResultTable,
     markdown_table,
     result_table,
@@ -56,7 +52,7 @@ def main(given: argparse.Namespace) -> None:
         names = {name: own for run in runs for own, name in run.names.items()}
         write_comparison(given.out, metrics, names, origin)
     else:
-        write_table(given.out, "Table 1", metrics, published_table_1(), origin)
+        write_table(given.out, metrics, published_table_1(), origin)
 
 
 def write_comparison(
@@ -77,80 +73,14 @@ def write_comparison(
 
 
 def write_table(
-    stem: Path,
-    title: str,
-    metrics: Mapping[str, Any],
-    published: list[PublishedRow],
-    origin: Origin,
+    stem: Path, metrics: Mapping[str, Any], published: list[PublishedRow], origin: Origin
 ) -> None:
-    """``STEM.md``, ``.tex``, ``.pdf`` and ``.png`` of one table; prints what was written."""
-    table = result_table(metrics, published)
+    """``STEM.md`` and ``STEM.tex`` of one table; prints what was written."""
     text = f"{markdown_table(metrics, published)}\n{_NOTES} {origin.line()}\n"
     write_atomic(stem.with_name(f"{stem.name}.md"), text.encode())
-    latex = f"% {origin.line()}\n{latex_table(table)}"
+    latex = f"% {origin.line()}\n{latex_table(result_table(metrics, published))}"
     write_atomic(stem.with_name(f"{stem.name}.tex"), latex.encode())
-    with style.paper_style():
-        paths = style.save(draw_table(table), stem, origin, title=title, notes=_NOTES)
-    style.report([stem.with_name(f"{stem.name}.{kind}") for kind in ("md", "tex")] + paths)
-
-
-_LABEL_SHARE = 0.28  # of the width
-_LINE_IN = 0.155
-_SMALL = 4.8
-
-
-def draw_table(table: ResultTable) -> Figure:
-    """Published rows in grey, one's own below a rule, with their intervals."""
-    columns = [(group, metric) for group in table.groups for metric in group.metrics]
-    heights = [1.0 if not row.model else 1.75 for row in table.rows]
-    total = 2.6 + sum(heights)
-    figure = style.new_figure(style.TEXT_IN, total * _LINE_IN + 0.35)
-    axes = figure.subplots()
-    axes.set_axis_off()
-    axes.set_xlim(0, 1)
-    axes.set_ylim(total, 0)
-    step = (1 - _LABEL_SHARE) / len(columns)
-    places = [_LABEL_SHARE + step * (i + 0.5) for i in range(len(columns))]
-    _draw_header(axes, table, places, step)
-    y, before = 2.4, True
-    for row, height in zip(table.rows, heights, strict=True):
-        if row.model and before and y > 2.4:
-            axes.axhline(y, color=style.INK, linewidth=0.5)
-        before = not row.model
-        _draw_row(axes, row, [row.cells.get((g.split, m), Cell()) for g, m in columns], places, y)
-        y += height
-    for line, width in ((0.0, 1.0), (2.3, 0.5), (total - 0.1, 1.0)):
-        axes.axhline(line, color=style.INK, linewidth=width)
-    return figure
-
-
-def _draw_header(axes: Axes, table: ResultTable, places: list[float], step: float) -> None:
-    first = 0
-    for group in table.groups:
-        span = places[first : first + len(group.metrics)]
-        middle = (span[0] + span[-1]) / 2
-        axes.text(middle, 0.65, group.title, ha="center", va="center")
-        half = step / 2 - 0.006
-        axes.hlines(1.2, span[0] - half, span[-1] + half, color=style.INK, linewidth=0.4)
-        for x, metric in zip(span, group.metrics, strict=True):
-            axes.text(x, 1.75, table.header(metric), ha="center", va="center")
-        first += len(group.metrics)
-    axes.text(0.002, 1.75, "Model", va="center")
-
-
-def _draw_row(axes: Axes, row: ResultRow, cells: list[Cell], places: list[float], y: float) -> None:
-    colour = style.INK if row.model else style.GREY
-    axes.text(0.002, y + 0.55, row.label, va="center", color=colour, fontsize=7)
-    for x, cell in zip(places, cells, strict=True):
-        weight = "bold" if cell.best else "normal"
-        axes.text(
-            x, y + 0.55, cell.value_text, ha="center", va="center", color=colour, weight=weight
-        )
-        if cell.interval_text:
-            axes.text(
-                x, y + 1.2, cell.interval_text, ha="center", va="center", color=style.GREY,
-                fontsize=_SMALL,
-            )  # fmt: skip
+    style.report([stem.with_name(f"{stem.name}.{kind}") for kind in ("md", "tex")])
 
 
 def latex_table(table: ResultTable) -> str:

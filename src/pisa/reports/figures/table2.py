@@ -37,7 +37,7 @@ def main(given: argparse.Namespace) -> None:
     document = read_analysis(given.result, "ood")
     origin = origin_of(document["provenance"])
     summary = {model: result["table"] for model, result in document["models"].items()}
-    write_table(given.out, "Table 2", {"summary": summary}, published_rows_2(), origin)
+    write_table(given.out, {"summary": summary}, published_rows_2(), origin)
     with style.paper_style():
         figure = draw_grid({m: r["grid"] for m, r in document["models"].items()})
         stem = given.out.with_name(f"{given.out.name}_grid")
