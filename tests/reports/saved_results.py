@@ -16,7 +16,7 @@ from pisa.data.clip_io import write_clip
 from pisa.data.manifest import Manifest, write_manifest
 from pisa.ops.drop_ray import DropRay, drop_time_s
 from pisa.ops.video import from_frames
-from pisa.reports.html import write_report
+from pisa.reports.html import Page, write_report
 from pisa.reports.metrics_json import build_metrics, summarise, write_metrics
 from pisa.section5 import drop_study, lift3d, ood
 from pisa.section5.drop_time import DropTimes, to_frames
@@ -151,7 +151,7 @@ def write_run(
         for split in splits
         for i in range(2)
     ]
-    write_report(folder / "report.html", metrics, title="psft", videos=videos)
+    write_report(folder / "report.html", metrics, Page(title="psft", videos=videos))
     data = {} if train_clips is None else {"num_train_clips": train_clips}
     config = {
         "name": "psft",

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from pisa.reports.breakdown import with_details, write_csv
-from pisa.reports.html import write_report
+from pisa.reports.html import Page, write_report
 from pisa.reports.metrics_json import build_metrics, read_metrics, write_metrics
 from pisa.reports.table import print_table
 
@@ -54,7 +54,7 @@ def test_the_terminal_and_the_report_show_them(document, tmp_path):
     out = io.StringIO()
     print_table(document, Console(file=out, width=200))
     assert "PSFT minus Base, Sim (seen): L2 -0.200" in out.getvalue()
-    page = write_report(tmp_path / "report.html", document, title="x").read_text()
+    page = write_report(tmp_path / "report.html", document, Page(title="x")).read_text()
     assert "objects in the clip: 2" in page and "PSFT minus Base" in page
 
 
@@ -72,7 +72,7 @@ def test_clips_without_a_scene_count_as_not_recorded(rows, provenance_part, tmp_
     with (tmp_path / "summary.csv").open() as stream:
         lines = [r for r in csv.DictReader(stream) if r["group"] == "scene"]
     assert {r["value"] for r in lines} == set(counts)
-    page = write_report(tmp_path / "report.html", document, title="x").read_text()
+    page = write_report(tmp_path / "report.html", document, Page(title="x")).read_text()
     assert all(f"scene: {scene}" in page for scene in counts)
 
 

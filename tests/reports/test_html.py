@@ -10,14 +10,14 @@ import pytest
 
 from pisa.ops.video import read_video
 from pisa.reports.breakdown import with_details
-from pisa.reports.html import write_report
+from pisa.reports.html import Page, write_report
 from pisa.reports.metrics_json import build_metrics
 
 HOSTILE = "</script><img src=x onerror=alert(1)> \"quoted\" & 'single'"
 VOID = {"meta", "input", "img", "br", "link"}
 
 
-class Page(HTMLParser):
+class TagCollector(HTMLParser):
     """Collects tags and checks that they close in order (SVG's self-closing tags included)."""
 
     def __init__(self, text: str) -> None:
@@ -66,17 +66,14 @@ def page(tmp_path_factory, moving_square):
     write_report(
         path,
         with_details(metrics),
-        title=HOSTILE,
-        videos=videos,
-        curves=curves,
-        config_text=HOSTILE,
+        Page(title=HOSTILE, videos=videos, curves=curves, config_text=HOSTILE),
     )
     return path.read_text(encoding="utf-8")
 
 
 def test_nothing_is_loaded_from_outside(page):
     assert not re.search(r"(https?:)?//[a-z]", re.sub(r"base64,[A-Za-z0-9+/=]+", "", page))
-    for tag, attributes in Page(page).tags:
+    for tag, attributes in TagCollector(page).tags:
         assert tag not in {"link", "img", "iframe", "object"}
         assert attributes.get("src", "data:").startswith("data:video/mp4;base64,") or tag != "video"
         assert "src" not in attributes or tag == "video"
@@ -85,19 +82,21 @@ def test_nothing_is_loaded_from_outside(page):
 
 
 def test_tags_close_in_order(page):
-    assert Page(page).open == []
+    assert TagCollector(page).open == []
 
 
 def test_hostile_names_are_shown_and_do_not_run(page):
     assert "<img" not in page
     assert html.escape(HOSTILE, quote=False).split('"')[0] in page
-    tags = [tag for tag, _ in Page(page).tags]
+    tags = [tag for tag, _ in TagCollector(page).tags]
     assert tags.count("script") == 2
-    assert not any(key.startswith("on") for _, attributes in Page(page).tags for key in attributes)
+    assert not any(
+        key.startswith("on") for _, attributes in TagCollector(page).tags for key in attributes
+    )
 
 
 def test_worst_clips_come_first_and_unscored_before_them(page):
-    order = [int(a["data-index"]) for tag, a in Page(page).tags if tag == "article"]
+    order = [int(a["data-index"]) for tag, a in TagCollector(page).tags if tag == "article"]
     assert order == [3, 1, 2, 0]  # unscored, 0.09, 0.05, 0.01
 
 
@@ -126,7 +125,7 @@ def test_the_data_for_the_script_is_json(page):
 
 
 def test_controls_have_names(page):
-    tags = Page(page).tags
+    tags = TagCollector(page).tags
     assert all("aria-label" in a for tag, a in tags if tag == "video")
     assert all("aria-label" in a for tag, a in tags if a.get("type") == "range")
     assert "prefers-reduced-motion" in page
@@ -148,7 +147,7 @@ def test_a_difference_that_prints_as_zero_is_neither_better_nor_worse(tmp_path, 
         for i in range(4)
     ]
     metrics = build_metrics(rows, [], protocol="official", provenance=provenance_part)
-    page = write_report(tmp_path / "r.html", with_details(metrics), title="t").read_text(
+    page = write_report(tmp_path / "r.html", with_details(metrics), Page(title="t")).read_text(
         encoding="utf-8"
     )
     assert 'class="verdict negligible"' in page and 'class="verdict worse"' not in page
@@ -165,16 +164,16 @@ def test_clips_whose_truth_the_tracker_lost_are_marked_and_last(
     metrics = build_metrics(rows, [], protocol="official", provenance=provenance_part)
     models = {m: moving_square(start_x=8, fall_px=3) for m in ("truth", "psft")}
     videos = [{"clip": clip, "split": "real", "models": models} for clip in ("lost", "kept")]
-    page = write_report(tmp_path / "r.html", metrics, title="t", videos=videos).read_text()
-    order = [int(a["data-index"]) for tag, a in Page(page).tags if tag == "article"]
+    page = write_report(tmp_path / "r.html", metrics, Page(title="t", videos=videos)).read_text()
+    order = [int(a["data-index"]) for tag, a in TagCollector(page).tags if tag == "article"]
     assert order == [1, 0]  # "lost" has the larger L2 and would lead otherwise
     assert page.count("tracker lost it: L2 of the true clip is 0.076") == 1
 
 
 def test_a_page_without_clips_is_complete(tmp_path, rows, provenance_part):
     metrics = build_metrics(rows, [], protocol="official", provenance=provenance_part)
-    path = write_report(tmp_path / "deep" / "report.html", metrics, title="Numbers only")
+    path = write_report(tmp_path / "deep" / "report.html", metrics, Page(title="Numbers only"))
     text = path.read_text(encoding="utf-8")
-    assert Page(text).open == []
+    assert TagCollector(text).open == []
     assert "<script" not in text
     assert "None: every sample was scored" in text

@@ -9,7 +9,7 @@ import pytest
 
 from pisa.__main__ import main
 from pisa.errors import PisaError
-from pisa.reports.html import write_report
+from pisa.reports.html import Page, write_report
 from pisa.reports.leaderboard import against_best, merge, merge_clips, read_runs
 from pisa.reports.metrics_json import build_metrics, write_metrics
 from pisa.reports.panels import read_report_clips
@@ -41,7 +41,7 @@ def write_run(folder, model, error, protocol="official", speed=4.0, clips=CLIPS)
     write_metrics(folder / "metrics.json", metrics)
     models = {"truth": falling(4.0), "frozen": falling(0.0), model: falling(speed)}
     videos = [{"clip": clip, "split": "real", "models": models} for clip in CLIPS[:2]]
-    write_report(folder / "report.html", metrics, title=model, videos=videos)
+    write_report(folder / "report.html", metrics, Page(title=model, videos=videos))
     return folder
 
 

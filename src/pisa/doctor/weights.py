@@ -34,7 +34,7 @@ class Weights:
 
 
 def weights_of(node: Mapping[str, Any]) -> list[Weights]:
-    """The weights that building ``node`` (settings of a model or a teacher) loads, without those inside it.
+    """The weights that a model or teacher of these settings loads, without those inside it.
 
     An existing caption cache replaces its text encoder, as it does in training.
     """

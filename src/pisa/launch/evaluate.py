@@ -31,6 +31,7 @@ from pisa.launch.runs import (
 from pisa.models.base import VideoModel
 from pisa.ops.devices import pick_device
 from pisa.reports.curves import read_csv_logger
+from pisa.reports.html import Page
 from pisa.reports.names import model_label
 from pisa.reports.published import published_table_1
 from pisa.tasks.weights import load_weights
@@ -118,12 +119,14 @@ def score_weights(
     publish(
         run,
         document_of(run, collection, provenance_of(run, data, scorer.tracker)),
-        model=list(weights)[-1],
-        title=f"PisaBench: {model_label(run.name)}",
-        videos=collection.videos,
-        curves=learning_curves(weights),
-        published=published_table_1() if settings.show_published else (),
-        fps_hz=float(next(iter(clips.values()))[0].fps_hz),
+        list(weights)[-1],
+        Page(
+            title=f"PisaBench: {model_label(run.name)}",
+            videos=collection.videos,
+            curves=learning_curves(weights),
+            published=published_table_1() if settings.show_published else (),
+            fps_hz=float(next(iter(clips.values()))[0].fps_hz),
+        ),
     )
 
 

@@ -22,6 +22,7 @@ from pisa.metrics import PairMasks, evaluate_many
 from pisa.metrics.beyond import object_measures
 from pisa.ops.masks import dropping_object_index, select_object, to_binary
 from pisa.ranges import Count, WholeNumber
+from pisa.reports.html import Page
 
 _GT_COLOUR, _PD_COLOUR = (70, 130, 255), (255, 150, 40)
 
@@ -66,10 +67,8 @@ def score_mask_pairs(
     publish(
         run,
         document_of(run, collection, origin),
-        model=model,
-        title=f"PisaBench: {model}",
-        videos=collection.videos,
-        fps_hz=SHOWN_FPS_HZ,
+        model,
+        Page(title=f"PisaBench: {model}", videos=collection.videos, fps_hz=SHOWN_FPS_HZ),
     )
 
 

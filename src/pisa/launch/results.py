@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pisa.bench.collect import Collection
@@ -17,7 +18,7 @@ from pisa.launch.runs import EvalRun
 from pisa.perception.base import Tracker
 from pisa.perception.mask_cache import tracker_identity
 from pisa.reports.breakdown import with_details, write_csv
-from pisa.reports.html import write_report
+from pisa.reports.html import Page, write_report
 from pisa.reports.metrics_json import build_metrics, write_metrics
 from pisa.reports.table import print_table
 
@@ -43,21 +44,19 @@ def document_of(
     return with_details({**metrics, **extra, "status": status})
 
 
-def publish(
-    run: EvalRun, document: Mapping[str, Any], *, model: str, title: str, **report: Any
-) -> None:
+def publish(run: EvalRun, document: Mapping[str, Any], model: str, page: Page) -> None:
     """Write metrics.json, the CSV files and report.html; print the table and every failure.
 
-    ``model`` is the row that the run is about; ``report`` goes to ``write_report``. Raises
+    ``model`` is the row that the run is about. Raises
     ``IncompleteError`` after all is written when a sample failed and ``allow_missing`` is off, or
     when no sample of ``model`` was scored.
     """
     write_metrics(run.folder / "metrics.json", document)
     write_csv(run.folder, document)
-    page = run.folder / "report.html"
-    write_report(page, document, title=title, config_text=run.config_text, **report)
+    path = run.folder / "report.html"
+    write_report(path, document, replace(page, config_text=run.config_text))
     print_table(document)
-    print(f"report: {page}")
+    print(f"report: {path}")
     failures = document["failures"]
     for failure in failures:
         print(f"failed: {_line(failure)}", file=sys.stderr)

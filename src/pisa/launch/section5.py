@@ -21,6 +21,7 @@ from pisa.launch.runs import EvalRun, build_model, build_tracker
 from pisa.models.base import VideoModel
 from pisa.ops.devices import pick_device
 from pisa.ranges import Count, WholeNumber
+from pisa.reports.html import Page
 from pisa.section5 import forced_choice, ood
 from pisa.section5.drop_study import drop_models, drop_tracks
 from pisa.section5.drop_time import require_samples
@@ -130,10 +131,12 @@ def run_ood(run: EvalRun, *, data_set: str, num_clips: Count | None) -> None:
     publish(
         run,
         document,
-        model=subject.row,
-        title=f"In and out of distribution: {subject.row}",
-        videos=collection.videos,
-        fps_hz=items[0].clip.fps_hz,
+        subject.row,
+        Page(
+            title=f"In and out of distribution: {subject.row}",
+            videos=collection.videos,
+            fps_hz=items[0].clip.fps_hz,
+        ),
     )
 
 

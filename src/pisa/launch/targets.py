@@ -41,7 +41,6 @@ FUNCTIONS = (
     "pisa.launch.section5.run_lift3d",
     "pisa.launch.section5.run_ood",
     "pisa.launch.section5.run_forced_choice",
-    "pisa.launch.videos.score_videos",
 )
 FOREIGN = (
     "lightning.pytorch.Trainer",

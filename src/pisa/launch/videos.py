@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -22,7 +22,7 @@ from pisa.data.clip_info import read_info, scene_of
 from pisa.data.clip_io import read_clip
 from pisa.data.manifest import clip_sha256, list_clips
 from pisa.data.real import require_real_clips
-from pisa.data.video_files import Footage, Limits, parse_fit, read_footage
+from pisa.data.video_files import Limits, parse_fit, read_footage
 from pisa.errors import PisaError
 from pisa.io.progress import clip_progress
 from pisa.launch.results import document_of, provenance_of, publish
@@ -34,6 +34,7 @@ from pisa.perception.base import Tracker
 from pisa.perception.embedded_segmentation import EmbeddedTracker
 from pisa.perception.mask_cache import CachedTracker, tracker_identity
 from pisa.ranges import PixelSize, Positive, WholeNumber
+from pisa.reports.html import Page
 from pisa.reports.published import published_table_1
 from pisa.types import Batch, Clip, collate
 
@@ -42,73 +43,77 @@ REAL_SIZE = (256, 256)  # the release converts its real clips to this size befor
 _LISTED = 10  # names of missing or extra videos that are printed
 
 
-def score_videos(
-    run: EvalRun,
-    *,
-    path: str | None,
-    fps_hz: Positive | None,
-    size: PixelSize | None,
-    fit: str,
-    references: list[str],
-    mask_cache: str,
-    device: str,
-    shown_clips: WholeNumber,
-    limits: Limits,
-    allow_other_first_frames: bool = False,
-) -> None:
-    """Score the videos of ``path``; configs/source/videos.yaml explains the settings.
+@dataclass(frozen=True, kw_only=True)
+class ScoreVideos:
+    """Scores the videos of ``path`` when it is called with a run; settings: configs/source/videos.
 
     Raises ``IncompleteError`` where samples failed (see ``publish``), other ``PisaError``s for
     mistakes, before any work.
     """
-    if fps_hz is not None and not 0 < fps_hz < MAX_FPS_HZ:
-        raise PisaError(f"source.fps_hz must lie between 0 and {MAX_FPS_HZ} Hz, not {fps_hz:g}")
-    if path is None:
-        raise PisaError("source.path=DIR is needed: the folder of the videos")
-    model, split = run.name, str(run.benchmark)
-    parse_fit(fit)
-    _check_names(model, references)
-    every = benchmark_clips(run)
-    clips = {clip.name: clip for clip in every[: run.evaluation.num_clips]}
-    matches = match_videos(Path(path), list(clips), [clip.name for clip in every])
-    _print_matches(matches)
 
-    def read(video: Path, clip: Clip) -> Footage:
-        frame_size = (clip.video.shape[2], clip.video.shape[3])
-        return read_footage(
-            video, frame_size, expected_fps_hz=clip.fps_hz, fps_hz=fps_hz, fit=fit, limits=limits
+    path: str | None
+    fps_hz: Positive | None
+    size: PixelSize | None
+    fit: str
+    references: list[str]
+    mask_cache: str
+    device: str
+    shown_clips: WholeNumber
+    limits: Limits
+    allow_other_first_frames: bool = False
+
+    def __call__(self, run: EvalRun) -> None:
+        path = self._checked_path(run)
+        split = str(run.benchmark)
+        every = benchmark_clips(run)
+        clips = {clip.name: clip for clip in every[: run.evaluation.num_clips]}
+        matches = match_videos(path, list(clips), [clip.name for clip in every])
+        _print_matches(matches)
+        device = pick_device(self.device)
+        tracker = cached_tracker(run.tracker, self.mask_cache, device)
+        if split == "real" and isinstance(tracker.tracker, EmbeddedTracker):
+            print("note: perception=embedded knows simulated clips only; the paper's is pretrained")
+        scorer = Scorer(tracker, run.evaluation.protocol, device, run.evaluation.prompt)
+        collection = Collection(self.shown_clips)
+        videos = VideoScorer(scorer, collection, run, self)
+        with clip_progress() as progress:
+            task = progress.add_task(f"scoring {run.name}", total=len(clips))
+            for name, samples in groupby(matches.samples, key=lambda sample: sample.clip):
+                videos.score_clip(clips[name], list(samples))
+                progress.advance(task)
+        print(f"masks: {tracker.hits} read from {tracker.folder}, {tracker.misses} tracked now")
+        for note in collection.notes():
+            print(f"note: {note}", file=sys.stderr)
+        folders, found = _clips_sha256(list(clips.values())), _videos_sha256(matches.samples)
+        origin = provenance_of(run, f"{split}:{folders} videos:{found}", tracker.tracker)
+        extra = [entry.name for entry in matches.extra]
+        publish(
+            run,
+            document_of(run, collection, origin, extra_videos=extra),
+            run.name,
+            Page(
+                title=f"PisaBench: {run.name}",
+                videos=collection.videos,
+                published=published_table_1() if run.evaluation.show_published else (),
+                fps_hz=SHOWN_FPS_HZ,
+            ),
         )
 
-    chosen = pick_device(device)
-    tracker = cached_tracker(run.tracker, mask_cache, chosen)
-    if split == "real" and isinstance(tracker.tracker, EmbeddedTracker):
-        print("note: perception=embedded knows simulated clips only; the paper's is pretrained")
-    collection = Collection(shown_clips)
-    scorer = Scorer(tracker, run.evaluation.protocol, chosen, run.evaluation.prompt)
-    videos = VideoScorer(
-        scorer, collection, model, split, read,
-        benchmark_size(run, size), references, allow_other_first_frames,
-    )  # fmt: skip
-    with clip_progress() as progress:
-        task = progress.add_task(f"scoring {model}", total=len(clips))
-        for name, samples in groupby(matches.samples, key=lambda sample: sample.clip):
-            videos.score_clip(clips[name], list(samples))
-            progress.advance(task)
-    print(f"masks: {tracker.hits} read from {tracker.folder}, {tracker.misses} tracked now")
-    for note in collection.notes():
-        print(f"note: {note}", file=sys.stderr)
-    data = f"{split}:{_clips_sha256(list(clips.values()))} videos:{_videos_sha256(matches.samples)}"
-    origin = provenance_of(run, data, tracker.tracker)
-    extra = [entry.name for entry in matches.extra]
-    publish(
-        run,
-        document_of(run, collection, origin, extra_videos=extra),
-        model=model,
-        title=f"PisaBench: {model}",
-        videos=collection.videos,
-        published=published_table_1() if run.evaluation.show_published else (),
-        fps_hz=SHOWN_FPS_HZ,
-    )
+    def _checked_path(self, run: EvalRun) -> Path:
+        if self.fps_hz is not None and not 0 < self.fps_hz < MAX_FPS_HZ:
+            raise PisaError(
+                f"source.fps_hz must lie between 0 and {MAX_FPS_HZ} Hz, not {self.fps_hz:g}"
+            )
+        if self.path is None:
+            raise PisaError("source.path=DIR is needed: the folder of the videos")
+        parse_fit(self.fit)
+        known = ", ".join(REFERENCES)
+        if run.name in REFERENCES:
+            raise PisaError(f"name={run.name} is taken: {known} are the reference rows")
+        unknown = [name for name in self.references if name not in REFERENCES]
+        if unknown:
+            raise PisaError(f"no reference named {unknown[0]!r}; valid: {known}")
+        return Path(self.path)
 
 
 def benchmark_clips(run: EvalRun) -> list[Path]:
@@ -139,17 +144,17 @@ class VideoScorer:
 
     scorer: Scorer
     collection: Collection
-    model: str
-    split: str
-    read: Callable[[Path, Clip], Footage]  # a video at the size of a clip
-    size: tuple[int, int] | None  # (height, width) the clips are read at; None keeps theirs
-    references: Sequence[str]  # rows beside the videos', of ``REFERENCES``
-    allow_other_first_frames: bool  # score a video although its first frame is not the clip's
+    run: EvalRun
+    settings: ScoreVideos
+
+    @property
+    def split(self) -> str:
+        return str(self.run.benchmark)
 
     def score_clip(self, folder: Path, samples: Sequence[Sample]) -> None:
         """Score the samples of one clip and the references."""
         try:
-            clip = read_clip(folder, size=self.size)
+            clip = read_clip(folder, size=benchmark_size(self.run, self.settings.size))
             scene = scene_of(read_info(folder), folder)
         except PisaError as error:
             for sample in samples:
@@ -157,7 +162,7 @@ class VideoScorer:
             return
         groups = {} if scene is None else {"scene": scene}
         truth = collate([clip])
-        for name in self.references:
+        for name in self.settings.references:
             (result,) = self.scorer.score(
                 truth, REFERENCES[name](truth, 0), model=name, split=self.split
             )
@@ -171,17 +176,24 @@ class VideoScorer:
     def _score(self, sample: Sample, clip: Clip, truth: Batch, groups: dict[str, str]) -> None:
         if sample.path is None:
             raise PisaError(sample.problem)
-        footage = self.read(sample.path, clip)
+        footage = read_footage(
+            sample.path,
+            (clip.video.shape[2], clip.video.shape[3]),
+            expected_fps_hz=clip.fps_hz,
+            fps_hz=self.settings.fps_hz,
+            fit=self.settings.fit,
+            limits=self.settings.limits,
+        )
         video = from_frames(footage.frames)
         apart = first_frame.difference(clip.video[:, 0], video[:, 0], clip.masks[:, 0])
-        if apart > first_frame.LIMIT and not self.allow_other_first_frames:
+        if apart > first_frame.LIMIT and not self.settings.allow_other_first_frames:
             raise PisaError(
                 f"its first frame is not the clip's (mean difference {apart:.0f} of 255, at most "
                 f"{first_frame.LIMIT:g}): another clip, mirrored, faded in or of another data set? "
                 "source.allow_other_first_frames=true scores it all the same"
             )
         (result,) = self.scorer.score(
-            truth, video[None], model=self.model, split=self.split, seed=sample.seed,
+            truth, video[None], model=self.run.name, split=self.split, seed=sample.seed,
             fps_hz=footage.fps_hz,
         )  # fmt: skip
         if isinstance(result, Scored):
@@ -190,7 +202,7 @@ class VideoScorer:
         self.collection.add(result, thin_from_hz=footage.fps_hz, **groups)
 
     def _fail(self, sample: Sample, reason: str) -> None:
-        self.collection.add(Failure(self.model, self.split, sample.clip, sample.seed, reason))
+        self.collection.add(Failure(self.run.name, self.split, sample.clip, sample.seed, reason))
 
 
 def cached_tracker(part: Part, folder: str, device: torch.device) -> CachedTracker:
@@ -201,15 +213,6 @@ def cached_tracker(part: Part, folder: str, device: torch.device) -> CachedTrack
     if isinstance(tracker, nn.Module):
         tracker.to(device)
     return CachedTracker(tracker, folder, identity)
-
-
-def _check_names(model: str, references: Sequence[str]) -> None:
-    known = ", ".join(REFERENCES)
-    if model in REFERENCES:
-        raise PisaError(f"name={model} is taken: {known} are the reference rows")
-    unknown = [name for name in references if name not in REFERENCES]
-    if unknown:
-        raise PisaError(f"no reference named {unknown[0]!r}; valid: {known}")
 
 
 def _print_matches(matches: Matches) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,65 +38,64 @@ GROUP_LABELS = {"num_objects": "objects in the clip"}  # of the breakdown
 LOST_L2 = 0.03  # of the true clip itself: its tracked path is not the object's
 
 
-def write_report(
-    out_html: Path | str,
-    metrics: Mapping[str, Any],
-    *,
-    title: str,
-    videos: Sequence[Mapping[str, Any]] = (),
-    curves: Mapping[str, Curve] | None = None,
-    config_text: str = "",
-    published: Sequence[PublishedRow] = (),
-    fps_hz: float = 16.0,
-    kinds: KindTable | None = None,
-    notes: Sequence[str] = (),
-    ranked: bool = False,
-    runs: Sequence[Mapping[str, str]] = (),
-) -> Path:
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """A report's content beside its numbers."""
+
+    title: str
+    videos: Sequence[Mapping[str, Any]] = ()  # see ``panels.build_panels``
+    fps_hz: float = 16.0  # of the videos
+    curves: Mapping[str, Curve] = field(default_factory=dict)  # {name: [(step, value), ...]}
+    config_text: str = ""
+    published: Sequence[PublishedRow] = ()
+    kinds: KindTable | None = None  # how clips fail, by model
+    notes: Sequence[str] = ()  # lines below the title
+    ranked: bool = False  # the results are sorted by their first column
+    # merged runs, {"run", "models", "commit", "config_sha256"} each
+    runs: Sequence[Mapping[str, str]] = ()
+
+
+def write_report(out_html: Path | str, metrics: Mapping[str, Any], page: Page) -> Path:
     """Write the page atomically and return its path.
 
-    ``videos``: see ``panels.build_panels``; ``curves``: ``{name: [(step, value), ...]}``.
     The page shows ``paired`` and ``breakdown`` where the document has them (``with_details``).
-    ``kinds``: how clips fail, by model; ``notes``: lines below the title; ``ranked``: the results
-    are sorted by their first column; ``runs``: the merged runs, ``{"run", "models", "commit",
-    "config_sha256"}`` each.
     Raises ``ValueError`` for metrics that are not schema 1, ``PisaError`` for an unwritable path.
     """
     validate_metrics(metrics)
-    panels = build_panels(videos, metrics["per_clip"], fps_hz)
+    panels = build_panels(page.videos, metrics["per_clip"], page.fps_hz)
     models = order_models(model for panel in panels for model in panel.models)
     sort_by = _sort_choices(panels)
     errors = [panel.scores.get(TRUTH, {}).get("l2") or 0.0 for panel in panels]  # the tracker's
     lost = [l2 if l2 > LOST_L2 else None for l2 in errors]
-    page = (
+    text = (
         _environment()
         .get_template("report.html.j2")
         .render(
-            title=title,
+            title=page.title,
             metrics=metrics,
-            table=result_table(metrics, published),
-            published_caveat=PUBLISHED_CAVEAT if published else "",
+            table=result_table(metrics, page.published),
+            published_caveat=PUBLISHED_CAVEAT if page.published else "",
             meanings=_meanings(metrics),
             splits=order_splits(panel.split for panel in panels),
             lost=lost,
             empty=Cell(),
             notice=status_notice(metrics),
             pairs=_pairs(metrics.get("paired", ())),
-            kinds=kinds,
-            notes=notes,
-            ranked=ranked,
-            runs=runs,
+            kinds=page.kinds,
+            notes=page.notes,
+            ranked=page.ranked,
+            runs=page.runs,
             breakdown=_breakdown_tables(metrics),
-            charts=draw_charts(*titled(curves or {}, metrics["summary"])),
+            charts=draw_charts(*titled(page.curves, metrics["summary"])),
             panels=_worst_first(panels, sort_by, lost),
             sort_by=sort_by,
-            data=_page_data(panels, models, fps_hz, lost),
-            fps_hz=fps_hz,
+            data=_page_data(panels, models, page.fps_hz, lost),
+            fps_hz=page.fps_hz,
             colours=model_colours(models),
-            config_text=config_text,
+            config_text=page.config_text,
         )
     )
-    write_atomic(Path(out_html), page.encode("utf-8"))
+    write_atomic(Path(out_html), text.encode("utf-8"))
     return Path(out_html)
 
 

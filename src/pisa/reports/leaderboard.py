@@ -12,7 +12,7 @@ from typing import Any
 from pisa.bench.row import comparable
 from pisa.errors import PisaError
 from pisa.reports.breakdown import breakdown, count_kinds
-from pisa.reports.html import write_report
+from pisa.reports.html import Page, write_report
 from pisa.reports.metrics_json import build_metrics, paired_summary, read_metrics
 from pisa.reports.names import TRUTH, direction, model_label, split_label
 from pisa.reports.panels import read_report_clips
@@ -64,14 +64,16 @@ def write_leaderboard(
     return write_report(
         out,
         metrics | {"paired": against_best(metrics), "breakdown": breakdown(metrics["per_clip"])},
-        title=f"PisaBench leaderboard: {len(read)} run{'s' if len(read) > 1 else ''}",
-        videos=videos,
-        published=published,
-        fps_hz=fps_hz,
-        kinds=count_kinds(videos, fps_hz) if videos else None,
-        notes=[*_data_notes(read), *notes],
-        ranked=True,
-        runs=[_described(run) for run in read],
+        Page(
+            title=f"PisaBench leaderboard: {len(read)} run{'s' if len(read) > 1 else ''}",
+            videos=videos,
+            published=published,
+            fps_hz=fps_hz,
+            kinds=count_kinds(videos, fps_hz) if videos else None,
+            notes=[*_data_notes(read), *notes],
+            ranked=True,
+            runs=[_described(run) for run in read],
+        ),
     )
 
 
