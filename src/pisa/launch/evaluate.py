@@ -176,7 +176,8 @@ def learning_curves(weights: Mapping[str, Path | None]) -> dict[str, list[tuple[
             found.pop("train/loss", None)
         scores = [k for k in found if k.startswith("pisabench/") and not k.endswith("n")]
         for key in [k for k in CURVES if k in found] + scores:
-            curves[f"{name} {key}"] = found[key]
+            if any(value for _, value in found[key]):  # nothing ever failed or was missed
+                curves[f"{name} {key}"] = found[key]
     return curves
 
 

@@ -160,9 +160,9 @@ def _pair_line(pair: Mapping[str, Any]) -> str:
     name = f"{model_label(pair['a'])} minus {model_label(pair['b'])}, {split_label(pair['split'])}"
     parts = []
     for metric, cell in pair["cells"].items():
-        text = f"{metric_label(metric)} {cell['mean']:+.3f}"
+        text = f"{metric_label(metric)} {cell['mean']:+z.3f}"
         if cell["n"] > 1:
-            text += f" [{cell['ci95'][0]:+.3f}, {cell['ci95'][1]:+.3f}]"
+            text += f" [{cell['ci95'][0]:+z.3f}, {cell['ci95'][1]:+z.3f}]"
         parts.append(f"{text} (n = {cell['n']})")
     return f"{name}: " + ", ".join(parts)
 

@@ -46,6 +46,8 @@ def test_panels_draw_the_runs_that_belong_there(runs):
     assert [[50.0, 100.0], pytest.approx([0.12, 0.11])] in drawn  # validation of the long run
     assert [[50.0, 100.0], pytest.approx([0.215, 0.115])] in drawn  # final scores, both lengths
     assert [[100.0], pytest.approx([0.265])] in drawn  # random
+    beside = [x for x, y in drawn if y == pytest.approx([0.215, 0.115])]
+    assert beside == [[50.0, 100.0], pytest.approx([50.75, 101.5])]  # both sets can be seen
     assert not any(pytest.approx(0.165) in y for _, y in drawn)  # other number of clips
     first = [list(map(float, v)) for v in sizes.lines[0].get_data()]
     assert first == [[100.0, 1000.0], pytest.approx([0.165, 0.115])]
