@@ -9,6 +9,7 @@ from pisa.metrics.beyond import falls, galileo_ratio, object_measures, pixel_mea
 
 SIZE, FRAMES, SIDE = 48, 12, 12
 GREY = 100
+NOTHING = np.zeros((SIZE, SIZE), dtype=bool)
 
 
 def track(top: float = 4, gain: float = 0.5, left: int = 8) -> np.ndarray:
@@ -33,7 +34,7 @@ def painted(masks: np.ndarray, patches: list[np.ndarray]) -> np.ndarray:
 
 
 def measured(patches: list[np.ndarray]) -> dict[str, float]:
-    return pixel_measures(painted(track(), patches), track())
+    return pixel_measures(painted(track(), patches), track(), NOTHING)
 
 
 def test_a_rigid_fall_keeps_everything() -> None:
@@ -96,16 +97,17 @@ def test_a_frozen_video_has_no_path_and_an_absent_object_no_area() -> None:
     absent[0] = False
     assert np.isnan(object_measures(absent)["area_kept"])
     frames = painted(track(), [texture()] * FRAMES)
-    assert np.isnan(pixel_measures(frames, absent)["colour_change"])
+    assert np.isnan(pixel_measures(frames, absent, NOTHING)["colour_change"])
     nothing = object_measures(np.zeros_like(still))
     assert np.isnan(nothing["piece_share"]) and nothing["path_length"] == 0.0
 
 
-def background(change: np.ndarray) -> float:
+def background(change: np.ndarray, others: np.ndarray = NOTHING) -> float:
     """``background_change`` where ``change`` is added to every frame but the first."""
     frames = painted(track(), [texture()] * FRAMES).astype(int)
     frames[1:] += change
-    return pixel_measures(frames.clip(0, 255).astype(np.uint8), track())["background_change"]
+    values = pixel_measures(frames.clip(0, 255).astype(np.uint8), track(), others)
+    return values["background_change"]
 
 
 def test_the_background_is_compared_outside_the_path_of_the_object() -> None:
@@ -114,6 +116,9 @@ def test_the_background_is_compared_outside_the_path_of_the_object() -> None:
     inside = np.zeros((SIZE, SIZE, 3), int)
     inside[6:40, 9:19] = tint
     assert background(inside) == 0.0
+    elsewhere = np.roll(inside, 20, axis=1)
+    assert background(elsewhere) > 0.005
+    assert background(elsewhere, elsewhere.any(axis=2)) == 0.0  # another object, in frame 0
 
 
 def test_a_shadow_is_no_change_of_the_background_but_a_dimmed_picture_is() -> None:

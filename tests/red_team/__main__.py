@@ -1,9 +1,10 @@
 """The red-team page: how the protocols respond to attacks on true clips, in figures and pictures.
 
 ``python -m tests.red_team DATA_SET... --page docs/reference/metrics.md --images docs/img`` attacks
-the true masks of every clip in the data sets with ``tests.red_team.attacks``, writes a table
-and a sentence between the marks of the page, and one picture per group of attacks. A clip that an
-attack doesn't apply to (swap: one object only) is left out of its row, and the count says so.
+the true masks of every clip in the data sets with ``tests.red_team.attacks``, writes its tables
+between the marks of the page, and one picture per group of attacks. A clip that an attack doesn't
+apply to (swap: one object only) is left out of its row, and the count says so. The second table
+(``tests.red_team.measures``) adds attacks on the pixels.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ from pisa.ops.video import to_frames
 from pisa.types import Clip
 from tests.red_team.attacks import ATTACKS, EXTRA_ATTACKS, LOST_TRACKER, Attack, losses
 from tests.red_team.contact_sheet import contact_sheet, save_png
+from tests.red_team.measures import measure_table, responses
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 PROTOCOLS = ("official", "paper", "strict")
-BEGIN, END = "<!-- red team: begin -->", "<!-- red team: end -->"
+TABLES = ("protocols", "measures")
 _PICTURED, _EVERY, _SCALE = 0.75, 5, 2
 _OBJECT, _OUTLINE = np.array([255, 140, 0]), np.array([0, 90, 200])
 _ROUNDING = 1e-9
@@ -133,13 +135,28 @@ def _short(value: float) -> str:
     return "0" if float(text) == 0 else text.removeprefix("0")
 
 
-def fill_page(page: str, text: str) -> str:
-    """The page with ``text`` between its marks. Raises ``PisaError`` where it has none."""
-    head, begin, rest = page.partition(BEGIN)
-    _, end, tail = rest.partition(END)
+def marks(table: str) -> tuple[str, str]:
+    """The lines of a page between which a table is written."""
+    return f"<!-- red team, {table}: begin -->", f"<!-- red team, {table}: end -->"
+
+
+def fill_page(page: str, table: str, text: str) -> str:
+    """The page with ``text`` between the table's marks. Raises ``PisaError`` where it has none."""
+    first, last = marks(table)
+    head, begin, rest = page.partition(first)
+    _, end, tail = rest.partition(last)
     if not begin or not end:
-        raise PisaError(f"the page needs the marks {BEGIN} and {END}")
-    return f"{head}{BEGIN}\n{text}\n{END}{tail}"
+        raise PisaError(f"the page needs the marks {first} and {last}")
+    return f"{head}{first}\n{text}\n{last}{tail}"
+
+
+def protocol_text(clips: Sequence[Clip]) -> str:
+    """Table and sentence on how the protocols respond to the attacks."""
+    measured = {
+        name: {protocol: measure(attack, clips, protocol) for protocol in PROTOCOLS}
+        for name, attack in (ATTACKS | EXTRA_ATTACKS | LOST_TRACKER).items()
+    }
+    return f"{response_table(measured)}\n\n{textwrap.fill(monotony(measured), 116)}"
 
 
 def pictured_clip(clips: Sequence[Clip]) -> Clip:
@@ -167,23 +184,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("data_sets", type=Path, nargs="+", help="data/sim_seen-beb90c75 for one")
     parser.add_argument("--page", type=Path, help="put the results between this page's marks")
     parser.add_argument("--images", type=Path, help="folder for the pictures")
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES)
     options = parser.parse_args(arguments)
-    attacks = ATTACKS | EXTRA_ATTACKS | LOST_TRACKER
     try:
         page = options.page.read_text(encoding="utf-8") if options.page else None
         clips = [read_clip(path) for folder in options.data_sets for path in list_clips(folder)]
         if options.images:
             for name, group in (("red_team", ATTACKS), ("red_team_extra", EXTRA_ATTACKS)):
                 save_png(options.images / f"{name}.png", attack_sheet(group, pictured_clip(clips)))
-        measured = {
-            name: {protocol: measure(attack, clips, protocol) for protocol in PROTOCOLS}
-            for name, attack in attacks.items()
-        }
-        text = f"{response_table(measured)}\n\n{textwrap.fill(monotony(measured), 116)}"
-        if page is not None:
-            write_atomic(options.page, fill_page(page, text).encode())
-        else:
+        for table in options.tables:
+            text = protocol_text(clips) if table == "protocols" else measure_table(responses(clips))
             print(text)
+            if page is not None:
+                page = fill_page(page, table, text)
+                write_atomic(options.page, page.encode())
     except FileNotFoundError as error:
         print(f"error: {error.filename}: there is no such page to fill", file=sys.stderr)
         return 2

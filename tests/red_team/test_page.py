@@ -13,15 +13,16 @@ from pisa.data.clip_io import write_clip
 from pisa.errors import PisaError
 from pisa.types import Clip
 from tests.red_team.__main__ import (
-    BEGIN,
-    END,
+    TABLES,
     attack_sheet,
     fill_page,
     main,
+    marks,
     measure,
     monotony,
 )
 from tests.red_team.attacks import ATTACKS, EXTRA_ATTACKS, LOST_TRACKER
+from tests.red_team.measures import VIDEO_ATTACKS
 
 
 def _clip(num_objects: int = 2, name: str = "000000") -> Clip:
@@ -63,15 +64,18 @@ def test_command_writes_page_and_pictures(tmp_path: Path) -> None:
     for i in range(2):
         write_clip(tmp_path / "data" / f"00000{i}", _clip(name=f"00000{i}"))
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    blocks = ["\nold\n".join(marks(table)) for table in TABLES]
+    page.write_text("\n".join(["before", *blocks, "after\n"]))
     images = tmp_path / "img"
     images.mkdir()
     assert main([str(tmp_path / "data"), "--page", str(page), "--images", str(images)]) == 0
     text = page.read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
-    response, _ = text.split("attacks worsen every clip")
+    response, measures = text.split("attacks worsen every clip")
     for name in ATTACKS | EXTRA_ATTACKS | LOST_TRACKER:
-        assert response.count(f"\n| {name} | ") == 1
+        assert response.count(f"\n| {name} | ") == measures.count(f"\n| {name} | ") == 1
+    for name in ("untouched", *VIDEO_ATTACKS):
+        assert measures.count(f"\n| {name} | ") == 1
     for picture in images.glob("*.png"):
         assert Image.open(picture).width > 100
     assert len(list(images.glob("*.png"))) == 2
@@ -79,4 +83,4 @@ def test_command_writes_page_and_pictures(tmp_path: Path) -> None:
 
 def test_a_page_without_marks_is_refused() -> None:
     with pytest.raises(PisaError, match="marks"):
-        fill_page("no marks", "text")
+        fill_page("no marks", "measures", "text")

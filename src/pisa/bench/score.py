@@ -134,7 +134,8 @@ class Scorer:
         self, truth: Batch, video: Float[Tensor, "3 t h w"], masks: np.ndarray, fps_hz: float
     ) -> dict[str, float]:
         """Measures that need no true clip; ``truth`` only says which of them a clip can have."""
-        found = object_measures(masks) | pixel_measures(to_frames(video), masks)
+        others = truth.first_masks[0, :-1].any(dim=0).cpu().numpy()
+        found = object_measures(masks) | pixel_measures(to_frames(video), masks, others)
         scale = math.nan if truth.px_per_m is None else float(truth.px_per_m[0])
         if not math.isnan(scale):
             found["g_m_s2"] = read_out(masks, fps_hz, scale).g_m_s2

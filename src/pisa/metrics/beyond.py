@@ -12,7 +12,8 @@ Each compares frames of one video with that video's own frame 0:
 * ``path_length``: how far the centroid travels, in frame diagonals. No value is good or bad as
   such; 0 is a video in which nothing falls.
 * ``background_change``: mean absolute colour difference to frame 0, as a fraction of the range,
-  over the pixels that neither the object ever covers nor its shadow darkens.
+  over the pixels that the object never covers, its shadow never darkens, and other objects, which
+  it may strike, do not cover in frame 0.
 
 ``galileo_ratio`` and the gravity of ``pisa.metrics.readout`` test the law of the fall itself.
 """
@@ -37,8 +38,8 @@ MEASURES = (*PIXEL_MEASURES, *OBJECT_MEASURES, "g_m_s2", "galileo")
 _LEVELS = 256
 _GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
 _MARGIN = 1 / 32  # of the frame's shorter side: how far around the object its edge is blurred
-# A shadow scales a colour by one factor in all channels; the tolerance is in levels of 255.
-_SHADOW, _TINT = 0.3, 10.0
+# A shadow scales a colour by one factor in all channels; less than a tenth is noise.
+_SHADOW, _TINT = (0.3, 0.9), 10.0  # the factor, and its misfit in levels of 255
 _SHADOW_AREA = 2.0  # times the object's: a larger change of light is no shadow of it
 
 
@@ -57,11 +58,13 @@ def object_measures(track: Track) -> dict[str, float]:
     }
 
 
-def pixel_measures(frames: Frames, track: Track) -> dict[str, float]:
+def pixel_measures(
+    frames: Frames, track: Track, others: Bool[np.ndarray, "h w"]
+) -> dict[str, float]:
     """``PIXEL_MEASURES`` of a video and its object's masks, of one length and size.
 
-    NaN where frame 0 or all others lack the object, or where it is too thin to have an interior
-    (``texture_change``).
+    ``others`` are the pixels of all other objects in frame 0. NaN where frame 0 or all later frames
+    lack the object, or where it is too thin to have an interior (``texture_change``).
     """
     whole = frames.astype(np.float32)
     edges = _edge_strength(whole)
@@ -71,7 +74,7 @@ def pixel_measures(frames: Frames, track: Track) -> dict[str, float]:
     return {
         "colour_change": _mean_distance(colours),
         "texture_change": _mean_distance(textures),
-        "background_change": _background_change(whole, track),
+        "background_change": _background_change(whole, track, others),
     }
 
 
@@ -129,27 +132,29 @@ def _interior(track: Track) -> Track:
     return inside
 
 
-def _background_change(frames: Float[np.ndarray, "t h w 3"], track: Track) -> float:
+def _background_change(
+    frames: Float[np.ndarray, "t h w 3"], track: Track, others: Bool[np.ndarray, "h w"]
+) -> float:
     """See the top; NaN for a single frame, or where the object covers the whole picture."""
     margin = max(1, round(_MARGIN * min(track.shape[1:])))
-    ever = ndimage.binary_dilation(track.any(axis=0), np.ones((3, 3)), iterations=margin)
-    first, others = frames[0][~ever], frames[1:][:, ~ever]  # [P, 3], [T - 1, P, 3]
-    if not others.size:
+    near = track.any(axis=0) | others
+    behind = ~ndimage.binary_dilation(near, np.ones((3, 3)), iterations=margin)
+    first, later = frames[0][behind], frames[1:][:, behind]  # [P, 3], [T - 1, P, 3]
+    if not later.size:
         return float("nan")
-    shadow = _shadowed(first, others)
+    shadow = _shadowed(first, later)
     largest_px = _SHADOW_AREA * max(1, int(np.count_nonzero(track, axis=(1, 2)).max()))
     counted = ~(shadow & (np.count_nonzero(shadow, axis=1) <= largest_px)[:, None])
-    apart = np.abs(others - first).mean(axis=2) / 255
+    apart = np.abs(later - first).mean(axis=2) / 255
     return float((apart * counted).sum() / max(1, np.count_nonzero(counted)))
 
 
 def _shadowed(
-    first: Float[np.ndarray, "p 3"], others: Float[np.ndarray, "t p 3"]
+    first: Float[np.ndarray, "p 3"], later: Float[np.ndarray, "t p 3"]
 ) -> Bool[np.ndarray, "t p"]:
     """Pixels that one factor relates to frame 0: a shadow that came (below 1) or went (above)."""
     power = np.maximum((first**2).sum(axis=1), 1e-6)
-    factor = (others * first).sum(axis=2) / power
-    tint = np.abs(others - factor[..., None] * first).max(axis=2)
+    factor = (later * first).sum(axis=2) / power
+    tint = np.abs(later - factor[..., None] * first).max(axis=2)
     darker = np.minimum(factor, 1 / np.maximum(factor, 1e-6))
-    changed = np.abs(others - first).max(axis=2) > 1
-    return np.asarray(changed & (darker >= _SHADOW) & (tint <= _TINT))
+    return np.asarray((darker >= _SHADOW[0]) & (darker <= _SHADOW[1]) & (tint <= _TINT))

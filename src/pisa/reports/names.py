@@ -7,10 +7,13 @@ from collections.abc import Iterable
 from pisa.bench.row import METRICS
 
 SPLITS = ("real", "sim_seen", "sim_unseen")  # the column order of the paper's Table 1
-HIGHER_IS_BETTER = frozenset({"iou"})
+HIGHER_IS_BETTER = frozenset({"iou", "area_kept", "piece_share"})
 LOWER_IS_BETTER = frozenset(
-    {"l2", "chamfer", "time_error", "miss_rate", "spurious_rate", "split_rate"}
-)
+    {
+        "l2", "chamfer", "time_error", "miss_rate", "spurious_rate", "split_rate",
+        "colour_change", "texture_change", "background_change",
+    }
+)  # fmt: skip
 TRUTH = "truth"
 _FIRST_MODELS = (TRUTH, "frozen", "base", "psft")
 
@@ -22,6 +25,14 @@ _METRIC_LABELS = {
     "miss_rate": "Missed",
     "spurious_rate": "Spurious",
     "split_rate": "Split",
+    "colour_change": "Colour change",
+    "texture_change": "Texture change",
+    "background_change": "Background change",
+    "area_kept": "Area kept",
+    "piece_share": "Largest piece",
+    "path_length": "Path",
+    "g_m_s2": "g (m/s²)",
+    "galileo": "Galileo ratio",
 }
 METRIC_MEANINGS = {
     "l2": "distance between the object's centre in the generated and in the true clip, as a "
@@ -30,6 +41,15 @@ METRIC_MEANINGS = {
     "iou": "overlap of the object's two shapes, from 0 (none) to 1 (the same)",
     "time_error": "seconds between the object's impact and the true one",
     "miss_rate": "fraction of frames in which the object was not found",
+    "colour_change": "how far the object's colours moved from frame 0, as a fraction of the range",
+    "texture_change": "the same of the strength of the edges inside the object",
+    "background_change": "mean colour difference to frame 0 where neither the object nor its "
+    "shadow ever is",
+    "area_kept": "the object's area beside that in frame 0, 1 (the same) to 0 (gone)",
+    "piece_share": "share of the object's largest connected piece",
+    "path_length": "how far the object's centre travels, in diagonals of the picture",
+    "g_m_s2": "acceleration of the fall, where camera and depth are known; 9.81 is right",
+    "galileo": "accelerations of two objects that fall in one clip, divided; 1 is right",
 }
 SPLIT_MEANINGS = {
     "real": "filmed drops",
