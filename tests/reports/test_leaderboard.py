@@ -10,9 +10,10 @@ import pytest
 from pisa.__main__ import main
 from pisa.errors import PisaError
 from pisa.reports.html import Page, write_report
-from pisa.reports.leaderboard import against_best, merge, merge_clips, read_runs
+from pisa.reports.leaderboard import merge, merge_clips, read_runs
 from pisa.reports.metrics_json import build_metrics, write_metrics
 from pisa.reports.panels import read_report_clips
+from pisa.reports.ranking import CORRECTION, against_best, compare_all
 
 CLIPS = [f"00000{i}" for i in range(4)]
 PROVENANCE = {"commit": "abc", "config_sha256": "1", "data_sha256": "2", "seed": 0, "versions": {}}
@@ -69,10 +70,13 @@ def test_merged_page(tmp_path, capsys):
     assert metrics["summary"]["Cog"]["real"]["l2"]["n"] == 4
     assert len(metrics["per_clip"]) == 16  # truth and frozen count once
     assert len(metrics["failures"]) == 2
-    (pair,) = against_best(metrics)
+    (pair,) = against_best(metrics, compare_all(metrics))
     assert (pair["a"], pair["b"]) == ("Wan", "Cog")
     assert pair["cells"]["l2"]["mean"] == pytest.approx(0.1)
-    assert "leaderboard:" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "leaderboard:" in printed and CORRECTION in printed and CORRECTION in page
+    assert "Real, L2: rank Cog 1, Wan 2; all differ." in printed
+    assert "rank Cog 1, Wan 2" in page
 
 
 def test_one_name_in_two_runs_is_told_apart(tmp_path):

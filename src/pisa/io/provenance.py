@@ -31,6 +31,7 @@ def provenance(config: Mapping[str, Any], data_sha256: str | None, seed: int) ->
     return {
         "commit": git_commit(Path(pisa.__file__).parent),
         "config_sha256": config_sha256(config),
+        "experiment_sha256": experiment_sha256(config),
         "data_sha256": data_sha256,
         "seed": seed,
         "versions": {"pisa": pisa.__version__} | {name: _version(name) for name in _LIBRARIES},
@@ -41,6 +42,23 @@ def config_sha256(config: Mapping[str, Any]) -> str:
     """Hash of plain JSON values. Raises ``TypeError`` for anything else."""
     canonical = json.dumps(config, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
+
+
+def experiment_sha256(config: Mapping[str, Any]) -> str:
+    """Hash of a configuration without seeds and the run's own folder.
+
+    It is equal for the runs of one experiment that differ in their seed only.
+    """
+    kept = _without_seeds({key: value for key, value in config.items() if key != "run_dir"})
+    folder, text = config.get("run_dir"), json.dumps(kept, sort_keys=True)
+    text = text.replace(json.dumps(folder)[1:-1], "") if folder else text
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def _without_seeds(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_seeds(part) for key, part in value.items() if key != "seed"}
+    return [_without_seeds(part) for part in value] if isinstance(value, list) else value
 
 
 def settings_of(config: Mapping[str, Any], stage: str) -> dict[str, Any]:

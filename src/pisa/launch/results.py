@@ -26,7 +26,7 @@ from pisa.reports.table import print_table
 def provenance_of(run: EvalRun, data_sha256: str, tracker: Tracker | None) -> dict[str, Any]:
     """The provenance of a scoring; ``tracker`` made its masks (None: they were given)."""
     made_by = "given masks" if tracker is None else tracker_identity(tracker)
-    return provenance(run.config, data_sha256, run.evaluation.seed) | {"tracker": made_by}
+    return provenance(run.config, data_sha256, run.seed) | {"tracker": made_by}
 
 
 def document_of(

@@ -1,4 +1,4 @@
-"""Means with bootstrap intervals over clips, and paired differences between two models.
+"""Means with bootstrap intervals over clips and seeds, and differences between models.
 
 Values that are not finite (a metric undefined for a clip) are left out, and that is said: ``n``
 counts what a mean was taken over, and a ``RuntimeWarning`` names how many are missing.
@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import NDArray
+from scipy.special import ndtr, stdtrit
 from torch import Tensor
 
 from pisa.errors import PisaError
@@ -92,6 +94,64 @@ def crossed_ci(values: np.ndarray, seed: int, num_resamples: int = 2000) -> Inte
     return Interval(
         float(np.nanmean(values)), float(low), float(high), int(np.isfinite(values).sum())
     )
+
+
+def simultaneous_differences(
+    models: Sequence[NDArray[np.floating]], seed: int, num_resamples: int = 2000
+) -> dict[tuple[int, int], Interval]:
+    """Means of ``a - b`` for all pairs ``a < b`` of models, with intervals that hold together.
+
+    ``models`` are values ``[seeds, clips]`` of the same clips; models with equally many seeds are
+    paired by them. With a probability of 95 % every interval of every pair covers its difference:
+    each is the mean plus or minus ``q`` standard errors, where ``q`` is the 95 % quantile of the
+    largest standardised difference over all pairs (max-t bootstrap over clips and seeds), taken as
+    Student's for the number of clips. A value that one of the two lacks is left out of their pair;
+    ``n`` counts the clips.
+    """
+    rng = np.random.default_rng(seed)
+    clips = models[0].shape[1]
+    drawn = rng.integers(clips, size=(num_resamples, clips))
+    seeds = {
+        count: rng.integers(count, size=(num_resamples, count))
+        for count in sorted({len(values) for values in models})
+    }
+    resampled = [_seed_means(values, seeds[len(values)]) for values in models]
+    own = [_seed_means(values, np.arange(len(values))[None])[0] for values in models]
+    pairs = [(a, b) for a in range(len(models)) for b in range(a + 1, len(models))]
+    means = np.array([_mean_where_finite(own[a] - own[b]) for a, b in pairs])
+    draws = np.full((len(pairs), num_resamples), np.nan)
+    for k, (a, b) in enumerate(pairs):
+        apart = np.broadcast_to(resampled[a] - resampled[b], drawn.shape)
+        draws[k] = _mean_where_finite(np.take_along_axis(apart, drawn, axis=1))
+    counts = np.array([int(np.isfinite(own[a] - own[b]).sum()) for a, b in pairs])
+    # the bootstrap's variance divides by n rather than by n - 1
+    errors = _mean_where_finite((draws - means[:, None]) ** 2) ** 0.5
+    errors *= np.sqrt(counts / np.maximum(counts - 1, 1))
+    varied = errors > 1e-12 * np.maximum(1.0, np.abs(means))
+    half = np.zeros(len(pairs))
+    if varied.any():
+        largest = np.abs(draws - means[:, None])[varied] / errors[varied, None]
+        q = np.nanquantile(np.nanmax(largest, axis=0), _COVERAGE)
+        # the normal quantile as Student's: the standard errors are estimates
+        half[varied] = stdtrit(counts[varied] - 1, ndtr(q)) * errors[varied]
+    rows = zip(means, means - half, means + half, counts, strict=True)
+    found = [Interval(float(mean), float(lo), float(hi), int(n)) for mean, lo, hi, n in rows]
+    return dict(zip(pairs, found, strict=True))
+
+
+def _seed_means(values: NDArray[np.floating], drawn: NDArray[np.integer]) -> NDArray[np.floating]:
+    """Means ``[resamples, clips]`` over the seeds ``drawn [resamples, seeds]``; 1 seed: 1 row."""
+    if len(values) == 1:
+        return values
+    return _mean_where_finite(np.moveaxis(values[drawn], 1, -1))
+
+
+def _mean_where_finite(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Mean over the last axis without NaN; NaN where nothing is left."""
+    known = np.isfinite(values)
+    count = known.sum(axis=-1)
+    total = np.where(known, values, 0.0).sum(axis=-1)
+    return np.asarray(total / np.where(count, count, np.nan))
 
 
 def _finite(values: Values) -> Float[np.ndarray, " n"]:

@@ -12,9 +12,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pisa.bench.row import METRICS
 from pisa.io.files import write_atomic
+from pisa.metrics.beyond import MEASURES
 from pisa.reports.breakdown import KindTable
 from pisa.reports.curves import Curve, draw_charts, titled
-from pisa.reports.metrics_json import validate_metrics
+from pisa.reports.metrics_json import summarise, validate_metrics
 from pisa.reports.names import (
     METRIC_MEANINGS,
     SPLIT_MEANINGS,
@@ -31,7 +32,13 @@ from pisa.reports.names import (
 )
 from pisa.reports.panels import Panel, build_panels
 from pisa.reports.published import PublishedRow
-from pisa.reports.table import PUBLISHED_CAVEAT, Cell, result_table, status_notice
+from pisa.reports.table import (
+    PUBLISHED_CAVEAT,
+    Cell,
+    ResultTable,
+    result_table,
+    status_notice,
+)
 
 _TEMPLATES = Path(__file__).with_name("templates")
 GROUP_LABELS = {"num_objects": "objects in the clip"}  # of the breakdown
@@ -53,6 +60,7 @@ class Page:
     ranked: bool = False  # the results are sorted by their first column
     # merged runs, {"run", "models", "commit", "config_sha256"} each
     runs: Sequence[Mapping[str, str]] = ()
+    correction: str = ""  # of the paired differences for several models
 
 
 def write_report(out_html: Path | str, metrics: Mapping[str, Any], page: Page) -> Path:
@@ -81,6 +89,9 @@ def write_report(out_html: Path | str, metrics: Mapping[str, Any], page: Page) -
             empty=Cell(),
             notice=status_notice(metrics),
             pairs=_pairs(metrics.get("paired", ())),
+            correction=page.correction,
+            beyond=_beyond_table(metrics),
+            measure_meanings=_measure_meanings(),
             kinds=page.kinds,
             notes=page.notes,
             ranked=page.ranked,
@@ -125,6 +136,18 @@ def _meanings(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     found = [(metric_label(m), METRIC_MEANINGS[m]) for m in names if m in METRIC_MEANINGS]
     shown = order_splits(split for split, _ in splits)
     return found + [(split_label(s), SPLIT_MEANINGS[s]) for s in shown if s in SPLIT_MEANINGS]
+
+
+def _measure_meanings() -> list[tuple[str, str]]:
+    return [(metric_label(m), METRIC_MEANINGS[m]) for m in MEASURES]
+
+
+def _beyond_table(metrics: Mapping[str, Any]) -> ResultTable | None:
+    """Means of the measures beyond position; None where no row has one."""
+    seed = int(metrics["provenance"].get("seed") or 0)
+    summary = summarise(metrics["per_clip"], MEASURES, seed=seed)
+    found = any(cells for splits in summary.values() for cells in splits.values())
+    return result_table({"summary": summary}) if found else None
 
 
 def _pairs(pairs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

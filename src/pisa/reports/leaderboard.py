@@ -13,10 +13,12 @@ from pisa.bench.row import comparable
 from pisa.errors import PisaError
 from pisa.reports.breakdown import breakdown, count_kinds
 from pisa.reports.html import Page, write_report
-from pisa.reports.metrics_json import build_metrics, paired_summary, read_metrics
-from pisa.reports.names import TRUTH, direction, model_label, split_label
+from pisa.reports.metrics_json import build_metrics, read_metrics, rows_by_model
+from pisa.reports.names import TRUTH, model_label, split_label
 from pisa.reports.panels import read_report_clips
 from pisa.reports.published import published_table_1
+from pisa.reports.ranking import CORRECTION, against_best, compare_all
+from pisa.reports.seeds import by_experiment, common_provenance, join_seeds
 from pisa.reports.table import print_table
 
 _REFERENCES = (TRUTH, "frozen")
@@ -38,9 +40,12 @@ def main(given: argparse.Namespace) -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """One run's document and, by the name in it, the name of each model on the page."""
+    """One document and, by the name in it, the name of each model on the page.
 
-    folder: Path
+    Runs that differ in their seed only are one, with a folder each.
+    """
+
+    folders: tuple[Path, ...]
     metrics: Mapping[str, Any]
     names: Mapping[str, str]
 
@@ -59,20 +64,28 @@ def write_leaderboard(
     """
     read = read_runs(runs)
     metrics = merge(read)
+    compared = compare_all(metrics)
+    ranks = [c.line() for c in compared if c.metric == "l2"]
     videos, fps_hz, notes = merge_clips(read, max_clips)
     print_table(metrics, published=published)
+    print("\n".join([CORRECTION, *ranks]) if ranks else "one model: no ranks")
     return write_report(
         out,
-        metrics | {"paired": against_best(metrics), "breakdown": breakdown(metrics["per_clip"])},
+        metrics
+        | {
+            "paired": against_best(metrics, compared),
+            "breakdown": breakdown(metrics["per_clip"]),
+        },
         Page(
-            title=f"PisaBench leaderboard: {len(read)} run{'s' if len(read) > 1 else ''}",
+            title=f"PisaBench leaderboard: {len(runs)} run{'s' if len(runs) > 1 else ''}",
             videos=videos,
             published=published,
             fps_hz=fps_hz,
             kinds=count_kinds(videos, fps_hz) if videos else None,
-            notes=[*_data_notes(read), *notes],
+            notes=[*_data_notes(read), *ranks, *notes],
             ranked=True,
             runs=[_described(run) for run in read],
+            correction=CORRECTION,
         ),
     )
 
@@ -80,8 +93,9 @@ def write_leaderboard(
 def read_runs(folders: Sequence[Path]) -> list[Run]:
     """The runs; models of one name are distinguished by their folders where their scores differ.
 
-    Raises ``PisaError`` for a run that is given twice, and for runs whose protocol, tracker, clips
-    or compared frames differ (``pisa.bench.row.comparable``).
+    Runs of one experiment with different seeds are joined (``pisa.reports.seeds``). Raises
+    ``PisaError`` for a run that is given twice, and for runs whose protocol, tracker, clips or
+    compared frames differ (``pisa.bench.row.comparable``).
     """
     if len({folder.resolve() for folder in folders}) != len(folders):
         raise PisaError("a run is given twice")
@@ -89,18 +103,20 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     for (one, a), (two, b) in combinations(documents, 2):
         if reason := _refusal(a, b):
             raise PisaError(f"{one} and {two} cannot share a table: {reason}")
-    places = [f if f.is_dir() else f.parent for f, _ in documents]
-    rows = [_rows_by_model(document) for _, document in documents]
+    groups = by_experiment(documents)
+    places = [tuple(f if f.is_dir() else f.parent for f, _ in group) for group in groups]
+    joined = [
+        join_seeds([document for _, document in group]) if len(group) > 1 else group[0][1]
+        for group in groups
+    ]
+    rows = [rows_by_model(document) for document in joined]
     names = [{model: model for model in own} for own in rows]
     for model in {m for own in rows for m in own if m not in _REFERENCES}:
-        groups = _same_model([(i, own[model]) for i, own in enumerate(rows) if model in own])
-        for group in groups if len(groups) > 1 else []:
-            for i in group:
-                names[i][model] = f"{model_label(model)} ({places[group[0]].name})"
-    return [
-        Run(place, document, own)
-        for place, (_, document), own in zip(places, documents, names, strict=True)
-    ]
+        alike = _same_model([(i, own[model]) for i, own in enumerate(rows) if model in own])
+        for members in alike if len(alike) > 1 else []:
+            for i in members:
+                names[i][model] = f"{model_label(model)} ({places[members[0]][0].name})"
+    return [Run(*run) for run in zip(places, joined, names, strict=True)]
 
 
 def _refusal(a: Mapping[str, Any], b: Mapping[str, Any]) -> str | None:
@@ -140,7 +156,7 @@ def _same_model(runs: Sequence[tuple[int, list[Any]]]) -> list[list[int]]:
     """Runs in groups: the rows of a group share clips and agree on all that they share."""
     groups: list[tuple[list[int], dict[Any, Any]]] = []
     for i, rows in runs:
-        own = {(row["split"], row["clip"], row["seed"]): row for row in rows}
+        own = {(row["split"], row["clip"], row["seed"], row.get("run_seed")): row for row in rows}
         for members, known in groups:
             shared = own.keys() & known.keys()
             if shared and all(own[key] == known[key] for key in shared):
@@ -159,7 +175,8 @@ def merge(runs: Sequence[Run]) -> dict[str, Any]:
     for run in runs:
         for row in run.metrics["per_clip"]:
             named = {**row, "model": run.names[row["model"]]}
-            rows.setdefault((named["model"], row["split"], row["clip"], row["seed"]), named)
+            key = (named["model"], row["split"], row["clip"], row["seed"], row.get("run_seed"))
+            rows.setdefault(key, named)
         for failure in run.metrics["failures"]:
             if "metric" not in failure:  # those are found again in the rows
                 model = failure.get("model")
@@ -169,7 +186,7 @@ def merge(runs: Sequence[Run]) -> dict[str, Any]:
         list(rows.values()),
         failures,
         protocol=runs[0].metrics["protocol"],
-        provenance=_common([run.metrics["provenance"] for run in runs]),
+        provenance=common_provenance([run.metrics["provenance"] for run in runs]),
     )
 
 
@@ -180,15 +197,16 @@ def merge_clips(
     clips: dict[tuple[str, str], dict[str, Any]] = {}
     notes, rate = [], 0.0
     for run in runs:
+        folder = run.folders[0]  # of several seeds
         try:
-            shown, fps_hz = read_report_clips(run.folder / "report.html")
+            shown, fps_hz = read_report_clips(folder / "report.html")
         except PisaError as error:  # the numbers are those of metrics.json
-            why = str(error).removeprefix(f"{run.folder / 'report.html'}: ")
-            notes.append(f"{run.folder.name}: in its report, {why}; they are not below.")
+            why = str(error).removeprefix(f"{folder / 'report.html'}: ")
+            notes.append(f"{folder.name}: in its report, {why}; they are not below.")
             continue
         if not shown or (rate and fps_hz != rate):
             why = "shows no clips" if not shown else f"shows its clips at {fps_hz:g} Hz"
-            notes.append(f"{run.folder.name}: its report {why}, so they are not below.")
+            notes.append(f"{folder.name}: its report {why}, so they are not below.")
             continue
         rate = fps_hz
         for item in shown:
@@ -202,56 +220,21 @@ def merge_clips(
     return ordered[:max_clips], rate or 16.0, notes
 
 
-def against_best(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every model against the one with the best L2 of each split, as ``breakdown.paired_list``."""
-    pairs = []
-    for split in dict.fromkeys(s for splits in metrics["summary"].values() for s in splits):
-        scored = {
-            model: splits[split]["l2"]["mean"]
-            for model, splits in metrics["summary"].items()
-            if model not in _REFERENCES and splits.get(split, {}).get("l2", {}).get("n")
-        }
-        if len(scored) < 2:
-            continue
-        ranking = sorted(scored, key=lambda model: -direction("l2") * scored[model])
-        for model in ranking[1:]:
-            cells = paired_summary(metrics, model, ranking[0]).get(split)
-            if cells:
-                pairs.append({"a": model, "b": ranking[0], "split": split, "cells": cells})
-    return pairs
-
-
-def _common(provenances: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Provenance shared by all runs; the page lists the rest by run. The seed: of intervals."""
-    first = dict(provenances[0])
-    for key in ("commit", "config_sha256", "data_sha256"):
-        if any(other.get(key) != first.get(key) for other in provenances):
-            first[key] = "differs between the runs"
-    return first
-
-
 def _described(run: Run) -> dict[str, str]:
     own = [model_label(name) for old, name in run.names.items() if old not in _REFERENCES]
     origin = run.metrics["provenance"]
     return {
-        "run": run.folder.name,
+        "run": ", ".join(folder.name for folder in run.folders),
         "models": ", ".join(own),
         "commit": str(origin["commit"] or "unknown"),
         "config_sha256": str(origin["config_sha256"]),
     }
 
 
-def _rows_by_model(document: Mapping[str, Any]) -> dict[str, list[Any]]:
-    rows: dict[str, list[Any]] = {}
-    for row in document["per_clip"]:
-        rows.setdefault(row["model"], []).append(row)
-    return rows
-
-
 def _data_notes(runs: Sequence[Run]) -> list[str]:
     """A warning where runs were scored on different numbers of clips."""
     clips = {
-        run.folder.name: {
+        run.folders[0].name: {
             split: len({r["clip"] for r in run.metrics["per_clip"] if r["split"] == split})
             for split in dict.fromkeys(r["split"] for r in run.metrics["per_clip"])
         }

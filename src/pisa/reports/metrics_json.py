@@ -4,6 +4,10 @@ A clip sampled with several seeds counts once: its values are averaged over seed
 bootstrap, because samples of one clip are not independent. A value that is missing or not finite
 is written as null, listed under ``failures`` and left out of the mean; ``n`` beside each mean is
 the number of clips it was taken over.
+
+Rows of several training runs that differ in their seed carry ``run_seed`` (``pisa.reports.seeds``):
+the bootstrap then resamples runs as well as clips, and a cell lists the runs' own means as
+``seeds``.
 """
 
 from __future__ import annotations
@@ -15,10 +19,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pisa.bench.row import METRICS
 from pisa.errors import PisaError
 from pisa.io.files import write_atomic
-from pisa.metrics.statistics import bootstrap_ci
+from pisa.metrics.statistics import bootstrap_ci, crossed_ci
 from pisa.reports.names import direction, order_metrics, order_models, order_splits
 
 Row = Mapping[str, Any]
@@ -83,7 +90,10 @@ def paired_summary(metrics: Mapping[str, Any], a: str, b: str) -> dict[str, dict
     rows_a, rows_b = _rows_of(metrics, a), _rows_of(metrics, b)
     seed = int(metrics["provenance"].get("seed") or 0)
     names = _metric_names(metrics["summary"])
-    splits = order_splits(split for split, _, _ in rows_a if any(k[0] == split for k in rows_b))
+    own = [{key[0] for run in rows.values() for key in run} for rows in (rows_a, rows_b)]
+    splits = order_splits(
+        row["split"] for row in metrics["per_clip"] if row["split"] in own[0] & own[1]
+    )
     result = {s: {m: _paired(rows_a, rows_b, s, m, seed) for m in names} for s in splits}
     kept = {s: {m: cell for m, cell in cells.items() if cell["n"]} for s, cells in result.items()}
     return {split: cells for split, cells in kept.items() if cells}
@@ -135,7 +145,7 @@ def _clean_row(row: Row, metrics: Sequence[str]) -> dict[str, Any]:
 
 def _not_finite(per_clip: Iterable[Row], metrics: Sequence[str]) -> list[dict[str, Any]]:
     return [
-        {key: row.get(key) for key in KEYS}
+        {key: row[key] for key in (*KEYS, "run_seed") if key in row}
         | {"metric": metric, "reason": f"{metric} is not a number; left out of the mean"}
         for row in per_clip
         for metric in metrics
@@ -146,41 +156,75 @@ def _not_finite(per_clip: Iterable[Row], metrics: Sequence[str]) -> list[dict[st
 def _summarise_rows(rows: Sequence[Row], metrics: Sequence[str], seed: int) -> dict[str, Any]:
     present = [metric for metric in metrics if any(metric in row for row in rows)]
     whole = [row for row in rows if not row.get("partial")]
-    cells = {metric: _cell(_clip_means(whole, metric), seed) for metric in present}
+    cells = {metric: _cell(whole, metric, seed) for metric in present}
     covered = _clip_means(whole, "coverage")
     coverage = {"coverage": math.fsum(covered) / len(covered)} if covered else {}
     return {metric: cell | coverage for metric, cell in cells.items()}
 
 
-def _clip_means(rows: Sequence[Row], metric: str) -> list[float]:
-    """One value per clip: the mean over the seeds with a finite value."""
+def _clip_means(rows: Iterable[Row], metric: str) -> list[float]:
+    """One value per clip: the mean over the samples with a finite value."""
+    return list(_means_by_clip(rows, metric).values())
+
+
+def _means_by_clip(rows: Iterable[Row], metric: str) -> dict[str, float]:
     by_clip: dict[str, list[float]] = defaultdict(list)
     for row in rows:
         if row.get(metric) is not None:
             by_clip[row["clip"]].append(row[metric])
-    return [math.fsum(values) / len(values) for values in by_clip.values()]
+    return {clip: math.fsum(values) / len(values) for clip, values in by_clip.items()}
 
 
-def _cell(values: Sequence[float], seed: int) -> dict[str, Any]:
-    if not values:
+def clip_values(rows: Sequence[Row], metric: str, clips: Sequence[str]) -> NDArray[np.floating]:
+    """Means ``[runs, clips]`` over the samples of each clip, by run; NaN where there is none."""
+    runs = [_means_by_clip(own, metric) for own in _by_run(rows).values()]
+    return np.array([[own.get(clip, math.nan) for clip in clips] for own in runs])
+
+
+def _by_run(rows: Iterable[Row]) -> dict[int | None, list[Row]]:
+    """Rows of the training runs that differ in their seed; of a single run under None."""
+    runs: dict[int | None, list[Row]] = defaultdict(list)
+    for row in rows:
+        runs[row.get("run_seed")].append(row)
+    return dict(runs)
+
+
+def _cell(rows: Sequence[Row], metric: str, seed: int) -> dict[str, Any]:
+    clips = list(_means_by_clip(rows, metric))
+    if not clips:
         return {"mean": None, "ci95": [None, None], "n": 0}
-    mean, low, high, count = bootstrap_ci(values, seed)
-    return {"mean": float(mean), "ci95": [_finite(low), _finite(high)], "n": int(count)}
+    values = clip_values(rows, metric, clips)
+    found = bootstrap_ci(values[0], seed) if len(values) == 1 else crossed_ci(values, seed)
+    cell = {"mean": float(found.mean), "ci95": [_finite(found.lo), _finite(found.hi)]}
+    cell["n"] = len(clips)
+    if len(values) > 1:
+        own = zip(_by_run(rows), values, strict=True)
+        cell["seeds"] = {str(run): float(np.nanmean(row)) for run, row in own}
+    return cell
 
 
 def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _rows_of(metrics: Mapping[str, Any], model: str) -> dict[tuple[str, str, Any], Row]:
-    rows = {
-        (row["split"], row["clip"], row["seed"]): row
-        for row in metrics["per_clip"]
-        if row["model"] == model and not row.get("partial")
-    }
+def _rows_of(metrics: Mapping[str, Any], model: str) -> dict[Any, dict[tuple[Any, ...], Row]]:
+    """Rows by split, clip and sample, for each training run."""
+    rows = [row for row in rows_by_model(metrics).get(model, []) if not row.get("partial")]
     if not rows:
         raise PisaError(f"no clip was scored for model {model!r}, so it cannot be compared")
-    return rows
+    keys = ("split", "clip", "seed")
+    return {
+        run: {tuple(row[key] for key in keys): row for row in own}
+        for run, own in _by_run(rows).items()
+    }
+
+
+def rows_by_model(metrics: Mapping[str, Any]) -> dict[str, list[Row]]:
+    """The rows of each model, in their order."""
+    rows: dict[str, list[Row]] = defaultdict(list)
+    for row in metrics["per_clip"]:
+        rows[row["model"]].append(row)
+    return dict(rows)
 
 
 def _metric_names(summary: Mapping[str, Any]) -> list[str]:
@@ -189,17 +233,22 @@ def _metric_names(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _paired(rows_a: Mapping, rows_b: Mapping, split: str, metric: str, seed: int) -> dict[str, Any]:
+    """Runs of both are paired in order; a single run of one is paired with each of the other."""
+    count = max(len(rows_a), len(rows_b))
+    pairs = [list(rows.items()) * (count if len(rows) == 1 else 1) for rows in (rows_a, rows_b)]
     differences = [
-        {"clip": key[1], metric: rows_a[key][metric] - rows_b[key][metric]}
-        for key in rows_a.keys() & rows_b.keys()
-        if key[0] == split
-        and rows_a[key].get(metric) is not None
-        and rows_b[key].get(metric) is not None
+        {"clip": key[1], metric: a[key][metric] - b[key][metric], "run_seed": run}
+        for (run_a, a), (run_b, b) in zip(*pairs, strict=False)
+        for run in [run_b if run_a is None else run_a]
+        for key in a.keys() & b.keys()
+        if key[0] == split and a[key].get(metric) is not None and b[key].get(metric) is not None
     ]
-    values = _clip_means(sorted(differences, key=lambda row: row["clip"]), metric)
+    differences.sort(key=lambda row: row["clip"])
+    values = _clip_means(differences, metric)
     sign = direction(metric)
     better = sum(sign * value > 0 for value in values) if sign else None
-    return _cell(values, seed) | {"a_better": better, "ties": sum(v == 0 for v in values)}
+    cell = _cell(differences, metric, seed)
+    return cell | {"a_better": better, "ties": sum(v == 0 for v in values)}
 
 
 KEYS = ("model", "split", "clip", "seed")
@@ -259,7 +308,7 @@ def _validate_rows(rows: Any) -> None:
         for key, value in row.items():
             fits = key in KEYS or isinstance(value, str | bool) or _is_number_or_none(value)
             _require(fits, f"{place}.{key} is not a finite number, text or null")
-        identity = tuple(row[key] for key in KEYS)
+        identity = tuple(row.get(key) for key in (*KEYS, "run_seed"))
         _require(identity not in seen, f"{place} repeats {identity}")
         seen.add(identity)
 

@@ -138,7 +138,10 @@ def print_table(
 
 def _legend(metrics: Mapping[str, Any], published: Sequence[PublishedRow]) -> str:
     """The caption of the printed table; bold is explained only where something is bold."""
-    parts = ["mean and 95 % bootstrap interval over clips"]
+    summary = metrics["summary"].values()
+    cells = [cell for splits in summary for part in splits.values() for cell in part.values()]
+    over = "clips, and runs of several seeds" if any("seeds" in c for c in cells) else "clips"
+    parts = [f"mean and 95 % bootstrap interval over {over}"]
     if result_table(metrics).has_best:
         parts.append("bold: best of the models measured here (ties at three decimals are all bold)")
     if published:
@@ -184,7 +187,10 @@ def _our_row(model: str, splits: Mapping[str, Any]) -> ResultRow:
         for split, by_metric in splits.items()
         for metric, c in by_metric.items()
     }
-    return ResultRow(model_label(model), model, cells)
+    found = [len(c.get("seeds", ())) for by_metric in splits.values() for c in by_metric.values()]
+    seeds = max(found, default=0)
+    label = f"{model_label(model)} ({seeds} seeds)" if seeds else model_label(model)
+    return ResultRow(label, model, cells)
 
 
 def _published_row(row: PublishedRow) -> ResultRow:

@@ -1,0 +1,124 @@
+"""Ranks of models, and which of them cannot be told apart, corrected for their number.
+
+Every pair of models of a split and metric gets an interval of its difference, and all of these
+hold together with a probability of 95 % (``simultaneous_differences``). So the best model may be
+chosen after looking, which intervals of single pairs do not allow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from pisa.bench.row import METRICS
+from pisa.metrics.statistics import Interval, simultaneous_differences
+from pisa.reports.metrics_json import clip_values, paired_summary, rows_by_model
+from pisa.reports.names import (
+    TRUTH,
+    direction,
+    metric_label,
+    model_label,
+    order_splits,
+    split_label,
+)
+
+CORRECTION = (
+    "Intervals of differences hold for all pairs of models of a split and metric together (95 %, "
+    "max-t bootstrap over clips and seeds): they are corrected for the number of models."
+)
+_REFERENCES = (TRUTH, "frozen")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All models of one split in one metric: intervals that hold for all pairs together."""
+
+    split: str
+    metric: str
+    models: tuple[str, ...]  # the best first
+    differences: Mapping[tuple[str, str], Interval]  # of a - b, both ways round
+
+    def apart(self, a: str, b: str) -> bool:
+        """Whether the two can be told apart: the interval of their difference excludes zero."""
+        interval = self.differences[a, b]
+        return interval.n > 1 and not interval.lo <= 0 <= interval.hi
+
+    def line(self) -> str:
+        """Ranks, and the neighbours that cannot be told apart."""
+        ranks = []
+        for k, model in enumerate(self.models):
+            better = sum(self.apart(model, other) for other in self.models[:k])
+            worse = sum(self.apart(model, other) for other in self.models[k + 1 :])
+            first, last = 1 + better, len(self.models) - worse
+            rank = f"{first}" if first == last else f"{first} to {last}"
+            ranks.append(f"{model_label(model)} {rank}")
+        alike = [
+            f"{model_label(a)} and {model_label(b)}"
+            for a, b in pairwise(self.models)
+            if not self.apart(a, b)
+        ]
+        end = f"; cannot be told apart: {', '.join(alike)}" if alike else "; all differ"
+        where = f"{split_label(self.split)}, {metric_label(self.metric)}"
+        return f"{where}: rank {', '.join(ranks)}{end}."
+
+
+def compare_all(metrics: Mapping[str, Any]) -> list[Comparison]:
+    """Every split and metric in which two models or more are scored.
+
+    The intervals are corrected for the number of models (``simultaneous_differences``).
+    """
+    by_model = rows_by_model(metrics)
+    found = []
+    for split in order_splits(row["split"] for row in metrics["per_clip"]):
+        rows = {
+            model: [r for r in own if r["split"] == split and not r.get("partial")]
+            for model, own in by_model.items()
+            if model not in _REFERENCES
+        }
+        clips = list(dict.fromkeys(row["clip"] for own in rows.values() for row in own))
+        for metric in METRICS:
+            scored = {
+                model: clip_values(own, metric, clips)
+                for model, own in rows.items()
+                if any(row.get(metric) is not None for row in own)
+            }
+            if len(scored) > 1:
+                found.append(_compared(scored, split, metric, metrics))
+    return found
+
+
+def _compared(
+    scored: Mapping[str, Any], split: str, metric: str, metrics: Mapping[str, Any]
+) -> Comparison:
+    summary = metrics["summary"]
+    ranking = sorted(scored, key=lambda m: -direction(metric) * summary[m][split][metric]["mean"])
+    seed = int(metrics["provenance"].get("seed") or 0)
+    pairs = simultaneous_differences([scored[model] for model in ranking], seed)
+    differences = {}
+    for (a, b), i in pairs.items():
+        differences[ranking[a], ranking[b]] = i
+        differences[ranking[b], ranking[a]] = Interval(-i.mean, -i.hi, -i.lo, i.n)
+    return Comparison(split, metric, tuple(ranking), differences)
+
+
+def against_best(
+    metrics: Mapping[str, Any], compared: Sequence[Comparison]
+) -> list[dict[str, Any]]:
+    """Every model against the one with the best L2 of each split, as ``breakdown.paired_list``.
+
+    The intervals are those of ``compared``: corrected for the number of models.
+    """
+    pairs = []
+    for split in dict.fromkeys(c.split for c in compared):
+        by_metric = {c.metric: c for c in compared if c.split == split}
+        best, *others = by_metric.get("l2", next(iter(by_metric.values()))).models
+        for model in others:
+            cells = paired_summary(metrics, model, best).get(split, {})
+            for metric, cell in cells.items():
+                found = by_metric[metric].differences[model, best]
+                cell |= {"mean": found.mean, "ci95": [found.lo, found.hi]}
+            if cells:
+                pairs.append({"a": model, "b": best, "split": split, "cells": cells})
+    return pairs
