@@ -53,11 +53,18 @@ def test_lengths_and_sizes_may_differ(moving_square):
     assert panel.scores == {"truth": {}, "psft": {}}
 
 
-def test_the_shown_score_is_that_of_the_shown_seed(moving_square):
+def test_scores_are_those_of_the_shown_seed_and_have_names_that_people_read(moving_square):
     item = {"clip": "a", "split": "real", "seed": 1}
     item["models"] = {"psft": moving_square(start_x=2, fall_px=1)}
     rows = [
-        {"model": "psft", "split": "real", "clip": "a", "seed": seed, "l2": 0.1 * seed, "frames": 8}
+        {
+            "model": "psft",
+            "split": "real",
+            "clip": "a",
+            "seed": seed,
+            "l2": 0.1 * seed,
+            "coverage": 1.0,
+        }
         for seed in (0, 1)
     ]
     (panel,) = build_panels([item], rows, fps_hz=16.0)

@@ -55,7 +55,6 @@ class SimulatedDataModule(LightningDataModule):
         flow: bool = False,
         cache: bool = True,
         horizontal_flip: bool = False,
-        eval_batch_size: Count | None = None,
         num_train_clips: Count | None = None,
         num_eval_clips: Count | None = None,
         expect_size: PixelSize | None = None,
@@ -65,7 +64,7 @@ class SimulatedDataModule(LightningDataModule):
         self.root = Path(root)
         self.train = train
         self.test_names: tuple[str, ...] = (sim_seen, sim_unseen)
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
+        self.batch_size = batch_size
         self.num_frames, self.frame_stride = num_frames, frame_stride
         self.num_workers, self.seed, self.prepare = num_workers, seed, prepare
         self.depth, self.flow, self.cache = depth, flow, cache
@@ -95,7 +94,7 @@ class SimulatedDataModule(LightningDataModule):
 
     def val_dataloader(self) -> list[DataLoader[Clip]]:
         return [
-            eval_loader(test_set, self.eval_batch_size, self.num_workers, self.trainer)
+            eval_loader(test_set, self.batch_size, self.num_workers, self.trainer)
             for test_set in self.test_sets
         ]
 

@@ -21,7 +21,7 @@ from PIL import Image
 from pisa.errors import PisaError
 from pisa.ops.masks import centroids
 from pisa.ops.video import read_video, write_mp4
-from pisa.reports.names import order_metrics, order_models
+from pisa.reports.names import metric_label, order_metrics, order_models
 
 TILE_PX = 128  # long side of one tile inside the encoded strip
 _MASK_PX = 128  # long side of the mask grid kept for the overlay
@@ -140,7 +140,8 @@ def _scores(
         same = (row["model"], row["split"], row["clip"]) == (model, item["split"], item["clip"])
         if same and item.get("seed", row["seed"]) == row["seed"]:
             numbers = {k: v for k, v in row.items() if v is None or isinstance(v, float)}
-            return {name: numbers[name] for name in order_metrics(numbers) if name != "seed"}
+            named = (name for name in order_metrics(numbers) if metric_label(name) != name)
+            return {name: numbers[name] for name in named}  # the other columns: per_clip.csv
     return {}
 
 
