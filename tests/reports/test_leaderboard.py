@@ -77,6 +77,9 @@ def test_merged_page(tmp_path, capsys):
     assert "leaderboard:" in printed and CORRECTION in printed and CORRECTION in page
     assert "Real, L2: rank Cog 1, Wan 2; all differ." in printed
     assert "rank Cog 1, Wan 2" in page
+    assert "STRIKE (CogVideoX-5B): L2 0.0949" in printed and "STRIKE (CogVideoX-5B)" in page
+    main(["leaderboard", *map(str, runs), "--out", str(out), "--no-published"])
+    assert "STRIKE" not in out.read_text() + capsys.readouterr().out
 
 
 def test_one_name_in_two_runs_is_told_apart(tmp_path):

@@ -11,7 +11,13 @@ import yaml
 from pisa.errors import PisaError
 from pisa.reports import published
 from pisa.reports.names import SPLITS
-from pisa.reports.published import NOT_MEASURED, compare, markdown, published_table_1
+from pisa.reports.published import (
+    NOT_MEASURED,
+    compare,
+    markdown,
+    published_elsewhere,
+    published_table_1,
+)
 
 METRICS = ("l2", "chamfer", "iou")
 ROWS = {  # whole rows as printed: real, sim (seen), sim (unseen)
@@ -53,6 +59,21 @@ def test_numbers_are_printed_with_three_digits():
     text = Path(published.__file__).with_name("published.yaml").read_text(encoding="utf-8")
     table = text[text.index("table_1:") : text.index("table_2:")]
     assert len(re.findall(r"\b0\.\d{3}\b", table)) == len(re.findall(r"\d+\.\d+(?=[,}])", table))
+
+
+def test_rows_of_other_papers_name_their_table_and_why_they_are_apart():
+    for other in published_elsewhere():
+        assert "arXiv" in other.paper and "Table" in other.paper
+        assert other.protocol and other.caveat and other.videos > 0
+        assert set(other.metrics) <= set(METRICS)
+        assert len(other.lines()) == 2 + len(other.rows)
+
+
+def test_the_rows_of_strike_have_the_gains_that_its_text_states():
+    (strike,) = [other for other in published_elsewhere() if other.paper.startswith("STRIKE")]
+    base, own = strike.rows
+    assert 1 - own["l2"] / base["l2"] == pytest.approx(0.196, abs=5e-4)
+    assert 1 - own["chamfer"] / base["chamfer"] == pytest.approx(0.173, abs=5e-4)
 
 
 def test_table_2_as_printed():

@@ -31,7 +31,7 @@ from pisa.reports.names import (
     split_label,
 )
 from pisa.reports.panels import Panel, build_panels
-from pisa.reports.published import PublishedRow
+from pisa.reports.published import PublishedRow, published_elsewhere
 from pisa.reports.table import (
     PUBLISHED_CAVEAT,
     Cell,
@@ -83,6 +83,7 @@ def write_report(out_html: Path | str, metrics: Mapping[str, Any], page: Page) -
             metrics=metrics,
             table=result_table(metrics, page.published),
             published_caveat=PUBLISHED_CAVEAT if page.published else "",
+            elsewhere=published_elsewhere() if page.published else [],
             meanings=_meanings(metrics),
             splits=order_splits(panel.split for panel in panels),
             lost=lost,

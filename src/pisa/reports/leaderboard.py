@@ -16,7 +16,7 @@ from pisa.reports.html import Page, write_report
 from pisa.reports.metrics_json import build_metrics, read_metrics, rows_by_model
 from pisa.reports.names import TRUTH, model_label, split_label
 from pisa.reports.panels import read_report_clips
-from pisa.reports.published import published_table_1
+from pisa.reports.published import published_elsewhere, published_table_1
 from pisa.reports.ranking import CORRECTION, against_best, compare_all
 from pisa.reports.seeds import by_experiment, common_provenance, join_seeds
 from pisa.reports.table import print_table
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", type=Path, help="folders with a metrics.json")
     parser.add_argument("--out", type=Path, default=Path("leaderboard.html"))
     parser.add_argument("--clips", type=int, default=_MAX_CLIPS, help="shown side by side")
-    parser.add_argument("--no-published", action="store_true", help="leave out the paper's rows")
+    parser.add_argument("--no-published", action="store_true", help="leave out published rows")
 
 
 def main(given: argparse.Namespace) -> None:
@@ -69,6 +69,9 @@ def write_leaderboard(
     videos, fps_hz, notes = merge_clips(read, max_clips)
     print_table(metrics, published=published)
     print("\n".join([CORRECTION, *ranks]) if ranks else "one model: no ranks")
+    if published:
+        lines = [line for other in published_elsewhere() for line in other.lines()]
+        print("\n".join(["Published under other protocols, not comparable:", *lines]))
     return write_report(
         out,
         metrics

@@ -1,4 +1,4 @@
-"""The numbers printed in the paper (Tables 1 and 2, section 5.2), and our own beside them."""
+"""Published numbers: the paper's (Tables 1 and 2, section 5.2), ours beside them, other papers'."""
 
 from __future__ import annotations
 
@@ -24,6 +24,39 @@ class PublishedRow:
     group: str  # "proprietary", "open" or "ours", as the paper groups them
     scores: Mapping[str, Mapping[str, float]]
     models: tuple[str, ...] = ()  # its names in a metrics.json, after spellings of the label
+
+
+@dataclass(frozen=True)
+class PublishedElsewhere:
+    """Numbers of another paper: one mean over ``videos`` for each label and metric."""
+
+    paper: str  # and its table
+    videos: int
+    protocol: str
+    caveat: str
+    rows: tuple[Mapping[str, Any], ...]  # label and metrics
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return tuple(key for key in self.rows[0] if key != "label")
+
+    def lines(self) -> list[str]:
+        """Plain text: the paper, a line per row, and what keeps them from being compared."""
+        body = [
+            f"  {row['label']}: "
+            + ", ".join(f"{metric_label(m)} {row[m]:.4f}" for m in self.metrics)
+            for row in self.rows
+        ]
+        head = f"{self.paper}, n = {self.videos} videos"
+        return [head, *body, f"  protocol: {self.protocol}; {self.caveat}"]
+
+
+def published_elsewhere() -> list[PublishedElsewhere]:
+    """PisaBench numbers of other papers, which follow protocols of their own."""
+    return [
+        PublishedElsewhere(**{**entry, "rows": tuple(entry["rows"])})
+        for entry in _read()["elsewhere"]
+    ]
 
 
 def published_table_1() -> list[PublishedRow]:
