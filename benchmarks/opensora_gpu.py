@@ -102,22 +102,18 @@ def teacher_reward(name: str) -> nn.Module:
     """One of ``REWARDS`` with a teacher of the paper's size, random weights."""
     if name == "segmentation":
         from pisa.perception.sam2 import SAM2Tracker
-        from pisa.perception.sam2_network import build_sam2
         from pisa.rewards.segmentation import SegmentationReward
 
-        return SegmentationReward(SAM2Tracker(build_sam2(image_size=256)))
+        return SegmentationReward(SAM2Tracker.random(image_size=256))
     if name == "flow":
-        from torchvision.models.optical_flow import raft_large
-
         from pisa.perception.raft import RAFT
         from pisa.rewards.flow import FlowReward
 
-        return FlowReward(RAFT(raft_large(weights=None)))
-    from pisa.doctor.teachers import depth_anything_small
+        return FlowReward(RAFT.random())
     from pisa.perception.depth_anything import DepthAnything
     from pisa.rewards.depth import DepthReward
 
-    return DepthReward(DepthAnything(depth_anything_small()))
+    return DepthReward(DepthAnything.random())
 
 
 def falling_clips(count: int, frames: int = 32, size: int = 256) -> list[Clip]:

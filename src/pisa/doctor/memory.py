@@ -39,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=256, help="side of a clip in pixels")
     parser.add_argument("--frames", type=int, default=32)
     parser.add_argument("--lora-rank", type=int, help="default: train everything")
+    parser.add_argument(
+        "--dtype", choices=["float32", "bfloat16"], default="float32", help="of frozen weights"
+    )
     oro = parser.add_argument_group("oro")
     oro.add_argument("--reward", choices=list(REWARDS), default="flow")
     oro.add_argument("--steps", type=int, default=10)
@@ -59,7 +62,10 @@ def main(given: argparse.Namespace) -> None:
         given.steps,
         given.guidance,
         given.lora_rank,
+        given.dtype,
     )
+    if job.dtype != "float32" and job.lora_rank is None:
+        raise PisaError("--dtype bfloat16 is for frozen weights: add --lora-rank")
     print(report(job, given.memory_gb, given.gpus))
 
 
@@ -142,6 +148,7 @@ def overrides(plan: Plan, job: Job) -> list[str]:
         chosen["oro.task.checkpoint_steps"] = str(setting.recompute_steps).lower()
     if job.lora_rank is not None:
         chosen[f"{stage}.lora"] = f"{{rank:{job.lora_rank}}}"
+        chosen["model.dtype"] = job.dtype
     arguments = [f"{key}={value}" for key, value in chosen.items()]
     if setting.chunk is not None:
         arguments.append(REWARDS[job.reward].override.format(setting.chunk))

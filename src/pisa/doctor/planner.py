@@ -29,6 +29,7 @@ from pisa.models.opensora.adapter import OpenSoraModel
 from pisa.models.opensora.stdit3 import STDiT3
 from pisa.models.opensora.vae import OpenSoraVAE
 from pisa.models.tiny_text import WordHashEncoder
+from pisa.ops.devices import dtype_of
 from pisa.rewards.base import rewards_of
 from pisa.types import Batch, Condition
 
@@ -44,7 +45,11 @@ FPS_HZ = 16.0
 
 @dataclass(frozen=True)
 class Job:
-    """The training to plan; ``lora_rank`` None trains all parameters."""
+    """The training to plan.
+
+    ``lora_rank`` None trains all parameters. ``dtype`` is the denoiser's weights' (adapters are
+    float32 in any case).
+    """
 
     stage: str = "psft"
     reward: str = "flow"  # of ORO, a name of ``REWARDS``
@@ -53,6 +58,7 @@ class Job:
     num_steps: int = 10
     guidance: float = 4.0
     lora_rank: int | None = None
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,7 @@ class Planner:
     ) -> None:
         self.job, self.limit, self.sizes = job, limit, Unstored()
         with torch.device("meta"):
-            models = [(build or full_size)() for _ in range(2)]
+            models = [(build or partial(full_size, job.dtype))() for _ in range(2)]
             for model in models:
                 if job.lora_rank is not None:
                     add_lora(model.denoiser, job.lora_rank)
@@ -139,7 +145,9 @@ class Planner:
 
     def settings(self, gpus: int) -> Iterator[Setting]:
         """Fastest first. Raises ``PisaError`` where the clips cannot be divided among the GPUs."""
-        trainers = (False, True) if gpus > 1 else (False,)
+        # FSDP shards weights of one dtype only, and LoRA's adapters are float32.
+        mixed = self.job.lora_rank is not None and self.job.dtype != "float32"
+        trainers = (False, True) if gpus > 1 and not mixed else (False,)
         if self.job.stage == "oro":
             chunks = REWARDS[self.job.reward].chunks
             recomputed = ((False, False), (True, False), (False, True), (True, True))
@@ -299,7 +307,7 @@ def resident_bytes(model: VideoModel, gpus: int, setting: Setting) -> dict[str, 
     """
     trained = FLOAT32 * parameters(model.denoiser, trained=True)
     state = {
-        "weights": FLOAT32 * parameters(model.denoiser),
+        "weights": sum(p.numel() * p.element_size() for p in model.denoiser.parameters()),
         "AdamW moments": 2 * trained,
         "EMA": trained,
     }
@@ -326,9 +334,9 @@ def module_bytes(module: nn.Module) -> int:
     return sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
 
 
-def full_size() -> OpenSoraModel:
+def full_size(dtype: str = "float32") -> OpenSoraModel:
     """Open-Sora v1.2 as ``scale=paper`` builds it, but for the weights and the text encoder."""
-    network = STDiT3(freeze_y_embedder=True, class_dropout_prob=0.0)
+    network = STDiT3(freeze_y_embedder=True, class_dropout_prob=0.0).to(dtype_of(dtype))
     return OpenSoraModel(network, OpenSoraVAE().to(torch.bfloat16), WordHashEncoder(1, 1))
 
 

@@ -26,37 +26,27 @@ class RewardRow(NamedTuple):
 
 
 def _flow(sizes: Unstored, chunk: int | None) -> nn.Module:
-    from torchvision.models.optical_flow import raft_large
-
     from pisa.perception.raft import RAFT
 
     with torch.device("meta"):
-        network = raft_large(weights=None)
-    return FlowReward(RAFT(sizes.module(network), pairs_per_chunk=chunk))
+        teacher = RAFT.random(pairs_per_chunk=chunk)
+    return FlowReward(sizes.module(teacher))
 
 
 def _segmentation(sizes: Unstored, chunk: int | None) -> nn.Module:
     from pisa.perception.sam2 import SAM2Tracker
-    from pisa.perception.sam2_network import build_sam2
 
-    network = build_sam2(image_size=SAM2_SIDE)  # asks for values, so "meta" will not do
-    tracker = SAM2Tracker(sizes.module(network), recompute_frames=chunk is not None)
-    return SegmentationReward(tracker)
-
-
-def depth_anything_small() -> nn.Module:
-    """A network of the size of Depth-Anything-V2-Small-hf, random weights, for frames of 518 px."""
-    from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation
-
-    return DepthAnythingForDepthEstimation(DepthAnythingConfig())
+    # Building it asks for values, so "meta" will not do.
+    tracker = SAM2Tracker.random(image_size=SAM2_SIDE, recompute_frames=chunk is not None)
+    return SegmentationReward(sizes.module(tracker))
 
 
 def _depth(sizes: Unstored, chunk: int | None) -> nn.Module:
     from pisa.perception.depth_anything import DepthAnything
 
     with torch.device("meta"):
-        network = depth_anything_small()
-    return DepthReward(DepthAnything(sizes.module(network), DEPTH_SIDE, frames_per_chunk=chunk))
+        teacher = DepthAnything.random(DEPTH_SIDE, chunk)
+    return DepthReward(sizes.module(teacher))
 
 
 REWARDS = {

@@ -48,6 +48,8 @@ def weights_of(node: Mapping[str, Any]) -> list[Weights]:
     for name in _EMBEDDED:
         if target.startswith(f"pisa.perception.{name}.") and target.endswith(".from_pretrained"):
             return [in_file(name, node["path"]) if node.get("path") else packaged(name)]
+    if target.endswith(".random"):
+        return []
     if target.startswith("pisa.perception.sam2."):
         return [_one_of("SAM 2.1", node.get("path"), HUB_REPOSITORY, HUB_FILE)]
     if target.startswith("pisa.perception.sam3."):

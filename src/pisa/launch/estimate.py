@@ -39,12 +39,15 @@ def announce(run: TrainRun) -> None:
 def estimate(run: TrainRun) -> str | None:
     """One line: the expected time, and its parts; None where it cannot be measured in seconds.
 
-    That is on a GPU, with a renderer other than the fast one, and for a stage without a video
-    model. A stage that is finished or skipped counts nothing, a stopped one counts from its start.
+    That is on a GPU, with a renderer other than the fast one, for a stage without a video model,
+    and for runs of a few steps. A stage that is finished or skipped counts nothing, a stopped one
+    counts from its start.
     """
     stages = [s for s in run.stages if s.settings.checkpoint is None and not s.weights.is_file()]
     if not stages or not all(_is_small(stage) for stage in stages):
         return None
+    if all(stage.settings.max_steps <= 1 + REPEATS for stage in stages):
+        return None  # measuring would take longer than the run
     seconds: dict[str, float] = {"simulation": _simulation_s(run)}
     clip = _one_clip(stages[0])
     for stage in stages:

@@ -10,7 +10,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import DepthAnythingForDepthEstimation
+from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation
 
 from pisa.errors import PisaError
 from pisa.io.weights import check_pretrained
@@ -63,6 +63,12 @@ class DepthAnything(nn.Module):
                 f"and pass their folder as `path`. ({str(error).splitlines()[0]})"
             ) from error
         check_pretrained(network, path)
+        return cls(network, input_size, frames_per_chunk)
+
+    @classmethod
+    def random(cls, input_size: int = 518, frames_per_chunk: int | None = None) -> DepthAnything:
+        """ViT-S with random weights: for the time and memory of a step."""
+        network = DepthAnythingForDepthEstimation(DepthAnythingConfig())  # its default is ViT-S
         return cls(network, input_size, frames_per_chunk)
 
     def depth(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b t h w"]:

@@ -50,6 +50,11 @@ class RAFT(nn.Module):
         load(network, path or _torchvision_weights())
         return cls(network, num_updates, pairs_per_chunk)
 
+    @classmethod
+    def random(cls, num_updates: int = 20, pairs_per_chunk: int | None = None) -> RAFT:
+        """raft_large with random weights: for the time and memory of a step."""
+        return cls(raft_large(weights=None), num_updates, pairs_per_chunk)
+
     def flow(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b 2 u h w"]:
         """Flow (dx, dy) in pixels; height and width are multiples of 8, at least 128.
 

@@ -74,6 +74,13 @@ class SAM2Tracker(nn.Module):
         load(network, path or _hub_weights())
         return cls(network, recompute_frames=recompute_frames)
 
+    @classmethod
+    def random(
+        cls, size: HieraSize = HIERA_LARGE, image_size: int = 1024, recompute_frames: bool = False
+    ) -> SAM2Tracker:
+        """Random weights: for the time and memory of a step, nothing is downloaded."""
+        return cls(build_sam2(size, image_size), recompute_frames=recompute_frames)
+
     def segment(
         self,
         video: Float[Tensor, "b 3 t h w"],

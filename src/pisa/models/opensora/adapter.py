@@ -56,7 +56,7 @@ class OpenSoraModel(VideoModel):
     def from_pretrained(
         cls,
         denoiser: str | Path | None = "hpcai-tech/OpenSora-STDiT-v3",
-        vae: str | Path = "hpcai-tech/OpenSora-VAE-v1.2",
+        vae: str | Path | None = "hpcai-tech/OpenSora-VAE-v1.2",
         text: TextEncoder | None = None,
         *,
         dtype: str = "float32",
@@ -67,24 +67,28 @@ class OpenSoraModel(VideoModel):
         """The released model; sources are files, folders or Hugging Face repositories.
 
         ``denoiser`` None starts it from random weights (paper Section 4.2, effect of pre-training).
+        ``vae`` None gives random weights, always the same: for the time and memory of a step.
         The caption projection is frozen, as in the paper's release. Captions are dropped by the
         training loss, so the network itself drops none.
 
         Raises:
             PisaError: weights are missing or do not fit; says what to fetch and where to put it.
         """
-        files = [find(source) for source in (denoiser, vae) if source is not None]
-        with torch.device("cpu" if denoiser is None else "meta"):
+        files = [None if source is None else find(source) for source in (denoiser, vae)]
+        with torch.device("cpu" if files[0] is None else "meta"):
             network = STDiT3(
                 class_dropout_prob=0.0, freeze_y_embedder=True, grad_checkpoint=grad_checkpoint
             )
-        with torch.device("meta"):
-            autoencoder = OpenSoraVAE(grad_checkpoint=grad_checkpoint)
-        if denoiser is not None:
+        if files[0] is not None:
             fill(network, read(files[0]), files[0][0])
+        with torch.device("cpu" if files[1] is None else "meta"), torch.random.fork_rng():
+            torch.manual_seed(0)  # weights trained over random latents must find the same codec
+            autoencoder = OpenSoraVAE(grad_checkpoint=grad_checkpoint)
+        if files[1] is not None:
+            fill(autoencoder, read(files[1]), files[1][0])
         return cls(
             network.to(dtype_of(dtype)),
-            fill(autoencoder, read(files[-1]), files[-1][0]).to(dtype_of(vae_dtype)),
+            autoencoder.to(dtype_of(vae_dtype)),
             T5TextEncoder() if text is None else text,
             sample_posterior,
         )
