@@ -62,6 +62,26 @@ def test_the_card_has_scores_with_counts_and_the_configuration(run):
     assert "not scored" in hub.model_card(run).text
 
 
+def test_the_card_of_an_adapter_says_how_each_program_loads_it(run):
+    (run / "config.yaml").write_text("name: psft\nmodel: {repository: Wan-AI/Wan2.2}\n")
+    (run / "adapter").mkdir()
+    assert "LoRA" not in hub.model_card(run).text
+    kinds = {
+        "adapter_model": "PeftModel.from_pretrained",
+        "pytorch_lora_weights": 'DiffusionPipeline.from_pretrained("Wan-AI/Wan2.2")',
+        "pytorch_lora_weights_2": "load_into_transformer_2=True",
+        "comfyui": "LoraLoaderModelOnly",
+        "comfyui_high_noise": "`adapter/comfyui_low_noise.safetensors` into `models/loras`",
+    }
+    for name, words in kinds.items():
+        assert words not in hub.model_card(run).text
+        (run / "adapter" / f"{name}.safetensors").touch()
+        card = hub.model_card(run)
+        assert words in card.text and card.data.base_model == "Wan-AI/Wan2.2"
+        if name == "comfyui":  # one network or two experts, never both
+            (run / "adapter" / "comfyui.safetensors").unlink()
+
+
 def test_push_uploads_the_export_privately(run, monkeypatch):
     calls = []
 

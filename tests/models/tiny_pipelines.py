@@ -177,7 +177,7 @@ def wan(kind: str = "2.1") -> WanImageToVideoPipeline:
             | {
                 "image_processor": CLIPImageProcessor(crop_size=32, size=32),
                 "image_encoder": CLIPVisionModel(vision).eval(),
-                "transformer": wan_transformer(image_dim=4),
+                "transformer": wan_transformer(image_dim=4, added_kv_proj_dim=24),
             }
         )
     if kind == "a14b":

@@ -15,11 +15,17 @@ from safetensors.torch import load_file
 from pisa.callbacks.checkpoints import ExportWeights
 from pisa.callbacks.ema import EMA
 from pisa.errors import PisaError
-from pisa.models.lora import add_lora, has_lora, linear_layers_of_blocks, merged_state
+from pisa.models.lora import (
+    add_lora,
+    has_lora,
+    linear_layers_of_blocks,
+    merged_state,
+    pipeline_adapters,
+)
 from pisa.tasks.oro import ORO
 from pisa.tasks.psft import PSFT
-from pisa.tasks.weights import load_denoiser
-from tests.models import tiny_pipelines
+from pisa.tasks.weights import load_denoiser, save_adapter
+from tests.models import tiny_ltx2, tiny_pipelines
 from tests.tasks.test_oro import Similarity
 from tests.tasks.test_psft import fit
 
@@ -131,8 +137,6 @@ def test_peft_reads_the_adapter(tmp_path):
 
 
 def add_to(model, folder: Path):
-    from pisa.tasks.weights import save_adapter
-
     randomised(add_lora(model.denoiser, rank=2))
     save_adapter(folder / "adapter", model.denoiser)
     return model.eval()
@@ -201,20 +205,56 @@ def test_small_steps_move_every_number_of_an_adapter_on_a_bfloat16_base():
     assert (down != before).all()
 
 
-@pytest.mark.parametrize("make", [tiny_pipelines.wan, tiny_pipelines.cogvideox, tiny_pipelines.ltx])
-def test_diffusers_loads_the_exported_adapter(tmp_path, make):
-    """All tensors arrive, and the network's output is that of the trained one (alpha included)."""
-    from pisa.tasks.weights import save_adapter
+DIFFUSERS, COMFYUI = "pytorch_lora_weights.safetensors", "comfyui.safetensors"
 
+
+@pytest.mark.parametrize(
+    ("make", "file"),
+    [
+        (tiny_pipelines.wan, DIFFUSERS),
+        (tiny_pipelines.wan, COMFYUI),
+        (tiny_pipelines.cogvideox, DIFFUSERS),
+        (tiny_pipelines.ltx, DIFFUSERS),
+        (tiny_pipelines.ltx, COMFYUI),
+        (tiny_ltx2.ltx2, DIFFUSERS),
+        (tiny_ltx2.ltx2, COMFYUI),
+    ],
+)
+def test_diffusers_loads_the_exported_adapter(tmp_path, make, file):
+    """All tensors arrive, and every layer's output is that of the trained one (alpha included).
+
+    diffusers reads ComfyUI's names too, by a translation of its own: that is the round trip.
+    """
     trained = make()
     randomised(add_lora(trained.transformer, rank=4, alpha=8))
     save_adapter(tmp_path, trained.transformer)
     fresh = make()
-    fresh.load_lora_weights(tmp_path)
-    ours, theirs = (
-        dict(trained.transformer.named_modules()),
-        dict(fresh.transformer.named_modules()),
-    )
+    fresh.load_lora_weights(tmp_path, weight_name=file)
+    assert_same_layers(fresh.transformer, trained.transformer)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        (DIFFUSERS, "pytorch_lora_weights_2.safetensors"),
+        ("comfyui_high_noise.safetensors", "comfyui_low_noise.safetensors"),
+    ],
+)
+def test_the_experts_of_wan_2_2_are_exported_apart(tmp_path, files):
+    trained = tiny_pipelines.wan("a14b")
+    experts = torch.nn.Module()
+    experts.high, experts.low = trained.transformer, trained.transformer_2
+    randomised(add_lora(experts, rank=4))
+    save_adapter(tmp_path, experts)
+    fresh = tiny_pipelines.wan("a14b")
+    fresh.load_lora_weights(tmp_path, weight_name=files[0])
+    fresh.load_lora_weights(tmp_path, weight_name=files[1], load_into_transformer_2=True)
+    assert_same_layers(fresh.transformer, trained.transformer)
+    assert_same_layers(fresh.transformer_2, trained.transformer_2)
+
+
+def assert_same_layers(loaded, trained) -> None:
+    ours, theirs = dict(trained.named_modules()), dict(loaded.named_modules())
     layers = [name for name, module in ours.items() if hasattr(module, "lora_A")]
     assert layers and all(hasattr(theirs[name], "lora_A") for name in layers)
     for name in layers:
@@ -223,21 +263,22 @@ def test_diffusers_loads_the_exported_adapter(tmp_path, make):
             torch.testing.assert_close(theirs[name](x), ours[name](x), rtol=1e-4, atol=1e-5)
 
 
-def test_the_experts_of_wan_2_2_are_exported_apart(tmp_path):
-    from pisa.tasks.weights import save_adapter
+def test_comfyui_finds_the_layers_of_wan_by_their_own_names():
+    """ComfyUI takes diffusion_model.LAYER of the released checkpoint (comfy/ldm/wan/model.py)."""
+    network = tiny_pipelines.wan().transformer
+    files = pipeline_adapters(add_lora(network, rank=2))
+    released = [f"{kind}.{x}" for kind in ("self_attn", "cross_attn") for x in "qkvo"]
+    released += ["cross_attn.k_img", "cross_attn.v_img", "ffn.0", "ffn.2"]
+    layers = [f"blocks.{i}.{layer}" for i in range(len(network.blocks)) for layer in released]
+    layers += ["img_emb.proj.1", "img_emb.proj.3"]
+    names = [f"diffusion_model.{layer}.lora_{part}.weight" for layer in layers for part in "AB"]
+    assert set(files[COMFYUI]) == set(names)
 
-    trained = tiny_pipelines.wan("a14b")
-    experts = torch.nn.Module()
-    experts.high, experts.low = trained.transformer, trained.transformer_2
-    randomised(add_lora(experts, rank=4))
-    save_adapter(tmp_path, experts)
-    fresh = tiny_pipelines.wan("a14b")
-    second = "pytorch_lora_weights_2.safetensors"
-    fresh.load_lora_weights(tmp_path, weight_name="pytorch_lora_weights.safetensors")
-    fresh.load_lora_weights(tmp_path, weight_name=second, load_into_transformer_2=True)
-    for name in ("transformer", "transformer_2"):
-        ours = [p for n, p in getattr(trained, name).named_parameters() if ".lora_" in n]
-        theirs = [p for n, p in getattr(fresh, name).named_parameters() if ".lora_" in n]
-        assert len(ours) == len(theirs) > 0
-        for mine, loaded in zip(ours, theirs, strict=True):
-            torch.testing.assert_close(loaded.float(), mine)
+
+def test_other_networks_have_no_files_for_pipelines():
+    from tests.distributed.job import tiny_opensora
+
+    assert not pipeline_adapters(add_lora(tiny_opensora().denoiser, rank=2))
+    assert set(pipeline_adapters(add_lora(tiny_pipelines.cogvideox().transformer, 2))) == {
+        DIFFUSERS
+    }

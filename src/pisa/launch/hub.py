@@ -80,17 +80,19 @@ def model_card(run: Path) -> ModelCard:
     config = run / CONFIG
     settings = _settings(config) if config.is_file() else {}
     name = str(settings.get("name", run.name))
+    base = _base_model(settings)
     data = ModelCardData(
         library_name="pytorch",
+        base_model=base,
         pipeline_tag="image-to-video",
         tags=["physics", "post-training", "rectified-flow", name],
     )
     parts = [
         f"---\n{data.to_yaml()}\n---",
         f"# {name}",
-        "Denoiser of an image-to-video model, post-trained on falling objects. `model.safetensors` "
-        "has the tensor names of the base model; `adapter/`, where it is there, holds the LoRA "
-        "adapter that is merged in it.",
+        "Denoiser of an image-to-video model, post-trained on falling objects.",
+        "## Use",
+        *_uses(run / "adapter", base),
         "## Scores",
         *_scores(run / "metrics.json"),
         "## Configuration",
@@ -99,6 +101,56 @@ def model_card(run: Path) -> ModelCard:
         else "Not recorded.",
     ]
     return ModelCard("\n\n".join(parts) + "\n")
+
+
+def _base_model(settings: dict[str, Any]) -> str | None:
+    """The repository of the base model; None for one that is no repository."""
+    model = settings.get("model")
+    source = (model.get("repository") or model.get("denoiser")) if isinstance(model, dict) else None
+    return source if isinstance(source, str) and source.count("/") == 1 else None
+
+
+def _uses(adapter: Path, base: str | None) -> list[str]:
+    """How the weights, and the files of the LoRA adapter that are there, are loaded."""
+    lines = [
+        f"`{RELEASE_NAME}` is the whole denoiser under the tensor names of the base model; "
+        f"`python eval.py ckpt={RELEASE_NAME}` with the model settings below scores it."
+    ]
+    files = {path.name for path in adapter.glob("*.safetensors")}
+    if not files:
+        return lines
+    lines.append(
+        "`adapter/` is the LoRA adapter that is merged in it. peft: "
+        '`PeftModel.from_pretrained(denoiser, "adapter")`.'
+    )
+    if "pytorch_lora_weights.safetensors" in files:
+        second = "pytorch_lora_weights_2.safetensors"
+        code = [
+            "from diffusers import DiffusionPipeline",
+            "",
+            f'pipe = DiffusionPipeline.from_pretrained("{base or "BASE_MODEL"}")',
+            'pipe.load_lora_weights("adapter", weight_name="pytorch_lora_weights.safetensors")',
+        ]
+        if second in files:
+            code += [
+                "# the expert for low noise",
+                f'pipe.load_lora_weights("adapter", weight_name="{second}", '
+                "load_into_transformer_2=True)",
+            ]
+        lines.append("diffusers:\n\n```python\n" + "\n".join(code) + "\n```")
+    if "comfyui.safetensors" in files:
+        lines.append(
+            "ComfyUI: put `adapter/comfyui.safetensors` into `models/loras` and apply it to the "
+            "model with the node LoraLoaderModelOnly, strength 1."
+        )
+    if "comfyui_high_noise.safetensors" in files:
+        lines.append(
+            "ComfyUI: put `adapter/comfyui_high_noise.safetensors` and "
+            "`adapter/comfyui_low_noise.safetensors` into `models/loras`; a node "
+            "LoraLoaderModelOnly (strength 1) applies the first to the high-noise model, another "
+            "the second to the low-noise model."
+        )
+    return lines
 
 
 def _settings(path: Path) -> dict[str, Any]:

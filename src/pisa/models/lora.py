@@ -21,7 +21,19 @@ from pisa.errors import PisaError
 ADAPTER = "default"  # peft's name for a single adapter
 _MARKS = (f".lora_A.{ADAPTER}.weight", f".lora_B.{ADAPTER}.weight")
 _MAX_MERGE_ERROR = 0.05  # of the adapter's own norm
-_EXPERTS = {"high.": "", "low.": "_2"}  # networks of Wan 2.2, by diffusers' transformer suffix
+# ComfyUI's names for diffusers' layers, by the class of the network.
+_COMFYUI: dict[str, dict[str, str]] = {
+    "WanTransformer3DModel": {
+        "attn1": "self_attn", "attn2": "cross_attn", "to_q": "q", "to_k": "k", "to_v": "v",
+        "to_out.0": "o", "add_k_proj": "k_img", "add_v_proj": "v_img",
+        "ffn.net.0.proj": "ffn.0", "ffn.net.2": "ffn.2",
+        "condition_embedder.image_embedder.ff.net.0.proj": "img_emb.proj.1",
+        "condition_embedder.image_embedder.ff.net.2": "img_emb.proj.3",
+    },
+    "LTXVideoTransformer3DModel": {},
+    "LTX2VideoTransformer3DModel": {},
+}  # fmt: skip
+_COMFYUI_PARTS = ("blocks.", "transformer_blocks.", "img_emb.")  # that are renamed in full
 
 
 def add_lora(
@@ -125,25 +137,30 @@ def adapter_state(denoiser: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def diffusers_adapters(denoiser: nn.Module) -> dict[str, dict[str, Tensor]]:
-    """The adapters as ``load_lora_weights`` of diffusers takes them, by file name.
+def pipeline_adapters(denoiser: nn.Module) -> dict[str, dict[str, Tensor]]:
+    """The adapters as diffusers and ComfyUI load them, by file name; none for other networks.
 
-    One file, or one for each expert of Wan 2.2 (the second is loaded with
-    ``load_into_transformer_2=True``). ``alpha / rank`` is multiplied into B, so that loaders that
-    assume alpha = rank are right.
+    ``pytorch_lora_weights.safetensors`` is for ``load_lora_weights`` of diffusers,
+    ``comfyui.safetensors`` (Wan and LTX) has ComfyUI's names. Wan 2.2 has two files of each, one
+    for each expert: diffusers' second is loaded with ``load_into_transformer_2=True``.
+    ``alpha / rank`` is multiplied into B, so that loaders that assume alpha = rank are right.
     """
-    scaling = {name: layer.scaling[ADAPTER] for name, layer in _layers(denoiser)}
     files: dict[str, dict[str, Tensor]] = {}
-    for name, value in denoiser.state_dict().items():
-        if not name.endswith(_MARKS):
+    for network, suffix, noise in _networks(denoiser):
+        if not type(network).__module__.startswith("diffusers."):
             continue
-        expert = next((prefix for prefix in _EXPERTS if name.startswith(prefix)), "")
-        layer, _, part = name.removesuffix(f".{ADAPTER}.weight").rpartition(".")
-        if part == "lora_B":
-            value = value * scaling[layer]
-        file = f"pytorch_lora_weights{_EXPERTS.get(expert, '')}.safetensors"
-        key = f"transformer.{layer.removeprefix(expert)}.{part}.weight"
-        files.setdefault(file, {})[key] = value
+        tensors = _scaled(network)
+        files[f"pytorch_lora_weights{suffix}.safetensors"] = {
+            f"transformer.{name}": value for name, value in tensors.items()
+        }
+        names = _COMFYUI.get(type(network).__name__)
+        if names is None:
+            continue
+        renamed = {_renamed(name, names): value for name, value in tensors.items()}
+        if all(name.startswith(_COMFYUI_PARTS) for name in renamed):
+            files[f"comfyui{noise}.safetensors"] = {
+                f"diffusion_model.{name}": value for name, value in renamed.items()
+            }
     return files
 
 
@@ -177,3 +194,29 @@ def _layers(denoiser: nn.Module) -> Iterator[tuple[str, Any]]:
     for name, module in denoiser.named_modules():
         if hasattr(module, "lora_A") and hasattr(module, "scaling"):
             yield name, module
+
+
+def _networks(denoiser: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
+    """The network, or Wan 2.2's two, with the suffixes of its files for diffusers and ComfyUI."""
+    if hasattr(denoiser, "high") and hasattr(denoiser, "low"):
+        yield denoiser.high, "", "_high_noise"  # type: ignore[misc]
+        yield denoiser.low, "_2", "_low_noise"  # type: ignore[misc]
+    else:
+        yield denoiser, "", ""
+
+
+def _scaled(network: nn.Module) -> dict[str, Tensor]:
+    """A and B by ``LAYER.lora_A.weight``, the adapter's scaling multiplied into B."""
+    state = network.state_dict()
+    tensors = {}
+    for name, layer in _layers(network):
+        tensors[f"{name}.lora_A.weight"] = state[f"{name}{_MARKS[0]}"]
+        tensors[f"{name}.lora_B.weight"] = state[f"{name}{_MARKS[1]}"] * layer.scaling[ADAPTER]
+    return tensors
+
+
+def _renamed(name: str, names: dict[str, str]) -> str:
+    name = f".{name}"
+    for ours, theirs in names.items():
+        name = name.replace(f".{ours}.", f".{theirs}.")
+    return name[1:]

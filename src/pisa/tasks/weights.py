@@ -13,7 +13,7 @@ from pisa.errors import PisaError
 from pisa.io.files import write_atomic
 from pisa.io.weights import check_finite, fill, find, gather, read, read_metadata, read_pickle, save
 from pisa.models.base import VideoModel
-from pisa.models.lora import adapter_config, adapter_state, diffusers_adapters, frozen_names
+from pisa.models.lora import adapter_config, adapter_state, frozen_names, pipeline_adapters
 
 PREFIX = "denoiser."
 EMA_KEY = "ema_denoiser"  # checkpoint entry of the callback pisa.callbacks.ema.EMA
@@ -33,13 +33,13 @@ def save_denoiser(
 def save_adapter(folder: Path, denoiser: nn.Module, *, write: bool = True) -> None:
     """The LoRA adapter alone; nothing where there is none. On every rank.
 
-    ``adapter_model.safetensors`` with ``adapter_config.json`` is for peft,
-    ``pytorch_lora_weights.safetensors`` for ``load_lora_weights`` of diffusers pipelines.
+    ``adapter_model.safetensors`` with ``adapter_config.json`` is for peft; for those of diffusers
+    and ComfyUI see ``pipeline_adapters``.
     """
     config = adapter_config(denoiser)
     if config is None:
         return
-    files = {"adapter_model.safetensors": adapter_state(denoiser), **diffusers_adapters(denoiser)}
+    files = {"adapter_model.safetensors": adapter_state(denoiser), **pipeline_adapters(denoiser)}
     for file, state in files.items():
         tensors = gather(state, write)
         if write:
