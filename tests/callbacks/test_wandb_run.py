@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from pisa.callbacks.samples import SampleVideos
 from pisa.callbacks.wandb_logger import WandbLogger, run_id
 from pisa.tasks.psft import PSFT
 from tests.callbacks.wandb_file import read_offline, split_records
+from tests.callbacks.wandb_server import wandb_server
 from tests.tasks.toy import BrightTracker, ToyData, falling_batch, make_trainer, toy_model
 
 ONE_STEP = Sampling(num_steps=1, guidance=1.0)
@@ -136,6 +138,30 @@ def test_a_second_start_is_the_same_run(tmp_path):
     assert WandbLogger(tmp_path / "other", offline=True)._wandb_init["id"] != first
 
 
+def test_one_sync_uploads_every_part_of_a_resumed_run_and_erases_none(tmp_path, capsys):
+    """With the printed command, to a server that replaces lines from the offset it is sent."""
+    for steps in (range(5), range(3, 8)):  # the checkpoint was at step 3
+        logger = WandbLogger(tmp_path, group="psft", offline=True)
+        for step in steps:
+            logger.log_metrics({"loss": float(step)}, step=step)
+        logger.finalize("success")
+    logs(tmp_path)
+    printed = capsys.readouterr().out.splitlines()[-1]
+    assert "(2 parts, one for each start): wandb sync" in printed
+    with wandb_server() as (address, server):
+        account = {"WANDB_BASE_URL": address, "WANDB_API_KEY": "a" * 40, "WANDB_ENTITY": "me"}
+        script = Path(sys.executable).parent
+        environment = os.environ | account | {"PATH": f"{script}:{os.environ['PATH']}"}
+        command = f"wandb sync {printed.partition('wandb sync ')[2]}"
+        subprocess.run(command, shell=True, check=True, env=environment, capture_output=True)
+    name = run_id(tmp_path)
+    assert list(server.history) == [name] and server.groups == {name: "psft"}
+    lines = server.history[name]
+    assert [line["loss"] for line in lines if "loss" in line] == [0, 1, 2, 3, 4, 3, 4, 5, 6, 7]
+    assert len({line["_step"] for line in lines}) == len(lines) == 10  # none is replaced
+    assert [line["restarts"] for line in lines if "restarts" in line] == [1]
+
+
 def test_no_setting_is_passed_that_wandb_warns_of(tmp_path):
     assert "anonymous" not in WandbLogger(tmp_path, offline=True)._wandb_init
 
@@ -157,7 +183,7 @@ def test_a_killed_run_keeps_its_steps_and_the_next_start_is_a_part_of_it(tmp_pat
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == code, done.stderr
     assert "anonymous" not in done.stderr
-    assert "(2 parts, one for each start, in order): wandb sync" in done.stdout
+    assert "(2 parts, one for each start): wandb sync" in done.stdout
     parts = sorted(tmp_path.glob("wandb/offline-run-*"))
     assert {part.name.rpartition("-")[2] for part in parts} == {run_id(tmp_path)}
     losses = [read_offline(next(part.glob("run-*.wandb")))[1]["loss"] for part in parts]

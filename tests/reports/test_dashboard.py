@@ -25,7 +25,9 @@ def test_the_workspace_has_every_section_and_panel_without_an_account(tmp_path):
     assert ["pisabench/sim_unseen/l2"] in [plot["metrics"] for plot in plots]
     assert "^microscope/step_.*_norm$" in [plot.get("metricRegex") for plot in plots]
     grouping = json.dumps(spec["section"]["runSets"][0]["grouping"])
-    assert "experiment" in grouping and "seed" in grouping
+    assert "experiment" in grouping and "stage" in grouping and "seed" not in grouping
+    seeds = {(plot["aggregate"], plot["groupAgg"], plot["groupArea"]) for plot in plots}
+    assert seeds == {(True, "mean", "minmax")}  # a curve for the mean, a band for all seeds
 
 
 def test_the_panels_show_what_the_project_logs():

@@ -16,6 +16,7 @@ from pisa.io.files import write_atomic
 from pisa.io.secrets import redacted
 
 RUN_ID = "wandb_run_id"  # file in ``save_dir``
+LINES_OF_A_START = 10**7  # more than one start can log
 FLUSH_S = 1.0  # so much of an offline run is lost by kill -9; wandb's default is 15 s
 
 
@@ -24,8 +25,9 @@ class WandbLogger(LightningWandbLogger):
 
     ``offline`` True or False overrides; False is right after ``wandb login``. A run that was
     stopped and started again in ``save_dir`` stays one W&B run: offline, each start writes a part
-    of it under the same id, and `wandb sync` uploads the parts in order. Runs are grouped by
-    ``group`` (the experiment); the configuration holds the seed.
+    of it under the same id, with numbers of lines of its own, and one `wandb sync` of all
+    parts appends them in order. Runs are grouped by ``group`` (the experiment); the configuration
+    holds the seed.
 
     Left out of what W&B records by itself: console output, the command line, the git remote and
     the program's source, because each may hold a password. Commit, versions and machine are logged
@@ -66,6 +68,16 @@ class WandbLogger(LightningWandbLogger):
         self._wandb_init.pop("anonymous", None)
         self._finished = False
 
+    @property
+    def experiment(self) -> Any:
+        """The W&B run, begun at the first use; dummies on other ranks than 0."""
+        begins = self._experiment is None
+        run = super().experiment
+        if begins and self.is_offline and (restarts := len(_parts(self.folder)) - 1) > 0:
+            # W&B numbers the lines of each start from 0, and keeps one line for each number.
+            run.log({"restarts": restarts}, step=restarts * LINES_OF_A_START)
+        return run
+
     @rank_zero_only
     def log_hyperparams(self, params: Any) -> None:
         plain = params if isinstance(params, Mapping) else vars(params)
@@ -78,10 +90,10 @@ class WandbLogger(LightningWandbLogger):
             return
         self._finished = True
         if self.is_offline:
-            place, name = Path(self._experiment.dir).parents[1], run_id(self.folder)
-            parts = len(list(place.glob(f"offline-run-*-{name}")))
-            several = f" ({parts} parts, one for each start, in order)" if parts > 1 else ""
-            print(f"To upload this run{several}: wandb sync {place}/offline-run-*-{name}")
+            parts = _parts(self.folder)
+            several = f" ({len(parts)} parts, one for each start)" if len(parts) > 1 else ""
+            pattern = f"{self.folder.resolve()}/wandb/offline-run-*-{run_id(self.folder)}"
+            print(f"To upload this run{several}: wandb sync {pattern}")
         self._experiment.finish()  # the next stage begins a run of its own
 
 
@@ -93,3 +105,8 @@ def run_id(folder: Path) -> str:
     drawn = uuid.uuid4().hex[:8]
     write_atomic(path, f"{drawn}\n".encode())
     return drawn
+
+
+def _parts(folder: Path) -> list[Path]:
+    """Folders of the run's offline parts, in the order of their starts."""
+    return sorted((folder / "wandb").glob(f"offline-run-*-{run_id(folder)}"))

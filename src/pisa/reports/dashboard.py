@@ -13,7 +13,7 @@ from pisa.errors import PisaError, reason
 from pisa.io.files import write_atomic
 
 NAME = "PISA"
-GROUP_BY = ("experiment", "seed")  # keys of the configuration
+GROUP_BY = ("experiment", "stage")  # keys of the configuration; a curve is the mean over seeds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,6 +85,9 @@ def _plot(panel: Panel) -> Any:
         y=plain,
         metric_regex=None if plain else "|".join(_regex(key) for key in panel.keys),
         log_y=panel.log_y or None,
+        aggregate=True,
+        groupby_aggfunc="mean",
+        groupby_rangefunc="minmax",
         **(smooth if panel.smooth else {}),
     )
 
