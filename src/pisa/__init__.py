@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pisa.data.fetch import fetch
     from pisa.launch.library import evaluate_videos, track
 
 __version__ = "0.1.0"
-__all__ = ["evaluate_videos", "track"]
+__all__ = ["evaluate_videos", "fetch", "track"]
 
 
 def __getattr__(name: str) -> Any:
-    """``evaluate_videos`` and ``track``, imported when they are asked for: they import torch."""
+    """The functions of ``__all__``, imported when they are used: they import torch."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from pisa.launch import library
-
-    return getattr(library, name)
+    home = import_module("pisa.data.fetch" if name == "fetch" else "pisa.launch.library")
+    return getattr(home, name)

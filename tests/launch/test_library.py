@@ -42,9 +42,11 @@ def test_objects_are_tracked_from_their_first_masks():
     assert (both / either).mean() > 0.8
 
 
-def test_the_package_offers_both_and_imports_neither_before():
-    code = "import sys, pisa; assert 'torch' not in sys.modules; pisa.track; pisa.evaluate_videos"
+def test_the_package_offers_three_functions_and_imports_none_before():
+    code = "import sys, pisa; assert 'torch' not in sys.modules\n"
+    code += "from pisa import evaluate_videos, fetch, track; assert callable(fetch)"
     subprocess.run([sys.executable, "-c", code], check=True)
+    assert set(pisa.__all__) == {"evaluate_videos", "fetch", "track"}
     with pytest.raises(AttributeError, match="no attribute 'absent'"):
         pisa.absent  # noqa: B018
 

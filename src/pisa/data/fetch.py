@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from pisa.data.manifest import list_clips
@@ -45,25 +46,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bucket", default=BUCKET, help="a mirror of Kubric's assets")
 
 
+def fetch(
+    name: str,
+    folder: Path | str | None = None,
+    *,
+    revision: str | None = None,
+    archives: Sequence[Path] = (),
+    only: Sequence[str] = (),
+    bucket: str = BUCKET,
+) -> dict[Path, str]:
+    """Download what is called ``name``; calling it again resumes.
+
+    Args:
+        name: one of ``NAMES``.
+        folder: default ``data/NAME``.
+        revision: commit, tag or branch of the authors' repository.
+        archives: zip files of clips that were fetched elsewhere.
+        only: some checkpoints or assets.
+        bucket: of Kubric's assets, or a mirror.
+
+    Returns:
+        The folders (or files of checkpoints) to use, each with a word on its content.
+
+    Raises:
+        PisaError: no such name, an option that it does not have, no network, or a wrong hash.
+    """
+    if name not in NAMES:
+        raise PisaError(f"nothing to fetch is called {name!r}; valid: {', '.join(NAMES)}")
+    if archives and name not in RELEASED:
+        raise PisaError(f"--archive is for clips ({', '.join(RELEASED)}), not for {name}")
+    if only and name in RELEASED:
+        raise PisaError(f"--only is for {CHECKPOINTS}, {', '.join(LIBRARIES)}, not for {name}")
+    place = Path(folder or Path("data") / name).absolute()
+    if name in RELEASED:
+        return _clip_folders(fetch_clips(name, place, revision, archives))
+    if name == CHECKPOINTS:
+        return {path: "" for path in fetch_checkpoints(place, revision, only)}
+    fetch_library(name, place, bucket=bucket, names=only or None)
+    assets = [path.name for path in place.iterdir() if path.is_dir()]
+    train, test = (len(part) for part in kubric_split(assets))
+    return {place: f"{train} for training, {test} for tests"}
+
+
 def main(given: argparse.Namespace) -> None:
     """Fetch what is named, and say how it is used."""
     name: str = given.name
-    if name not in NAMES:
-        raise PisaError(f"nothing to fetch is called {name!r}; valid: {', '.join(NAMES)}")
-    if given.archive and name not in RELEASED:
-        raise PisaError(f"--archive is for clips ({', '.join(RELEASED)}), not for {name}")
-    if given.only and name in RELEASED:
-        raise PisaError(f"--only is for {CHECKPOINTS}, {', '.join(LIBRARIES)}, not for {name}")
+    options = {"revision": given.revision, "only": given.only, "bucket": given.bucket}
+    found = fetch(name, given.folder, archives=given.archive, **options)
     folder: Path = (given.folder or Path("data") / name).absolute()
-    if name in RELEASED:
-        found = _clip_folders(fetch_clips(name, folder, given.revision, given.archive))
-    elif name == CHECKPOINTS:
-        found = {place: "" for place in fetch_checkpoints(folder, given.revision, given.only)}
-    else:
-        fetch_library(name, folder, bucket=given.bucket, names=given.only or None)
-        assets = [path.name for path in folder.iterdir() if path.is_dir()]
-        train, test = (len(part) for part in kubric_split(assets))
-        found = {folder: f"{train} for training, {test} for tests"}
     for place, text in found.items():
         print(f"{place}: {text}" if text else str(place))
         print(f"  use: {_USES[name].format(folder=place)}")

@@ -1,7 +1,9 @@
 """PisaBench from Python and from ``pisa eval``, without a command line of Hydra's.
 
-from pisa import evaluate_videos
-scores = evaluate_videos("my_videos", benchmark="sim_seen")["summary"]
+from pisa import evaluate_videos, fetch, track
+fetch("real")  # the authors' real clips, into data/real
+scores = evaluate_videos("my_videos", benchmark="real")["summary"]
+masks = track(video, first_masks)
 """
 
 from __future__ import annotations
