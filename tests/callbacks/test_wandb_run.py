@@ -153,7 +153,8 @@ def test_one_sync_uploads_every_part_of_a_resumed_run_and_erases_none(tmp_path, 
         script = Path(sys.executable).parent
         environment = os.environ | account | {"PATH": f"{script}:{os.environ['PATH']}"}
         command = f"wandb sync {printed.partition('wandb sync ')[2]}"
-        subprocess.run(command, shell=True, check=True, env=environment, capture_output=True)
+        options = {"env": environment, "cwd": tmp_path, "capture_output": True}
+        subprocess.run(command, shell=True, check=True, **options)
     name = run_id(tmp_path)
     assert list(server.history) == [name] and server.groups == {name: "psft"}
     lines = server.history[name]
