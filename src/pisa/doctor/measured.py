@@ -28,7 +28,7 @@ from pisa.types import Batch
 
 ASSUMED_KEY = "assumed (driver, fragments)"  # of a GPU; on the CPU the process itself is measured
 M_MMAP_THRESHOLD = -3  # malloc.h
-PAGES_OF_THEIR_OWN = 2**20  # bytes from which a tensor is mapped, and given back when it is freed
+MMAP_BYTES = 2**20  # tensors of this size are mapped, and given back when they are freed
 _CHUNKS = ("pairs_per_chunk", "frames_per_chunk", "recompute_frames")
 
 
@@ -45,8 +45,8 @@ class MeasuredStep(pl.Callback):
         self._running: str | None = None
         self._marks: dict[str, tuple[float, float]] = {}  # processor time, clock
         self._idle_bytes = 0
-        # glibc's heap grows holes between long-lived tensors: 1.3 GB in the denoiser's forward pass.
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, PAGES_OF_THEIR_OWN)
+        # Else glibc's heap keeps the holes between long-lived tensors, which the planner can't see.
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MMAP_BYTES)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         model = model_of(pl_module)
