@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pisa.data.fetch import fetch
-    from pisa.launch.library import evaluate_videos, track
+    from pisa.launch.library import evaluate_videos, fetch, track
 
 __version__ = "0.1.0"
 __all__ = ["evaluate_videos", "fetch", "track"]
@@ -17,5 +15,6 @@ def __getattr__(name: str) -> Any:
     """The functions of ``__all__``, imported when they are used: they import torch."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = import_module("pisa.data.fetch" if name == "fetch" else "pisa.launch.library")
-    return getattr(home, name)
+    from pisa.launch import library
+
+    return getattr(library, name)

@@ -21,12 +21,14 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from pisa.annotate.tracking import WINDOW
+from pisa.data.fetch import fetch
 from pisa.launch.compose import compose_eval
 from pisa.launch.entry import CONFIGS
 from pisa.launch.evaluate import evaluate
 from pisa.perception.base import Tracker, WindowTracker
 from pisa.perception.embedded_segmentation import EmbeddedTracker
 
+__all__ = ["evaluate_videos", "fetch", "track"]
 METRICS_FILE = "metrics.json"
 
 
