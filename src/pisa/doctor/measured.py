@@ -150,9 +150,13 @@ def job_of(task: pl.LightningModule, batch: Batch) -> Job:
     )
     if not isinstance(task, ORO):
         return job
-    rollout, reward = task.rollout, reward_name(task.reward)
-    sampling = {"num_steps": rollout.num_steps, "guidance": rollout.guidance}
-    return replace(job, stage="oro", reward=reward, **sampling)
+    return replace(
+        job,
+        stage="oro",
+        reward=reward_name(task.reward),
+        num_steps=task.rollout.num_steps,
+        guidance=task.rollout.guidance,
+    )
 
 
 def setting_of(task: pl.LightningModule, batch: Batch) -> Setting:
