@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from pisa.annotate.motion import Crop
+from pisa.annotate.point_masks import masks_from_points
 from pisa.annotate.store import Click, ClipDraft, ObjectDraft
 from pisa.annotate.tracking import (
     ClipTracker,
     frame_windows,
-    masks_from_points,
     seen_size,
     to_clip_px,
     track_windows,

@@ -279,6 +279,12 @@ def small_picture(folder: Path) -> None:
             "track 4 is a box",
         ),
         (
+            lambda f: cvat(
+                f, '<track id="4" label="a"><polygon frame="10" points="0,0;1e999,1"/></track>'
+            ),
+            "points at infinity",
+        ),
+        (
             lambda f: cvat(f, *[MASK.format(i=i, label="a", frame=10, group="") for i in (0, 1)]),
             "'a' has two masks in frame 10",
         ),
@@ -293,6 +299,13 @@ def small_picture(folder: Path) -> None:
 def test_faults_are_one_sentence(make: Callable[[Path], Path], says: str, tmp_path: Path) -> None:
     with pytest.raises(PisaError, match=says):
         read_mask_video(make(tmp_path))
+
+
+def test_an_absurd_number_of_frames_is_refused(tmp_path: Path) -> None:
+    path = cvat(tmp_path, MASK.format(i=0, label="a", frame=10, group=""))
+    path.write_text(path.read_text().replace("<size>3<", "<size>999999999999<"))
+    with pytest.raises(PisaError, match="999999999999 frames"):
+        read_mask_video(path)
 
 
 def test_an_xml_with_entities_is_refused(tmp_path: Path) -> None:

@@ -65,8 +65,10 @@ def fill_polygon(points: NDArray[np.float64], height: int, width: int) -> Bool[n
     """Pixels whose centre lies inside a closed polygon (even-odd rule).
 
     ``points`` [P, 2] are (x, y) from the picture's upper left corner: the first pixel's centre is
-    at (0.5, 0.5), as in CVAT and COCO.
+    at (0.5, 0.5), as in CVAT and COCO. Raises ``ValueError`` for points that are no numbers.
     """
+    if not np.isfinite(points).all():
+        raise ValueError("a polygon has points at infinity")
     toggled = np.zeros((height, width + 1), dtype=bool)
     for (x1, y1), (x2, y2) in zip(points, np.roll(points, -1, axis=0), strict=True):
         first, stop = sorted((np.ceil(y1 - 0.5), np.ceil(y2 - 0.5)))

@@ -20,6 +20,7 @@ from pisa.data.mask_video import MaskVideo, empty_masks
 from pisa.errors import PisaError, reason
 from pisa.io.files import write_atomic
 
+MAX_FRAMES = 1_000_000  # two hours at 120 Hz
 _OWN = "pisa"  # element of meta: frames, times_s, objects
 
 
@@ -78,7 +79,7 @@ def read_cvat(path: Path) -> MaskVideo:
         if root.find("image") is not None:
             raise ValueError("it annotates images; export as 'CVAT for video 1.1'")
         return _video(root, path)
-    except (OSError, ElementTree.ParseError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ElementTree.ParseError, ValueError, KeyError, OverflowError) as error:
         raise PisaError(f"{path}: is no XML of a video from CVAT: {reason(error)}") from error
 
 
@@ -147,6 +148,8 @@ def _task_frames(root: Element) -> range:
     filtered = task.findtext("frame_filter") or ""
     step = int(filtered.partition("step=")[2] or 1)
     size = int(task.findtext("size") or 0)
+    if not 0 <= size <= MAX_FRAMES:
+        raise ValueError(f"its task has {size} frames")
     return range(start, start + size * step, step)
 
 

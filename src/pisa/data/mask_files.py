@@ -238,7 +238,9 @@ def _unclear(path: Path, what: str) -> PisaError:
 
 
 def resize_masks(masks: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:
-    """Nearest-pixel rescaling of ``[T, N, H, W]``."""
+    """Nearest-pixel rescaling of ``[T, N, H, W]``; the array itself if it has that size."""
+    if masks.shape[2:] == (height, width):
+        return masks
     rows = ((np.arange(height) + 0.5) * masks.shape[2] / height).astype(int)
     columns = ((np.arange(width) + 0.5) * masks.shape[3] / width).astype(int)
     return masks[:, :, rows][:, :, :, columns]
