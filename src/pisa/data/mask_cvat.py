@@ -34,9 +34,10 @@ def write_cvat(video: MaskVideo, path: Path) -> None:
         label, mask = video.objects[index], video.masks[t, index]
         group = str(index + 1)
         track = SubElement(root, "track", id=str(track_id), label=label, group_id=group)
-        for offset in (0, 1):  # without an end, CVAT would show the mask in all later frames
-            number = str(video.frames[t] + offset)
-            shape = SubElement(track, "mask", frame=number, outside=str(offset))
+        number = video.frames[t]
+        ends = (0, 1) if number < video.frames[-1] else (0,)
+        for offset in ends:  # without an end, CVAT would show the mask in all later frames
+            shape = SubElement(track, "mask", frame=str(number + offset), outside=str(offset))
             shape.attrib |= {"occluded": "0", "keyframe": "1", **_encoded(mask), "z_order": "0"}
     ElementTree.indent(root)
     write_atomic(path, ElementTree.tostring(root, encoding="utf-8", xml_declaration=True))
