@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import hydra
@@ -53,8 +54,9 @@ class Square(nn.Module):
         return video.square().mean(dim=(1, 2, 3, 4))
 
 
-def small_model() -> OpenSoraModel:
+def small_model(dtype: torch.dtype = torch.float32) -> OpenSoraModel:
     network = STDiT3(hidden_size=64, depth=1, num_heads=4, caption_channels=16, model_max_length=8)
+    network.to(dtype)
     network.y_embedder.drop_probability = 0.0
     temporal = {"filters": 8, "num_res_blocks": 1, "num_groups": 4}
     vae = OpenSoraVAE(SPATIAL, temporal).requires_grad_(False)
@@ -269,8 +271,22 @@ def test_the_released_size():
     assert sum(state[n] for n in names) == (4 * parameters(model.denoiser) + 16 * trained) // 2
 
 
+def test_frozen_weights_in_bfloat16_take_half_and_are_not_sharded():
+    job = Job(num_frames=5, size_px=32, lora_rank=4, dtype="bfloat16")
+    planner = Planner(job, build=lambda: small_model(torch.bfloat16))
+    assert not any(setting.sharded for setting in planner.settings(2))
+    whole = Planner(replace(job, dtype="float32"), build=small_model)
+    assert any(setting.sharded for setting in whole.settings(2))
+    half, full = (resident_bytes(p.ddp, 1, Setting()) for p in (planner, whole))
+    trained = parameters(planner.ddp.denoiser, trained=True)  # adapters are float32 in both
+    assert half["weights"] - 4 * trained == (full["weights"] - 4 * trained) // 2
+    assert half["EMA"] == full["EMA"] == 4 * trained
+    chosen = overrides(Plan(Setting(), 1, {}, {}), job)
+    assert "model.dtype=bfloat16" in chosen
+
+
 def test_a_table_has_a_row_for_every_gpu_and_number(monkeypatch, capsys):
-    monkeypatch.setattr("pisa.doctor.planner.full_size", tiny_model)
+    monkeypatch.setattr("pisa.doctor.planner.full_size", lambda dtype: tiny_model())
     small = ["memory", "psft", "--size", "16", "--frames", "4"]
     assert main(small) == 0
     rows = [line for line in capsys.readouterr().out.splitlines() if "trainer=" in line]
@@ -289,11 +305,12 @@ def test_a_table_has_a_row_for_every_gpu_and_number(monkeypatch, capsys):
         (["--size", "30"], "sides divisible by 8"),
         (["--memory-gb", "-1"], "--memory-gb must be a list of items, each a number above 0"),
         (["--gpus", "3"], "128 clips cannot be divided among 3 GPUs"),
+        (["--dtype", "bfloat16"], "--dtype bfloat16 is for frozen weights: add --lora-rank"),
         (["--lora-rank", "0"], "--lora-rank must be a whole number of at least 1 or null, not 0"),
     ],
 )
 def test_wrong_values_are_answered_in_one_sentence(monkeypatch, capsys, arguments, words):
-    monkeypatch.setattr("pisa.doctor.planner.full_size", small_model)
+    monkeypatch.setattr("pisa.doctor.planner.full_size", lambda dtype: small_model())
     assert main(["memory", "psft", "--frames", "5", *arguments]) == 2
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1
