@@ -10,6 +10,7 @@ import pytest
 from pisa.__main__ import main
 from pisa.errors import PisaError
 from pisa.launch import search
+from pisa.launch.compose import composed
 from pisa.reports.sweep import read_members
 from tests.launch.test_sweep import scored
 
@@ -28,7 +29,7 @@ def trains(monkeypatch, tmp_path: Path) -> list[list[str]]:
         rate = next(float(c.split("=")[1]) for c in command if c.startswith("oro.task.lr="))
         if len(commands) % 3 == 0:
             return subprocess.CompletedProcess(command, 1)
-        folder = search.folder_of(search._compose(command[2:]))
+        folder = search.folder_of(composed("train", command[2:]))
         scored(folder, "oro_flow", abs(math.log10(rate) + 4) / 2)
         return subprocess.CompletedProcess(command, 0)
 
@@ -73,7 +74,7 @@ def test_every_search_composes_at_both_ends(path):
     found = search.read_search(path)
     for end in ("low", "high"):
         values = [f"{name}={settings[end]}" for name, settings in found["parameters"].items()]
-        cfg = search._compose([*found["overrides"], *values, "run_dir=x"])
+        cfg = composed("train", [*found["overrides"], *values, "run_dir=x"])
         assert cfg.data.sim_unseen == "val_unseen"
     assert found["objective"].count("/") == 1
 

@@ -25,6 +25,7 @@ from pisa.data.manifest import list_clips
 from pisa.errors import PisaError, reason
 from pisa.io.provenance import config_sha256, settings_of
 from pisa.io.secrets import redacted
+from pisa.launch.entry import CONFIGS
 from pisa.launch.runs import (
     SET_KEYS,
     SPLITS,
@@ -59,6 +60,15 @@ NOT_SCORES = ("output_dir", "overwrite", "allow_missing", "generate_only")
 RESULTS = ("metrics.json", "ood.json", "drop_time.json", "lift3d.json")
 RUN_DIR = "RUN_DIR"  # stands for a stage's folder until its digest is known
 _ENVIRONMENT = re.compile(r"oc\.env:\s*(\w+)")
+
+
+def composed(config_name: str, overrides: Sequence[str], configs: Path = CONFIGS) -> DictConfig:
+    """The configuration of a command line. Raises ``PisaError`` where it cannot be composed."""
+    try:
+        with hydra.initialize_config_dir(str(configs.absolute()), version_base="1.3"):
+            return hydra.compose(config_name, list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise PisaError(reason(error)) from error
 
 
 def compose_train(cfg: DictConfig) -> TrainRun:
@@ -215,9 +225,8 @@ def compose_needs(configs: Path, entry: str, overrides: Sequence[str]) -> Needs:
     """
     run_dir = [f"run_dir={RUN_DIR}"] if entry == "train" else []
     try:
-        with hydra.initialize_config_dir(str(configs.absolute()), version_base="1.3"):
-            tree = resolved(hydra.compose(entry, [*overrides, *run_dir]))
-    except (HydraException, OmegaConfBaseException) as error:
+        tree = resolved(composed(entry, [*overrides, *run_dir], configs))
+    except OmegaConfBaseException as error:
         raise PisaError(reason(error)) from error
     stages = [tree[stage] for stage in tree.get("stages", ())]
     modules = (tree["data"], *(stage.get("data") or {} for stage in stages))

@@ -12,13 +12,12 @@ from __future__ import annotations
 import argparse
 from contextlib import nullcontext
 
-import hydra
 import torch
 
 from pisa.errors import PisaError
 from pisa.io.progress import clip_progress
-from pisa.launch.compose import compose_train
-from pisa.launch.entry import CONFIGS, mistake_in
+from pisa.launch.compose import compose_train, composed
+from pisa.launch.entry import mistake_in
 from pisa.launch.ranks import RankInfo
 from pisa.launch.runs import StageRun, build_data, build_model, prepare_torch
 from pisa.ops.devices import pick_device, precision_of
@@ -36,8 +35,7 @@ def main(given: argparse.Namespace) -> None:
     message = mistake_in(given.settings, "train")
     if message is not None:
         raise PisaError(message)
-    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        run = compose_train(hydra.compose("train", given.settings))
+    run = compose_train(composed("train", given.settings))
     stages = [stage for stage in run.stages if stage.task.settings.get(FOLDER)]
     if not stages:
         raise PisaError(

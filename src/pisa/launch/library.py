@@ -15,15 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
 from jaxtyping import Bool, Float
 from omegaconf import OmegaConf
 from torch import Tensor
 
 from pisa.annotate.tracking import WINDOW
 from pisa.data.fetch import fetch
-from pisa.launch.compose import compose_eval
-from pisa.launch.entry import CONFIGS
+from pisa.launch.compose import compose_eval, composed
 from pisa.launch.evaluate import evaluate
 from pisa.perception.base import Tracker, WindowTracker
 from pisa.perception.embedded_segmentation import EmbeddedTracker
@@ -62,8 +60,7 @@ def evaluate_videos(
     """
     given = {"source.path": videos, "benchmark": benchmark, "name": name, "data_dir": data_dir}
     given |= {"protocol": protocol} | ({} if output_dir is None else {"output_dir": output_dir})
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        cfg = compose("eval", ["source=videos", *overrides])
+    cfg = composed("eval", ["source=videos", *overrides])
     for key, value in given.items():  # not as overrides, whose grammar paths may break
         OmegaConf.update(cfg, key, str(value))
     run = compose_eval(cfg)

@@ -14,17 +14,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import hydra
 import optuna
 import yaml
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 
 from pisa.errors import PisaError, reason
+from pisa.launch.compose import composed
 from pisa.launch.entry import CONFIGS
 from pisa.launch.sweep import folder_of
 from pisa.reports.sweep import Member, read_members, scores_of, summarise, write_member
@@ -120,7 +118,7 @@ class Search:
     def _one(self, trial: Trial) -> None:
         values = [f"{name}={value}" for name, value in trial.params.items()]
         overrides = [*self.fixed, *values]
-        cfg = _compose(overrides)
+        cfg = composed("train", overrides)
         member = Member(trial.number, overrides, str(folder_of(cfg)), str(cfg.name))
         write_member(self.folder, member)
         started = time.monotonic()
@@ -139,11 +137,3 @@ class Search:
             self.study.tell(trial, state=TrialState.FAIL)
         write_member(self.folder, member)
         print(f"trial {trial.number}: {' '.join(values)}: {member.error or f'{score:.4f}'}")
-
-
-def _compose(overrides: Sequence[str]) -> Any:
-    try:
-        with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            return hydra.compose("train", list(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise PisaError(f"the overrides of a trial do not fit: {reason(error)}") from error

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
 from jaxtyping import UInt8
 from PIL import Image
 from rich.progress import track
@@ -33,8 +32,7 @@ from pisa.data.shown_frame import shown_size
 from pisa.data.video_decoder import Decoder
 from pisa.data.video_files import Limits
 from pisa.errors import PisaError
-from pisa.launch.compose import compose_annotate
-from pisa.launch.entry import CONFIGS
+from pisa.launch.compose import compose_annotate, composed
 from pisa.launch.runs import build_tracker
 from pisa.ops.devices import pick_device
 from pisa.perception.base import PointTracker, WindowTracker
@@ -113,8 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(given: argparse.Namespace) -> None:
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        cfg = compose("annotate", [f"perception={given.perception}", *given.overrides])
+    cfg = composed("annotate", [f"perception={given.perception}", *given.overrides])
     cfg.path = str(given.video)
     run = compose_annotate(cfg)
     device = pick_device(run.settings.device)
