@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pisa.errors import PisaError
 from pisa.io.files import write_atomic
@@ -30,6 +30,7 @@ from pisa.reports.panels import read_report_clips
 
 _REFERENCES = (TRUTH, "frozen")
 DIFFERS = "differs between the runs"
+Run = TypeVar("Run")  # a folder, or what was read from it
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,11 +71,11 @@ def check_seeds(runs: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:
 
 
 def by_experiment(
-    runs: Sequence[tuple[Path, Mapping[str, Any]]],
-) -> list[list[tuple[Path, Mapping[str, Any]]]]:
+    runs: Sequence[tuple[Run, Mapping[str, Any]]],
+) -> list[list[tuple[Run, Mapping[str, Any]]]]:
     """Runs in groups that differ in their seed only; a run that records no experiment is alone."""
-    groups: dict[Any, list[tuple[Path, Mapping[str, Any]]]] = {}
-    for index, (folder, document) in enumerate(runs):
+    groups: dict[Any, list[tuple[Run, Mapping[str, Any]]]] = {}
+    for index, (run, document) in enumerate(runs):
         origin = document["provenance"]
         key: Any = origin.get("experiment_sha256")
         key = index if key is None else (key, repr(_keys(document)[0]))
@@ -83,7 +84,7 @@ def by_experiment(
             others and _keys(others[0][1]) != _keys(document)
         ):
             key = index
-        groups.setdefault(key, []).append((folder, document))
+        groups.setdefault(key, []).append((run, document))
     return list(groups.values())
 
 

@@ -11,6 +11,7 @@ from pisa.errors import PisaError
 from pisa.io.provenance import SETTINGS
 from pisa.reports.figures import ablation, style
 from pisa.reports.figures.ablation import read_run
+from pisa.reports.metrics_json import read_metrics, write_metrics
 from tests.reports import saved_results as saved
 from tests.reports.saved_results import provenance_in_png
 
@@ -54,6 +55,21 @@ def test_panels_draw_the_runs_that_belong_there(runs):
     assert sizes.get_xscale() == "log" and "100 steps each" in sizes.get_title(loc="left")
     published = [y[0] for x, y in drawn if len(set(y)) == 1 and x == [0.0, 1.0]]
     assert published == [0.036, 0.028]  # the paper's PSFT, seen and unseen
+
+
+def test_runs_that_differ_in_their_seed_have_one_final_score(tmp_path):
+    places = []
+    for seed, level in enumerate((0.1, 0.14)):
+        place = saved.write_run(tmp_path / f"{seed}", level=level)
+        document = read_metrics(place / "metrics.json")
+        document["provenance"] |= {"seed": seed, "experiment_sha256": "e"}
+        write_metrics(place / "metrics.json", document)
+        places.append(str(place))
+    first, second = ablation.over_seeds([read_run(place) for place in places])
+    cell = first.scores["sim_seen"]["l2"]
+    assert cell["mean"] == pytest.approx(0.135) and cell["n"] == 4 and len(cell["seeds"]) == 2
+    assert second.scores == {} and second.curves and first.curves
+    assert "Seeds of each: 2" in ablation._notes([first, second])
 
 
 def test_one_run_says_what_panel_d_lacks(runs, tmp_path):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from pisa.reports.figures.style import Origin, origin_of, together
 from pisa.reports.metrics_json import read_metrics
 from pisa.reports.names import metric_arrow, metric_label, order_splits, split_label
 from pisa.reports.published import published_table_1
+from pisa.reports.seeds import by_experiment, join_seeds
 
 METRICS = ("l2", "chamfer", "iou")  # (a), (b), (c)
 SIZE_METRIC = "l2"  # (d)
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(given: argparse.Namespace) -> None:
-    runs = [read_run(place) for place in given.runs]
+    runs = over_seeds([read_run(place) for place in given.runs])
     origin = together(run.origin for run in runs)
     with style.paper_style():
         figure = draw(runs, published=not given.no_published)
@@ -186,10 +187,14 @@ def _notes(runs: Sequence[RunLog]) -> str:
     cells = [c for run in runs for by_metric in run.scores.values() for c in by_metric.values()]
     counts = sorted({cell["n"] for cell in cells})
     scored = f" (n = {' or '.join(map(str, counts))} clips)" if counts else ""
+    numbers = sorted({len(cell.get("seeds", "1")) for cell in cells} or {1})
+    seeds = (
+        f"Seeds of each: {' or '.join(map(str, numbers))}" if numbers != [1] else "One seed each"
+    )
     return (
         "Thin lines: validation during training (few clips: docs/guide/figures.md). "
-        f"Large markers: final scores with 95 % intervals{scored}, the sets side by side. One seed "
-        "each. The paper's IoU is left out: it grows with the size of the objects."
+        f"Large markers: final scores with 95 % intervals{scored}, the sets side by side. "
+        f"{seeds}. The paper's IoU is left out: it grows with the size of the objects."
     )
 
 
@@ -216,6 +221,8 @@ class RunLog:
     curves: Mapping[tuple[str, str], Points]
     scores: Mapping[str, Mapping[str, Any]]
     origin: Origin
+    row: str | None = None  # the model's name in ``metrics``
+    metrics: Mapping[str, Any] | None = None  # the run's whole metrics.json
 
 
 def read_run(place: str) -> RunLog:
@@ -230,7 +237,20 @@ def read_run(place: str) -> RunLog:
     metrics = read_metrics(path / "metrics.json") if (path / "metrics.json").is_file() else None
     origin = Origin() if metrics is None else origin_of(metrics["provenance"])
     scores = {} if metrics is None else metrics["summary"].get(settings.get("name"), {})
-    return _run(path.name, settings, curves, scores, origin)
+    run = _run(path.name, settings, curves, scores, origin)
+    return replace(run, row=settings.get("name"), metrics=metrics)
+
+
+def over_seeds(runs: Sequence[RunLog]) -> list[RunLog]:
+    """Runs that differ in their seed have one final score, at the first; each keeps its curves."""
+    found = [run for run in runs if run.metrics is None]
+    for group in by_experiment([(run, run.metrics) for run in runs if run.metrics is not None]):
+        first, *others = (run for run, _ in group)
+        if others:
+            summary = join_seeds([document for _, document in group])["summary"]
+            first = replace(first, scores=summary.get(first.row or "", {}))
+        found += [first, *(replace(other, scores={}) for other in others)]
+    return found
 
 
 def _read_folder(folder: Path) -> tuple[dict[str, Any], Curves]:
