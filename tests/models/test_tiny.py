@@ -58,9 +58,12 @@ def test_a_displacement_of_the_whole_frame_moves_the_picture():
         network.flow.bias.view(-1, 2).copy_(torch.tensor([2.0, 0.0]) / 8)  # x from 2 px right
     condition = model.encode_captions(["x", "x"])
     latents = model.encode(video)
-    clean = network(latents, torch.ones(2), condition.embedding, condition.mask)
-    moved = model.decode(torch.cat([latents[:, :, :1], clean[:, :, 1:]], dim=2), 4)
+    predicted = network(latents, torch.ones(2), condition.embedding, condition.mask)
+    clean = torch.cat([latents[:, :, :1], predicted.clean[:, :, 1:]], dim=2)
+    moved = model.decode(clean, 4)
     assert torch.allclose(moved[:, :, 1, :, :13], video[:, :, 0, :, 2:15], atol=0.05)
+    to_the_right = torch.tensor([2.0, 0.0])[None, :, None, None, None].expand(2, 2, 4, 16, 16)
+    assert torch.allclose(predicted.displacement_px, to_the_right, atol=0.05)
 
 
 def test_the_noisy_picture_can_pass_through():
@@ -70,7 +73,7 @@ def test_the_noisy_picture_can_pass_through():
         model.denoiser.share.bias.view(-1, 4).copy_(torch.tensor([-30.0, -30.0, -30.0, 30.0]))
     condition = model.encode_captions(["x", "x"])
     noisy = model.encode(clip())
-    clean = model.denoiser(noisy, torch.zeros(2), condition.embedding, condition.mask)
+    clean = model.denoiser(noisy, torch.zeros(2), condition.embedding, condition.mask).clean
     assert torch.allclose(clean[:, :, 1:], noisy[:, :, 1:], atol=1e-6)
 
 
@@ -94,7 +97,7 @@ def test_velocity_follows_from_the_predicted_clean_latents():
     condition = model.encode_captions(["a thing falls"])
     level = torch.tensor([0.5])
     velocity = model.velocity(x, level, condition, clean, fps_hz=16.0)
-    predicted = model.denoiser(x, level, condition.embedding, condition.mask)
+    predicted = model.denoiser(x, level, condition.embedding, condition.mask).clean
     assert torch.allclose(x - 0.5 * velocity, predicted, atol=1e-6)  # x_0 = x_s - s u
     velocity.sum().backward()
     assert x.grad.abs().sum() > 0

@@ -111,6 +111,23 @@ class VideoModel(nn.Module, ABC):
     ) -> Float[Tensor, "b c f i j"]:
         """``noise - x_0`` at noise level s in [0, 1]; ``clean_frames`` are given clean."""
 
+    def velocity_and_displacement(
+        self,
+        x: Float[Tensor, "b c f i j"],
+        noise_level: Float[Tensor, " b"],
+        condition: Condition,
+        clean_frames: Bool[Tensor, "b f"],
+        *,
+        fps_hz: float,
+    ) -> tuple[Float[Tensor, "b c f i j"], Float[Tensor, "b 2 t h w"]]:
+        """The velocity, and (x, y) in pixels from each pixel of the clip to its place in frame 0.
+
+        Raises:
+            PisaError: the model predicts no displacement.
+        """
+        name = type(self).__name__
+        raise PisaError(f"{name} predicts no displacement: set motion_weight=0")
+
     def guided_velocity(
         self,
         x: Float[Tensor, "b c f i j"],

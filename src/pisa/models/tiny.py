@@ -81,6 +81,22 @@ class TinyVideoModel(VideoModel):
         mask = torch.ones(batch_size, shape[0], dtype=torch.bool, device=device)
         return Condition(embedding, mask, mask[:, 0])
 
+    def velocity_and_displacement(
+        self,
+        x: Float[Tensor, "b c t i j"],
+        noise_level: Float[Tensor, " b"],
+        condition: Condition,
+        clean_frames: Bool[Tensor, "b t"],
+        *,
+        fps_hz: float,
+    ) -> tuple[Float[Tensor, "b c t i j"], Float[Tensor, "b 2 t i j"]]:
+        predicted = self.denoiser(
+            x, noise_level, condition.embedding, condition.mask, condition.null
+        )
+        level = noise_level.clamp(min=MIN_LEVEL)
+        velocity = (x - predicted.clean) / rearrange(level, "b -> b 1 1 1 1")
+        return velocity, predicted.displacement_px
+
     def velocity(
         self,
         x: Float[Tensor, "b c t i j"],
@@ -90,9 +106,9 @@ class TinyVideoModel(VideoModel):
         *,
         fps_hz: float,
     ) -> Float[Tensor, "b c t i j"]:
-        clean = self.denoiser(x, noise_level, condition.embedding, condition.mask, condition.null)
-        level = noise_level.clamp(min=MIN_LEVEL)
-        return (x - clean) / rearrange(level, "b -> b 1 1 1 1")
+        return self.velocity_and_displacement(
+            x, noise_level, condition, clean_frames, fps_hz=fps_hz
+        )[0]
 
     def noise_schedule_shift(self, num_frames: int, height: int, width: int) -> float:
         return self.shift

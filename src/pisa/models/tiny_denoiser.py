@@ -6,6 +6,7 @@ At 256 tokens a clip, full attention costs less than the linear layers.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -47,6 +48,13 @@ class _Block(nn.Module):
         x = x + (1 + gate) * self.attention_out(h)
         h = torch.addcmul(mlp_shift, F.layer_norm(x, x.shape[-1:]), 1 + mlp_scale)
         return x + (1 + mlp_gate) * self.mlp_out(F.gelu(self.mlp_in(h)))
+
+
+class Prediction(NamedTuple):
+    """What the network predicts of the clean clip."""
+
+    clean: Float[Tensor, "b 3 t h w"]
+    displacement_px: Float[Tensor, "b 2 t h w"]  # (x, y) from a pixel back to its place in frame 0
 
 
 class TinyDenoiser(nn.Module):
@@ -102,8 +110,8 @@ class TinyDenoiser(nn.Module):
         caption: Float[Tensor, "b l k"],
         caption_mask: Bool[Tensor, "b l"],
         null: Bool[Tensor, " b"] | None = None,
-    ) -> Float[Tensor, "b 3 t h w"]:
-        """``x_0`` of clips whose frame 0 is given clean; ``noise_level`` in [0, 1].
+    ) -> Prediction:
+        """Of clips whose frame 0 is given clean; ``noise_level`` in [0, 1].
 
         Rows of ``null`` take the null prompt as their caption.
 
@@ -127,12 +135,18 @@ class TinyDenoiser(nn.Module):
         new = rearrange(self.colour(tokens), unpatch, **layout)
         shares = rearrange(self.share(tokens), unpatch, **layout).float().softmax(dim=1)
         small = self.patch // self.flow_px
-        flow = rearrange(self.flow(tokens), unpatch, p=small, q=small, **rows)
-        moved = self.moved(first, flow.float())
+        grid = rearrange(self.flow(tokens), unpatch, p=small, q=small, **rows)
+        displacement_px = self.displacement_px(grid.float())
+        picture = rearrange(first, "b c t h w -> (b t) c h w").float()
+        moved = warp(picture, displacement_px) - picture
         still_noisy = rearrange(noisy, "b c t h w -> (b t) c h w")
         _, of_moved, of_new, of_noisy = shares.split(1, dim=1)
         clean = of_moved * moved + of_new * new + of_noisy * still_noisy
-        return rearrange(clean.to(x), "(b t) c h w -> b c t h w", t=length)
+        frames = "(b t) c h w -> b c t h w"
+        return Prediction(
+            rearrange(clean.to(x), frames, t=length),
+            rearrange(displacement_px, frames, t=length),
+        )
 
     def tokens(
         self,
@@ -156,17 +170,10 @@ class TinyDenoiser(nn.Module):
             tokens = block(tokens, modulation)
         return F.layer_norm(tokens, tokens.shape[-1:])
 
-    def moved(
-        self, first: Float[Tensor, "b 3 t h w"], flow: Float[Tensor, "n 2 i j"]
-    ) -> Float[Tensor, "n 3 h w"]:
-        """Frame 0 with its content displaced, as a difference to frame 0.
-
-        ``flow`` points back to frame 0 in units of ``FLOW_UNIT_PX`` and is bounded smoothly.
-        """
-        flow_px = MAX_FLOW_PX * torch.tanh(flow * (FLOW_UNIT_PX / MAX_FLOW_PX))
-        flow_px = F.interpolate(flow_px, scale_factor=self.flow_px, mode="bilinear")
-        picture = rearrange(first, "b c t h w -> (b t) c h w").float()
-        return warp(picture, flow_px) - picture
+    def displacement_px(self, grid: Float[Tensor, "n 2 i j"]) -> Float[Tensor, "n 2 h w"]:
+        """Per pixel, from a grid in units of ``FLOW_UNIT_PX``; bounded smoothly."""
+        bounded = MAX_FLOW_PX * torch.tanh(grid * (FLOW_UNIT_PX / MAX_FLOW_PX))
+        return F.interpolate(bounded, scale_factor=self.flow_px, mode="bilinear")
 
 
 def _attention(

@@ -27,6 +27,7 @@ class PSFT(DenoiserTask):
         sample_noise_levels: draws levels before the shift (release: logit-normal).
         object_weight: weight of the latent positions of ``object_region`` (1: paper).
         object_region: "covered" or "below", see ``RectifiedFlowLoss``.
+        motion_weight: weight of the displacement error, see ``RectifiedFlowLoss`` (0: paper).
         latent_cache: keep latents in memory by clip name, see ``LatentEncoder``.
         latent_cache_dir: keep latents on disk in this folder, see ``LatentStore``.
         compile: ``torch.compile`` the denoiser in place.
@@ -46,6 +47,7 @@ class PSFT(DenoiserTask):
         sample_noise_levels: NoiseLevelSampler = logit_normal_noise_level,
         object_weight: NonNegative = 1.0,
         object_region: ObjectRegion = "covered",
+        motion_weight: NonNegative = 0.0,
         warmup_steps: WholeNumber = 0,
         decay_steps: Count | None = None,
         latent_cache: bool = False,
@@ -65,7 +67,12 @@ class PSFT(DenoiserTask):
         self.save_hyperparameters(ignore=["model", "sample_noise_levels", "latent_cache_dir"])
         self.latents = LatentEncoder(model, first_frame, latent_cache, latent_cache_dir)
         self.loss = RectifiedFlowLoss(
-            model, sample_noise_levels, caption_dropout, object_weight, object_region
+            model,
+            sample_noise_levels,
+            caption_dropout,
+            object_weight,
+            object_region,
+            motion_weight,
         )
         self.validation_loss = RectifiedFlowLoss(model, sample_noise_levels)
         if compile:

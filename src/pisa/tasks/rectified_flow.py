@@ -20,6 +20,8 @@ from pisa.types import Batch, Condition
 NoiseLevelSampler = Callable[[int, torch.Generator], Tensor]
 """``(batch_size, generator) -> [B]`` noise levels in [0, 1], before the shift."""
 ObjectRegion = Literal["covered", "below"]
+DISPLACEMENT_SLACK_PX = 2.0
+DISPLACEMENT_UNIT_PX = 8.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,9 @@ class RectifiedFlowLoss:
     - "below": in frame 0's objects and in all rows under them, on every frame. The weight depends
       on the first frame alone, which leaves the minimum where it is: for learning distributions.
 
+    ``motion_weight`` multiplies ``displacement_error``, for models that predict how far each pixel
+    has come from frame 0 (deviation; 0 is the paper).
+
     A caption is replaced by the null prompt with probability ``caption_dropout``.
     """
 
@@ -60,6 +65,7 @@ class RectifiedFlowLoss:
         caption_dropout: float = 0.0,
         object_weight: float = 1.0,
         object_region: ObjectRegion = "covered",
+        motion_weight: float = 0.0,
     ) -> None:
         check_choice("object_region", object_region, get_args(ObjectRegion))
         self.model = model
@@ -67,6 +73,7 @@ class RectifiedFlowLoss:
         self.caption_dropout = caption_dropout
         self.object_weight = object_weight
         self.object_region = object_region
+        self.motion_weight = motion_weight
 
     def __call__(
         self,
@@ -93,9 +100,15 @@ class RectifiedFlowLoss:
         condition = self.model.with_first_frame(condition, batch.first_frame, frames)
         clean = self.model.given_frames(latents)
         x = blend_clean(interpolate(latents, noise, level), latents, clean)
-        predicted = self.model.velocity(x, level, condition, clean, fps_hz=batch.fps_hz)
-        target = velocity_target(latents, noise)
-        return velocity_loss(predicted, target, clean, self.weight(batch, latents))
+        target, weight = velocity_target(latents, noise), self.weight(batch, latents)
+        if not self.motion_weight:
+            predicted = self.model.velocity(x, level, condition, clean, fps_hz=batch.fps_hz)
+            return velocity_loss(predicted, target, clean, weight)
+        predicted, displacement_px = self.model.velocity_and_displacement(
+            x, level, condition, clean, fps_hz=batch.fps_hz
+        )
+        motion = displacement_error(displacement_px, batch.masks)
+        return velocity_loss(predicted, target, clean, weight) + self.motion_weight * motion
 
     def weight(self, batch: Batch, latents: Tensor) -> Float[Tensor, "b 1 f i j"]:
         """Weight of the error at every latent position: 1, or ``object_weight`` in the region."""
@@ -109,6 +122,28 @@ class RectifiedFlowLoss:
         else:
             region = (covered | first).float()  # where an object was must be emptied
         return 1.0 + (self.object_weight - 1.0) * region
+
+
+def displacement_error(
+    predicted_px: Float[Tensor, "b 2 t h w"], masks: Bool[Tensor, "b n t h w"]
+) -> Float[Tensor, " b"]:
+    """How far the predicted way back to frame 0 is from that of the objects' centroids.
+
+    Mean over the pixels of objects, in units of ``DISPLACEMENT_UNIT_PX``. Objects turn, and a
+    centroid depends on what is hidden, so an error below ``DISPLACEMENT_SLACK_PX`` counts as none.
+    Objects that are not visible in frame 0 are left out; 0 for a clip without others.
+    """
+    seen = masks.float()
+    area = seen.sum(dim=(3, 4))
+    y, x = (torch.arange(size, device=masks.device).float() for size in masks.shape[3:])
+    centroid = torch.stack([seen.sum(3) @ x, seen.sum(4) @ y], 1) / area[:, None].clamp(min=1)
+    true_px = centroid[:, :, :, :1] - centroid  # [b, 2, n, t]
+    seen = seen * (area[:, :, :1] > 0)[..., None, None]
+    target = torch.einsum("bnthw,bcnt->bcthw", seen, true_px)
+    distance = torch.linalg.vector_norm(predicted_px.float() - target, dim=1)
+    error = (distance - DISPLACEMENT_SLACK_PX).clamp(min=0) / DISPLACEMENT_UNIT_PX
+    covered = seen.sum(dim=1)
+    return (error * covered).sum(dim=(1, 2, 3)) / covered.sum(dim=(1, 2, 3)).clamp(min=1)
 
 
 def drop_captions(condition: Condition, null: Condition, dropped: Bool[Tensor, " b"]) -> Condition:

@@ -1,0 +1,54 @@
+"""The error of a predicted displacement against the way of the objects' centroids."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pisa.errors import PisaError
+from pisa.models.base import VideoModel
+from pisa.tasks.rectified_flow import (
+    DISPLACEMENT_SLACK_PX,
+    DISPLACEMENT_UNIT_PX,
+    displacement_error,
+)
+from tests.tasks.toy import toy_model
+
+
+def squares() -> torch.Tensor:
+    """Two clips of two objects: one 2x2 square falls 6 px in frame 1, the other comes later."""
+    masks = torch.zeros(2, 2, 2, 16, 16, dtype=torch.bool)
+    masks[0, 1, 0, 2:4, 5:7] = True
+    masks[0, 1, 1, 8:10, 5:7] = True
+    masks[0, 0, 1, 12:14, 1:3] = True  # not visible in frame 0
+    return masks
+
+
+def test_it_is_zero_within_the_slack_of_the_true_way_and_grows_by_pixels_beyond():
+    masks = squares()
+    back = torch.zeros(2, 2, 2, 16, 16)
+    back[:, 1, 1] = -6.0
+    assert displacement_error(back, masks).tolist() == [0.0, 0.0]
+    back[:, 1, 1] = -6.0 + DISPLACEMENT_SLACK_PX
+    assert displacement_error(back, masks).tolist() == [0.0, 0.0]
+    held = displacement_error(torch.zeros_like(back), masks)
+    over = (6.0 - DISPLACEMENT_SLACK_PX) / DISPLACEMENT_UNIT_PX
+    torch.testing.assert_close(held, torch.tensor([over / 2, 0.0]))  # frame 0 is right: one half
+
+
+def test_its_gradient_points_from_where_the_object_is_to_where_it_was():
+    predicted = torch.zeros(2, 2, 2, 16, 16, requires_grad=True)
+    displacement_error(predicted, squares()).sum().backward()
+    gradient = predicted.grad
+    assert torch.isfinite(gradient).all()
+    assert (gradient[0, 1, 1, 8:10, 5:7] > 0).all()  # descent makes it negative: upwards
+    assert gradient.abs().sum() == gradient[0, 1, 1, 8:10, 5:7].sum()
+
+
+def test_a_model_without_displacement_says_so():
+    model = toy_model()
+    level, condition = torch.ones(1), model.encode_captions([""])
+    with pytest.raises(PisaError, match="predicts no displacement: set motion_weight=0"):
+        VideoModel.velocity_and_displacement(
+            model, torch.zeros(1, 3, 1, 2, 2), level, condition, torch.ones(1, 1) > 0, fps_hz=16.0
+        )
