@@ -54,7 +54,7 @@ def test_a_displacement_of_the_whole_frame_moves_the_picture():
     with torch.no_grad():
         for layer in (network.share, network.flow):
             layer.weight.zero_()
-        network.share.bias.view(-1, 4).copy_(torch.tensor([-30.0, 30.0, -30.0, -30.0]))
+        network.share.bias.view(-1, 5).copy_(torch.tensor([-30.0, 30.0, -30.0, -30.0, -30.0]))
         network.flow.bias.view(-1, 2).copy_(torch.tensor([2.0, 0.0]) / 8)  # x from 2 px right
     condition = model.encode_captions(["x", "x"])
     latents = model.encode(video)
@@ -70,7 +70,9 @@ def test_the_noisy_picture_can_pass_through():
     model = small()
     with torch.no_grad():
         model.denoiser.share.weight.zero_()
-        model.denoiser.share.bias.view(-1, 4).copy_(torch.tensor([-30.0, -30.0, -30.0, 30.0]))
+        model.denoiser.share.bias.view(-1, 5).copy_(
+            torch.tensor([-30.0, -30.0, -30.0, -30.0, 30.0])
+        )
     condition = model.encode_captions(["x", "x"])
     noisy = model.encode(clip())
     clean = model.denoiser(noisy, torch.zeros(2), condition.embedding, condition.mask).clean

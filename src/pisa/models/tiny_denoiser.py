@@ -21,7 +21,7 @@ from pisa.ranges import Count
 CHANNELS = 3
 MAX_FLOW_PX = 48.0
 FLOW_UNIT_PX = 8.0
-FRESH_SHARES = (2.0, 0.0, 0.0, -2.0)  # logits: frame 0, frame 0 moved, new colour, noisy input
+FRESH_SHARES = (2.0, 0.0, -1.0, 0.0, -2.0)  # logits: frame 0, moved, shifted, new, noisy input
 
 
 class _Block(nn.Module):
@@ -64,10 +64,11 @@ class TinyDenoiser(nn.Module):
     pixels if it predicts the clean image. A token is a patch of ``patch`` x ``patch`` pixels of one
     frame, noisy, beside the same patch of frame 0. The caption acts through its mean embedding.
 
-    Each pixel is a mixture of four pictures with shares that the network predicts: frame 0 as it
-    is, frame 0 moved (by a displacement on a grid of ``flow_px`` pixels), a new colour, and the
-    noisy input, which is near the truth at low noise. Moved objects keep their colours and edges
-    without having to be drawn. A fresh network repeats frame 0.
+    Each pixel is a mixture of five pictures with shares that the network predicts: frame 0 as it
+    is, frame 0 moved (by a displacement on a grid of ``flow_px`` pixels), frame 0 shifted (by one
+    displacement per patch), a new colour, and the noisy input, which is near the truth at low
+    noise. Moved objects keep their colours and edges without having to be drawn; what they uncover
+    is shifted in from beside them. A fresh network repeats frame 0.
     """
 
     def __init__(
@@ -97,7 +98,9 @@ class TinyDenoiser(nn.Module):
         self.colour = nn.Linear(width, pixels * CHANNELS)
         self.share = nn.Linear(width, pixels * len(FRESH_SHARES))
         self.flow = nn.Linear(width, (patch // flow_px) ** 2 * 2)
-        for layer, std in ((self.colour, 0.0), (self.share, 0.002), (self.flow, 0.002)):
+        self.shift = nn.Linear(width, 2)
+        heads = ((self.colour, 0.0), (self.share, 0.002), (self.flow, 0.002), (self.shift, 0.002))
+        for layer, std in heads:
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
         with torch.no_grad():
@@ -136,12 +139,15 @@ class TinyDenoiser(nn.Module):
         shares = rearrange(self.share(tokens), unpatch, **layout).float().softmax(dim=1)
         small = self.patch // self.flow_px
         grid = rearrange(self.flow(tokens), unpatch, p=small, q=small, **rows)
-        displacement_px = self.displacement_px(grid.float())
+        displacement_px = self.displacement_px(grid.float(), self.flow_px, "bilinear")
+        patches = rearrange(self.shift(tokens), "b (f h w) c -> (b f) c h w", **rows)
+        shift_px = self.displacement_px(patches.float(), self.patch, "nearest")
         picture = rearrange(first, "b c t h w -> (b t) c h w").float()
         moved = warp(picture, displacement_px) - picture
+        shifted = warp(picture, shift_px) - picture
         still_noisy = rearrange(noisy, "b c t h w -> (b t) c h w")
-        _, of_moved, of_new, of_noisy = shares.split(1, dim=1)
-        clean = of_moved * moved + of_new * new + of_noisy * still_noisy
+        _, of_moved, of_shifted, of_new, of_noisy = shares.split(1, dim=1)
+        clean = of_moved * moved + of_shifted * shifted + of_new * new + of_noisy * still_noisy
         frames = "(b t) c h w -> b c t h w"
         return Prediction(
             rearrange(clean.to(x), frames, t=length),
@@ -170,10 +176,13 @@ class TinyDenoiser(nn.Module):
             tokens = block(tokens, modulation)
         return F.layer_norm(tokens, tokens.shape[-1:])
 
-    def displacement_px(self, grid: Float[Tensor, "n 2 i j"]) -> Float[Tensor, "n 2 h w"]:
+    @staticmethod
+    def displacement_px(
+        grid: Float[Tensor, "n 2 i j"], cell_px: int, mode: str
+    ) -> Float[Tensor, "n 2 h w"]:
         """Per pixel, from a grid in units of ``FLOW_UNIT_PX``; bounded smoothly."""
         bounded = MAX_FLOW_PX * torch.tanh(grid * (FLOW_UNIT_PX / MAX_FLOW_PX))
-        return F.interpolate(bounded, scale_factor=self.flow_px, mode="bilinear")
+        return F.interpolate(bounded, scale_factor=cell_px, mode=mode)
 
 
 def _attention(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -20,7 +21,8 @@ from pisa.types import Batch, Condition
 NoiseLevelSampler = Callable[[int, torch.Generator], Tensor]
 """``(batch_size, generator) -> [B]`` noise levels in [0, 1], before the shift."""
 ObjectRegion = Literal["covered", "below"]
-DISPLACEMENT_SLACK_PX = 2.0
+DISPLACEMENT_MARGIN_PX = 5
+DISPLACEMENT_SLACK_PX = 1.0
 DISPLACEMENT_UNIT_PX = 8.0
 
 
@@ -129,9 +131,11 @@ def displacement_error(
 ) -> Float[Tensor, " b"]:
     """How far the predicted way back to frame 0 is from that of the objects' centroids.
 
-    Mean over the pixels of objects, in units of ``DISPLACEMENT_UNIT_PX``. Objects turn, and a
-    centroid depends on what is hidden, so an error below ``DISPLACEMENT_SLACK_PX`` counts as none.
-    Objects that are not visible in frame 0 are left out; 0 for a clip without others.
+    Mean over objects and their surroundings of ``DISPLACEMENT_MARGIN_PX``, which must move with
+    the object so that its outline is not stretched; in units of ``DISPLACEMENT_UNIT_PX``. Objects
+    turn, and a centroid depends on what is hidden, so an error below ``DISPLACEMENT_SLACK_PX``
+    counts as none. Objects that are not visible in frame 0 are left out; 0 for a clip without
+    others.
     """
     seen = masks.float()
     area = seen.sum(dim=(3, 4))
@@ -139,10 +143,14 @@ def displacement_error(
     centroid = torch.stack([seen.sum(3) @ x, seen.sum(4) @ y], 1) / area[:, None].clamp(min=1)
     true_px = centroid[:, :, :, :1] - centroid  # [b, 2, n, t]
     seen = seen * (area[:, :, :1] > 0)[..., None, None]
-    target = torch.einsum("bnthw,bcnt->bcthw", seen, true_px)
+    side = 2 * DISPLACEMENT_MARGIN_PX + 1
+    near = F.max_pool2d(seen.flatten(0, 1), side, stride=1, padding=DISPLACEMENT_MARGIN_PX)
+    near = near.view_as(seen) * (1 - seen.sum(dim=1, keepdim=True))  # objects come first
+    weight = seen + near / near.sum(dim=1, keepdim=True).clamp(min=1)
+    target = torch.einsum("bnthw,bcnt->bcthw", weight, true_px)
     distance = torch.linalg.vector_norm(predicted_px.float() - target, dim=1)
     error = (distance - DISPLACEMENT_SLACK_PX).clamp(min=0) / DISPLACEMENT_UNIT_PX
-    covered = seen.sum(dim=1)
+    covered = weight.sum(dim=1)
     return (error * covered).sum(dim=(1, 2, 3)) / covered.sum(dim=(1, 2, 3)).clamp(min=1)
 
 
