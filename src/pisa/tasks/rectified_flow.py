@@ -21,7 +21,7 @@ from pisa.types import Batch, Condition
 NoiseLevelSampler = Callable[[int, torch.Generator], Tensor]
 """``(batch_size, generator) -> [B]`` noise levels in [0, 1], before the shift."""
 ObjectRegion = Literal["covered", "below"]
-DISPLACEMENT_MARGIN_PX = 5
+DISPLACEMENT_MARGIN = 3
 DISPLACEMENT_SLACK_PX = 1.0
 DISPLACEMENT_UNIT_PX = 8.0
 
@@ -131,24 +131,29 @@ def displacement_error(
 ) -> Float[Tensor, " b"]:
     """How far the predicted way back to frame 0 is from that of the objects' centroids.
 
-    Mean over objects and their surroundings of ``DISPLACEMENT_MARGIN_PX``, which must move with
-    the object so that its outline is not stretched; in units of ``DISPLACEMENT_UNIT_PX``. Objects
-    turn, and a centroid depends on what is hidden, so an error below ``DISPLACEMENT_SLACK_PX``
-    counts as none. Objects that are not visible in frame 0 are left out; 0 for a clip without
-    others.
+    Mean over objects and their surroundings of ``DISPLACEMENT_MARGIN`` cells, which must move with
+    the object so that its outline is not stretched; a cell is 2x2 pixels. In units of
+    ``DISPLACEMENT_UNIT_PX``. Objects turn, and a centroid depends on what is hidden, so an error
+    below ``DISPLACEMENT_SLACK_PX`` counts as none. Objects that are not visible in frame 0 are left
+    out; 0 for a clip without others.
     """
-    seen = masks.float()
-    area = seen.sum(dim=(3, 4))
+    masks = masks & masks[:, :, :1].flatten(3).any(dim=3)[..., None, None]
+    area = masks.sum(dim=(3, 4))
     y, x = (torch.arange(size, device=masks.device).float() for size in masks.shape[3:])
-    centroid = torch.stack([seen.sum(3) @ x, seen.sum(4) @ y], 1) / area[:, None].clamp(min=1)
+    at = torch.stack([masks.sum(dim=3).float() @ x, masks.sum(dim=4).float() @ y], dim=1)
+    centroid = at / area[:, None].clamp(min=1)
     true_px = centroid[:, :, :, :1] - centroid  # [b, 2, n, t]
-    seen = seen * (area[:, :, :1] > 0)[..., None, None]
-    side = 2 * DISPLACEMENT_MARGIN_PX + 1
-    near = F.max_pool2d(seen.flatten(0, 1), side, stride=1, padding=DISPLACEMENT_MARGIN_PX)
-    near = near.view_as(seen) * (1 - seen.sum(dim=1, keepdim=True))  # objects come first
-    weight = seen + near / near.sum(dim=1, keepdim=True).clamp(min=1)
+    frames = masks.flatten(0, 2)[:, None].float()
+    cells = F.max_pool2d(frames, 2)
+    side = 2 * DISPLACEMENT_MARGIN + 1
+    near = F.max_pool2d(cells, (side, 1), 1, (DISPLACEMENT_MARGIN, 0))
+    near = F.max_pool2d(near, (1, side), 1, (0, DISPLACEMENT_MARGIN))
+    cells, near = (part.unflatten(0, masks.shape[:3])[:, :, :, 0] for part in (cells, near))
+    weight = torch.where(cells.sum(dim=1, keepdim=True) > 0, cells, near)  # objects come first
+    weight = weight / weight.sum(dim=1, keepdim=True).clamp(min=1)
     target = torch.einsum("bnthw,bcnt->bcthw", weight, true_px)
-    distance = torch.linalg.vector_norm(predicted_px.float() - target, dim=1)
+    predicted = F.avg_pool3d(predicted_px.float(), (1, 2, 2))
+    distance = torch.linalg.vector_norm(predicted - target, dim=1)
     error = (distance - DISPLACEMENT_SLACK_PX).clamp(min=0) / DISPLACEMENT_UNIT_PX
     covered = weight.sum(dim=1)
     return (error * covered).sum(dim=(1, 2, 3)) / covered.sum(dim=(1, 2, 3)).clamp(min=1)
