@@ -12,6 +12,7 @@ from torch import nn
 
 from pisa.errors import PisaError
 from pisa.ops.seeding import generator_of
+from pisa.rewards.base import Reward
 from pisa.rewards.mix import WeightedReward
 from pisa.tasks.gradient_steps import (
     EqualSteps,
@@ -278,3 +279,25 @@ def test_equal_steps_train_with_replay_only(tmp_path):
     before = validate(tmp_path, task)
     fit(tmp_path, task, 30)
     assert validate(tmp_path, task) > 0.6 * before
+
+
+def test_copies_are_clips_of_the_same_first_frame_from_noise_of_their_own(tmp_path):
+    seen: list[tuple[Tensor, tuple[str, ...]]] = []
+
+    class Watch(Reward):
+        name = "watch"
+
+        def forward(self, generated, batch):
+            seen.append((generated.detach(), batch.names))
+            return -generated.square().mean(dim=(1, 2, 3, 4))
+
+    task = ORO(toy_model(), Watch(), lr=1e-3, num_steps=2, guidance=1.0, copies=3)
+    fit(tmp_path, task, 1)
+    generated, names = seen[0]
+    assert names == tuple(name for name in dict.fromkeys(names) for _ in range(3))
+    assert torch.equal(generated[0, :, 0], generated[2, :, 0])
+    assert not torch.equal(generated[0, :, 1:], generated[1, :, 1:])
+    assert (
+        task.passes_per_clip
+        == 3 * ORO(toy_model(), Watch(), num_steps=2, guidance=1.0).passes_per_clip
+    )

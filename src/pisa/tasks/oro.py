@@ -30,7 +30,7 @@ from pisa.tasks.gradient_steps import (
 from pisa.tasks.nonfinite_dump import GeneratedClips, dump_nonfinite
 from pisa.tasks.rectified_flow import BatchSlice, RectifiedFlowLoss
 from pisa.tasks.reference import RecordedChain, Reference
-from pisa.tasks.reward_task import FORWARD_BACKWARD, RewardTask, Rollout
+from pisa.tasks.reward_task import FORWARD_BACKWARD, ChainStart, RewardTask, Rollout
 from pisa.types import Batch
 
 
@@ -51,6 +51,7 @@ class ORO(RewardTask):
             (``pisa.diffusion.replay``); ``checkpoint_steps`` has then no effect.
         other_steps: with ``replay``, what the other steps do to the gradient of earlier ones.
         psft_weight: weight of the stage 1 loss added as a regulariser (deviation; paper: 0).
+        copies: clips generated of each first frame, for a reward of distributions (paper: 1).
         reference_weight: weight of the penalty against drifting from the weights ORO starts from,
             see ``Reference`` (deviation; paper: 0).
     The rest: see ``Rollout``, ``DenoiserTask`` and ``Optimisation``.
@@ -75,6 +76,7 @@ class ORO(RewardTask):
         decode_chunk: Count | None = None,
         psft_weight: NonNegative = 0.0,
         reference_weight: NonNegative = 0.0,
+        copies: Count = 1,
         weight_decay: NonNegative = 0.0,
         eps: Positive = 1e-15,
         warmup_steps: WholeNumber = 0,
@@ -99,7 +101,7 @@ class ORO(RewardTask):
             raise PisaError(f"gradient_window {name} needs oro.task.replay=true")
         if not (psft_weight >= 0 and reference_weight >= 0):
             raise PisaError("psft_weight and reference_weight must be 0 or more")
-        self.psft_weight, self.reference_weight = psft_weight, reference_weight
+        self.psft_weight, self.reference_weight, self.copies = psft_weight, reference_weight, copies
         self.psft_loss = RectifiedFlowLoss(model, logit_normal_noise_level)
         self.reference = Reference(model) if reference_weight else None
         self._recent: list[GeneratedClips] = []  # since the last optimiser step
@@ -130,6 +132,13 @@ class ORO(RewardTask):
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch), sync_dist=True)
         return loss if torch.isfinite(loss) else loss * float("nan")  # every gradient is then NaN
 
+    def start(
+        self, batch: Batch, batch_idx: int
+    ) -> tuple[Batch, ChainStart, BatchSlice, torch.Generator]:
+        """As ``RewardTask.start``, with ``copies`` rows of each clip beside one another."""
+        copied = torch.arange(len(batch)).repeat_interleave(self.copies)
+        return super().start(batch.clips(copied), batch_idx)
+
     @property
     def passes_per_clip(self) -> float:
         """See ``RewardTask``; a gradient window's steps count as it chooses them on average."""
@@ -139,7 +148,7 @@ class ORO(RewardTask):
         chain = num_steps + recomputed + 2 * chosen
         penalty = 0 if self.reference is None else 1 + FORWARD_BACKWARD
         psft = FORWARD_BACKWARD if self.psft_weight else 0
-        return self.passes_per_velocity * (chain + penalty) + psft
+        return self.copies * (self.passes_per_velocity * (chain + penalty) + psft)
 
     def step_gradients(self, batch: Batch, batch_idx: int) -> StepGradients:
         """Contribution of every denoising step to the gradient of -mean(reward) for this batch.
