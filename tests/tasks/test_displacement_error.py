@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
-from pisa.errors import PisaError
-from pisa.models.base import VideoModel
+from pisa.diffusion.noise_levels import uniform_noise_level
+from pisa.models.tiny import TinyVideoModel
+from pisa.models.tiny_denoiser import TinyDenoiser
+from pisa.models.tiny_text import WordHashEncoder
 from pisa.tasks.rectified_flow import (
     DISPLACEMENT_MARGIN,
     DISPLACEMENT_SLACK_PX,
     DISPLACEMENT_UNIT_PX,
+    RectifiedFlowLoss,
     displacement_error,
 )
-from tests.tasks.toy import toy_model
+from tests.tasks.toy import falling_batch, toy_model
 
 
 def squares() -> torch.Tensor:
@@ -48,10 +50,20 @@ def test_its_gradient_points_from_where_the_object_is_to_where_it_was():
     torch.testing.assert_close(gradient.abs().sum(), gradient[0, 1, 1][around].sum())
 
 
-def test_a_model_without_displacement_says_so():
-    model = toy_model()
-    level, condition = torch.ones(1), model.encode_captions([""])
-    with pytest.raises(PisaError, match="predicts no displacement: set motion_weight=0"):
-        VideoModel.velocity_and_displacement(
-            model, torch.zeros(1, 3, 1, 2, 2), level, condition, torch.ones(1, 1) > 0, fps_hz=16.0
-        )
+def test_only_models_that_predict_a_displacement_have_the_term():
+    batch = falling_batch()
+
+    def loss(model, motion_weight):
+        terms = RectifiedFlowLoss(model, uniform_noise_level, motion_weight=motion_weight)
+        generator = torch.Generator().manual_seed(0)
+        latents, condition = model.encode(batch.video), model.encode_captions(batch.captions)
+        return terms(batch, latents, condition, generator)
+
+    toy = toy_model()
+    assert torch.equal(loss(toy, 1.0), loss(toy, 0.0))
+    frames, size = batch.video.shape[2:4]
+    tiny = TinyVideoModel(
+        TinyDenoiser(frames, size, patch=8, width=16, depth=1, num_heads=2, caption_channels=8),
+        WordHashEncoder(8, 8),
+    )
+    assert (loss(tiny, 1.0) > loss(tiny, 0.0) + 0.01).all()

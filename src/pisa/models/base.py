@@ -119,14 +119,12 @@ class VideoModel(nn.Module, ABC):
         clean_frames: Bool[Tensor, "b f"],
         *,
         fps_hz: float,
-    ) -> tuple[Float[Tensor, "b c f i j"], Float[Tensor, "b 2 t h w"]]:
+    ) -> tuple[Float[Tensor, "b c f i j"], Float[Tensor, "b 2 t h w"] | None]:
         """The velocity, and (x, y) in pixels from each pixel of the clip to its place in frame 0.
 
-        Raises:
-            PisaError: the model predicts no displacement.
+        None where the model predicts no such displacement.
         """
-        name = type(self).__name__
-        raise PisaError(f"{name} predicts no displacement: set motion_weight=0")
+        return self.velocity(x, noise_level, condition, clean_frames, fps_hz=fps_hz), None
 
     def guided_velocity(
         self,

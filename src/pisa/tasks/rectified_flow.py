@@ -54,8 +54,8 @@ class RectifiedFlowLoss:
     - "below": in frame 0's objects and in all rows under them, on every frame. The weight depends
       on the first frame alone, which leaves the minimum where it is: for learning distributions.
 
-    ``motion_weight`` multiplies ``displacement_error``, for models that predict how far each pixel
-    has come from frame 0 (deviation; 0 is the paper).
+    ``motion_weight`` multiplies ``displacement_error`` of models that predict how far each pixel
+    has come from frame 0; others have no such term (deviation; 0 is the paper).
 
     A caption is replaced by the null prompt with probability ``caption_dropout``.
     """
@@ -103,14 +103,13 @@ class RectifiedFlowLoss:
         clean = self.model.given_frames(latents)
         x = blend_clean(interpolate(latents, noise, level), latents, clean)
         target, weight = velocity_target(latents, noise), self.weight(batch, latents)
-        if not self.motion_weight:
-            predicted = self.model.velocity(x, level, condition, clean, fps_hz=batch.fps_hz)
-            return velocity_loss(predicted, target, clean, weight)
         predicted, displacement_px = self.model.velocity_and_displacement(
             x, level, condition, clean, fps_hz=batch.fps_hz
         )
-        motion = displacement_error(displacement_px, batch.masks)
-        return velocity_loss(predicted, target, clean, weight) + self.motion_weight * motion
+        loss = velocity_loss(predicted, target, clean, weight)
+        if self.motion_weight and displacement_px is not None:
+            loss = loss + self.motion_weight * displacement_error(displacement_px, batch.masks)
+        return loss
 
     def weight(self, batch: Batch, latents: Tensor) -> Float[Tensor, "b 1 f i j"]:
         """Weight of the error at every latent position: 1, or ``object_weight`` in the region."""
