@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from pisa.bench.collect import Collection
-from pisa.bench.references import ModelSource, Sampling, frozen_video, true_video
+from pisa.bench.references import BestOf, ModelSource, Sampling, frozen_video, true_video
 from pisa.bench.row import ScoreRow, check_rates, comparable, truth_sha256
 from pisa.bench.score import Failure, Scored, Scorer
 from pisa.errors import PisaError
 from pisa.metrics import PROTOCOLS
 from pisa.perception.mask_cache import CachedTracker
+from pisa.rewards.base import Reward
 from pisa.types import Camera, ObjectPoints, collate
 from tests.tasks.toy import BrightTracker, falling_batch, falling_clip, toy_model
 
@@ -272,3 +273,23 @@ def test_points_for_a_tracker_without_them_are_one_sentence(tmp_path):
             Scorer(tracker, prompt="points")
     with pytest.raises(PisaError, match="prompt must be one of mask, points"):
         Scorer(BrightTracker(), prompt="box")
+
+
+def test_the_best_of_several_is_chosen_clip_by_clip_and_seeds_do_not_overlap():
+    batch = falling_batch()
+    asked: list[int] = []
+
+    def source(batch, seed):
+        asked.append(seed)
+        return batch.video * 0 + torch.tensor([seed, -seed]).view(-1, 1, 1, 1, 1)[: len(batch)]
+
+    class Brightness(Reward):
+        name = "brightness"
+
+        def forward(self, generated, batch):
+            reward = generated.mean(dim=(1, 2, 3, 4))
+            return torch.where(reward == 5.0, float("nan"), reward)
+
+    best = BestOf(source, Brightness(), 3)(batch.clips(slice(0, 2)), 1)
+    assert asked == [3, 4, 5]
+    assert best.mean(dim=(1, 2, 3, 4)).tolist() == [4.0, -3.0]

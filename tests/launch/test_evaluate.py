@@ -18,6 +18,7 @@ from pisa.launch import evaluate as scoring
 from pisa.launch.compose import compose_eval
 from pisa.launch.runs import build_model
 from pisa.models.generate import generate
+from pisa.models.tiny_denoiser import Prediction
 from pisa.ops.video import from_frames
 from pisa.tasks.weights import save_denoiser
 from pisa.types import Clip
@@ -66,11 +67,11 @@ class BreaksForOneClip(nn.Module):
         self.denoiser, self.row = denoiser, row
         self.weight = nn.Parameter(torch.full((), value))
 
-    def forward(self, x: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
-        clean = self.denoiser(x, *rest)
+    def forward(self, x: torch.Tensor, *rest: torch.Tensor) -> Prediction:
+        predicted = self.denoiser(x, *rest)
         scale = torch.ones(len(x), 1, 1, 1, 1)
         scale[self.row % len(x)] = self.weight
-        return clean * scale
+        return predicted._replace(clean=predicted.clean * scale)
 
 
 @pytest.fixture
@@ -188,3 +189,18 @@ def test_eval_takes_the_scale_of_training_and_records_no_training(data, tmp_path
     train = compose(*of_both, name="train")
     for key in ("model", "prior", "simulation", "perception", "data", "evaluation", "real"):
         assert OmegaConf.to_yaml(cfg[key]) == OmegaConf.to_yaml(train[key]), key
+
+
+def test_the_best_of_one_is_the_model_and_of_three_another_video(data, tmp_path) -> None:
+    chosen = ("source=best_of", "reward@source.reward=segmentation")
+    rows = {}
+    for name, overrides in {
+        "model": (),
+        "one": (*chosen, "source.count=1"),
+        "three": (*chosen, "source.count=3"),
+    }.items():
+        evaluate(settings(data, tmp_path / name, "evaluation.eta=1.0", *overrides))
+        kept = [r for r in read(tmp_path / name)["per_clip"] if r["model"] == "base"]
+        rows[name] = {r["clip"]: (r["l2"], r["iou"]) for r in kept}
+    assert rows["one"] == rows["model"]
+    assert rows["three"] != rows["model"] and rows["three"].keys() == rows["model"].keys()

@@ -16,6 +16,7 @@ from pisa.models.base import VideoModel
 from pisa.models.generate import generate
 from pisa.ops.seeding import clip_noise
 from pisa.ranges import Count, Fraction, NonNegative
+from pisa.rewards.base import Reward, rewards_of
 from pisa.types import Batch
 
 
@@ -108,6 +109,29 @@ class ModelSource:
             )[:, :, :length].float()
         # NaN and infinity are kept, so that the scorer reports the clip as a failure
         return torch.where(video.isfinite(), video.clamp(-1.0, 1.0), video)
+
+
+class BestOf:
+    """The best of ``count`` videos of ``source`` by a reward: post-training without training.
+
+    Seeds do not overlap: seed s chooses among the videos of seeds ``count * s`` to
+    ``count * s + count - 1``. A video whose reward is not a number is never preferred.
+    """
+
+    def __init__(self, source: VideoSource, reward: Reward, count: Count) -> None:
+        self.source, self.reward, self.count = source, reward, count
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch, seed: int) -> Float[Tensor, "b 3 t h w"]:
+        best = self.source(batch, self.count * seed)
+        highest = rewards_of(self.reward, best, batch)
+        for other in range(1, self.count):
+            video = self.source(batch, self.count * seed + other)
+            reward = rewards_of(self.reward, video, batch)
+            better = (reward > highest) | (highest.isnan() & ~reward.isnan())
+            best = torch.where(better.view(-1, 1, 1, 1, 1), video, best)
+            highest = torch.where(better, reward, highest)
+        return best
 
 
 def _arithmetic(batch: Batch, bfloat16: bool) -> AbstractContextManager[Any]:

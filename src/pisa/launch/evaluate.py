@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from pisa.bench.collect import Collection
-from pisa.bench.references import REFERENCES, ModelSource, VideoSource
+from pisa.bench.references import REFERENCES, BestOf, ModelSource, VideoSource
 from pisa.bench.score import Scorer
 from pisa.data.dataset import ClipDataset
 from pisa.data.loaders import prepare_data_set
@@ -30,10 +30,12 @@ from pisa.launch.runs import (
 )
 from pisa.models.base import VideoModel
 from pisa.ops.devices import pick_device
+from pisa.ranges import Count
 from pisa.reports.curves import read_csv_logger
 from pisa.reports.html import Page
 from pisa.reports.names import model_label
 from pisa.reports.published import published_table_1
+from pisa.rewards.base import Reward
 from pisa.tasks.weights import load_weights
 
 REAL = "real"
@@ -47,7 +49,7 @@ def evaluate(run: EvalRun) -> None:
     Raises ``PisaError`` under torchrun, unless a model is scored: only that is shared.
     """
     assert run.source is not None, "eval.yaml has a source"
-    alone = run.source.target is not score_models
+    alone = run.source.target not in (score_models, score_best_of)
     if RankInfo.from_environment().world_size > 1 and alone:
         raise PisaError(
             "this source is scored in one process: start eval.py without torchrun "
@@ -74,13 +76,25 @@ def score_models(run: EvalRun) -> None:
     score_weights(run, weights, RankInfo.from_environment())
 
 
+def score_best_of(run: EvalRun, count: Count, reward: Reward) -> None:
+    """As ``score_models``, each video being the best of ``count`` by ``reward``."""
+    ranks = RankInfo.from_environment()
+    reward = reward.requires_grad_(False).to(ranks.device(pick_device(run.evaluation.device)))
+    weights = {"base": None} | ({} if run.ckpt is None else {run.name: run.ckpt})
+    score_weights(run, weights, ranks, lambda source: BestOf(source, reward, count))
+
+
 def score_weights(
-    run: EvalRun, weights: Mapping[str, Path | None], ranks: RankInfo = ALONE
+    run: EvalRun,
+    weights: Mapping[str, Path | None],
+    ranks: RankInfo = ALONE,
+    choose: Callable[[VideoSource], VideoSource] = lambda source: source,
 ) -> None:
     """Score ``truth``, ``frozen`` and one row per entry of ``weights`` (None: base model).
 
-    ``ranks`` share the clips; the first one writes. Raises ``IncompleteError`` after all is written
-    where clips could not be scored.
+    ``choose`` makes the source of a model's videos another one. ``ranks`` share the clips; the
+    first one writes. Raises ``IncompleteError`` after all is written where clips could not be
+    scored.
     """
     settings, device = run.evaluation, ranks.device(pick_device(run.evaluation.device))
     scorer = Scorer(build_tracker(run.tracker, device), settings.protocol, device, settings.prompt)
@@ -101,7 +115,7 @@ def score_weights(
             else:
                 model = _with_weights(model, run, weights[name], device)
                 frames = run.data.settings["num_frames"]
-                source = ModelSource(model, settings, frames)
+                source = choose(ModelSource(model, settings, frames))
             mine = sum(len(loader.sampler) for loader in loaders.values())  # type: ignore[arg-type, misc]
             task = progress.add_task(f"scoring {name}", total=mine)
             for split, loader in loaders.items():

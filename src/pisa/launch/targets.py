@@ -34,6 +34,7 @@ PLUGINS = "PISA_PLUGINS"
 PACKAGE = "pisa"
 FUNCTIONS = (
     "pisa.diffusion.",
+    "pisa.launch.evaluate.score_best_of",
     "pisa.launch.evaluate.score_models",
     "pisa.launch.generate.write_upload",
     "pisa.launch.mask_pairs.score_mask_pairs",
