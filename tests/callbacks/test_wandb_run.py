@@ -145,6 +145,7 @@ def test_one_sync_uploads_every_part_of_a_resumed_run_and_erases_none(tmp_path, 
         for step in steps:
             logger.log_metrics({"loss": float(step)}, step=step)
         logger.finalize("success")
+        time.sleep(1.1)  # W&B names the folder of a start after the second
     logs(tmp_path)
     printed = capsys.readouterr().out.splitlines()[-1]
     assert "(2 parts, one for each start): wandb sync" in printed

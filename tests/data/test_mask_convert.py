@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -28,6 +29,8 @@ from pisa.data.mask_convert import FORMATS, read_mask_video
 from pisa.data.mask_video import MaskVideo, read_npz, write_npz
 from pisa.errors import PisaError
 from tests.data.conftest import NUM_FRAMES, SIZE, make_data_set
+
+GlobalHydra.instance().clear()  # importing sam2 starts it
 
 HEIGHT, WIDTH = 24, 40
 
