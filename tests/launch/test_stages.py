@@ -57,3 +57,9 @@ def test_a_stage_that_is_replaced_says_so(tmp_path, trained_from, capsys):
     train.train(compose_train(compose(*options, name="train")))
     assert not trained_from
     assert "psft: not trained, psft.checkpoint=x.ckpt is used" in capsys.readouterr().out
+
+
+def test_weights_of_a_stage_that_is_left_out_are_refused(tmp_path):
+    options = ("experiment=oro_flow", "stages=[oro]", "psft.checkpoint=x.ckpt")
+    with pytest.raises(PisaError, match=r"psft.checkpoint .* add psft to stages"):
+        compose_train(compose(*options, f"output_dir={tmp_path}", name="train"))

@@ -93,6 +93,11 @@ def declare_train(tree: Node, config_text: str = "", public: Node | None = None)
             settings = read(StageSettings, node, name)
             Part.checked(f"{name}.task", settings.task)
             Part.checked(f"{name}.reward", settings.reward or {})
+            if settings.checkpoint is not None and name not in top.stages:
+                raise PisaError(
+                    f"{name}.checkpoint names weights of a stage that is not in stages="
+                    f"{list(top.stages)}: add {name} to stages (it is then not trained)"
+                )
     sets = declare_data_sets(tree)
     stages = tuple(_stage_run(tree, stage, sets, public or {}) for stage in top.stages)
     folder = stages[-1].folder
