@@ -85,7 +85,7 @@ def make_tracker(name: str, sam2_px: int) -> Tracker:
 
 
 def track_in_windows(video: Path, tracker: Tracker, size: tuple[int, int] | None) -> None:
-    """What ``pisa track`` does; the masks go to a file."""
+    """Track the objects of a prompt through a video, and write their masks to a file."""
     track_video(video, video.with_suffix(".npz"), video.parent / "first.npz", tracker, size=size)
 
 

@@ -40,7 +40,7 @@ _GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
 _MARGIN = 1 / 32  # of the frame's shorter side: how far around the object its edge is blurred
 # A shadow scales a colour by one factor in all channels; less than a tenth is noise.
 _SHADOW, _TINT = (0.3, 0.9), 10.0  # the factor, and its misfit in levels of 255
-_SHADOW_AREA = 2.0  # times the object's: a larger change of light is no shadow of it
+_SHADOW_AREA = 2.0  # times the object's: a larger change of light is not its shadow
 
 
 def object_measures(track: Track) -> dict[str, float]:
@@ -124,7 +124,7 @@ def _edge_strength(frames: Float[np.ndarray, "t h w 3"]) -> UInt8[np.ndarray, "t
 
 
 def _interior(track: Track) -> Track:
-    """Pixels whose four neighbours are the object's too: the outline is no edge of its texture."""
+    """Pixels whose four neighbours are the object's too: the outline does not count as texture."""
     inside = np.zeros_like(track)
     middle = track[:, 1:-1, 1:-1]
     sides = track[:, :-2, 1:-1] & track[:, 2:, 1:-1] & track[:, 1:-1, :-2] & track[:, 1:-1, 2:]

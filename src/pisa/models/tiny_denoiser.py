@@ -51,7 +51,7 @@ class _Block(nn.Module):
 
 
 class Prediction(NamedTuple):
-    """What the network predicts of the clean clip."""
+    """The clean clip, and where its pixels were in frame 0."""
 
     clean: Float[Tensor, "b 3 t h w"]
     displacement_px: Float[Tensor, "b 2 t h w"]  # (x, y) from a pixel back to its place in frame 0
@@ -114,7 +114,7 @@ class TinyDenoiser(nn.Module):
         caption_mask: Bool[Tensor, "b l"],
         null: Bool[Tensor, " b"] | None = None,
     ) -> Prediction:
-        """Of clips whose frame 0 is given clean; ``noise_level`` in [0, 1].
+        """Predict clips whose frame 0 is given clean; ``noise_level`` in [0, 1].
 
         Rows of ``null`` take the null prompt as their caption.
 

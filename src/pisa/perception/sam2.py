@@ -114,7 +114,7 @@ class SAM2Tracker(nn.Module):
         return SAM2Session(self, prompt, num_frames)
 
     def image_features(self, frame: Float[Tensor, "3 h w"]) -> dict[str, Any]:
-        """What ``forward_image`` of the network gives for a frame."""
+        """The result of the network's ``forward_image`` for a frame."""
         side = (self.network.image_size,) * 2
         resized = F.interpolate(
             frame[None], side, mode="bilinear", align_corners=False, antialias=True

@@ -122,7 +122,7 @@ def join_seeds(documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def common_provenance(provenances: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What all runs share; the first one's seed (of the intervals) and versions."""
+    """The provenance that all runs share, with the first one's seed and versions."""
     first = dict(provenances[0])
     for key in ("commit", "config_sha256", "data_sha256"):
         if any(other.get(key) != first.get(key) for other in provenances):

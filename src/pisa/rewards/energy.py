@@ -46,7 +46,7 @@ def energy_scores(
     seen: Bool[Tensor, "b t"],
     same: Bool[Tensor, "b b"],
 ) -> Float[Tensor, " b"]:
-    """Of each sample: its mean distance from the truths less half that from the other samples.
+    """For each sample, its mean distance from the truths less half that from the other samples.
 
     The distance of two ways is the root of their mean squared distance over frames; frames in which
     a truth is not ``seen`` are left out of the distances from it. ``same`` tells which rows belong
