@@ -40,7 +40,9 @@ class Crash(Exception):
 def oro() -> ORO:
     """With every kind of draw: noise, the window of replayed steps, the regulariser's."""
     options = {"gradient_window": RandomSteps(1), "replay": True, "other_steps": "frozen"}
-    return ORO(toy_model(), Similarity(), 1e-2, 2, 2.0, psft_weight=0.1, **options)
+    return ORO(
+        toy_model(), Similarity(), lr=1e-2, num_steps=2, guidance=2.0, psft_weight=0.1, **options
+    )
 
 
 def psft() -> PSFT:

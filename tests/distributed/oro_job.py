@@ -68,7 +68,7 @@ def run(
     task = ORO(
         tiny_opensora(),
         Similarity(),
-        1e-3,
+        lr=1e-3,
         num_steps=2,
         guidance=2.0,
         **VARIANTS[variant],

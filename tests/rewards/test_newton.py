@@ -64,7 +64,7 @@ def test_how_fast_it_falls_is_free():
 
 
 def test_without_the_guards_standing_still_and_vanishing_win():
-    """What NewtonRewards warns of: a plain residual is smallest where nothing moves."""
+    """NewtonRewards warns of this: a plain residual is smallest where nothing moves."""
     bare = {"fall_weight": 0.0, "keep_weight": 0.0}
     fall = value(clip(falling()), **bare)
     assert value(WRONG["stands still"], **bare) > fall

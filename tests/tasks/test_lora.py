@@ -89,7 +89,7 @@ def task_of(kind: str, model):
     if kind == "psft":
         return PSFT(model, lr=1e-2)
     replay = kind == "oro replay"
-    return ORO(model, Similarity(), 1e-2, num_steps=2, guidance=2.0, replay=replay)
+    return ORO(model, Similarity(), lr=1e-2, num_steps=2, guidance=2.0, replay=replay)
 
 
 TASKS = ("psft", "oro", "oro replay")

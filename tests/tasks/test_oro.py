@@ -161,7 +161,7 @@ def test_rewards_without_gradient_or_of_a_wrong_shape_are_refused(tmp_path):
 
 def test_resume_equals_the_uninterrupted_run_and_the_checkpoint_is_lean(tmp_path):
     def run(steps, ckpt=None):
-        task = ORO(toy_model(), Similarity(), 1e-2, num_steps=3, gradient_window=RandomSteps(2))
+        task = ORO(toy_model(), Similarity(), lr=1e-2, num_steps=3, gradient_window=RandomSteps(2))
         return fit(tmp_path, task, steps, ckpt)
 
     straight, half = run(6), run(3)
@@ -274,7 +274,7 @@ def test_equal_steps_train_with_replay_only(tmp_path):
     with pytest.raises(PisaError, match="EqualSteps needs"):
         ORO(toy_model(), Similarity(), gradient_window=EqualSteps())
     task = ORO(
-        toy_model(), Similarity(), 1e-2, num_steps=4, gradient_window=EqualSteps(), replay=True
+        toy_model(), Similarity(), lr=1e-2, num_steps=4, gradient_window=EqualSteps(), replay=True
     )
     before = validate(tmp_path, task)
     fit(tmp_path, task, 30)

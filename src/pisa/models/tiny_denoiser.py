@@ -162,7 +162,7 @@ class TinyDenoiser(nn.Module):
         caption_mask: Bool[Tensor, "b l"],
         null: Bool[Tensor, " b"] | None,
     ) -> Float[Tensor, "b n d"]:
-        """What the transformer makes of every patch, in the order frame, row, column."""
+        """Output of the transformer for every patch, in the order frame, row, column."""
         layout = {"p": self.patch, "q": self.patch}
         patches = rearrange(pictures, "b c t (h p) (w q) -> b t (h w) (c p q)", **layout)
         tokens = (self.embed(patches) + self.place + self.time).flatten(1, 2)

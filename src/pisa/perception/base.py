@@ -6,6 +6,7 @@ made by ``from_pretrained`` is frozen and in eval mode.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
@@ -73,6 +74,41 @@ class WindowTracker(Protocol):
     def session(self, prompt: Prompt, num_frames: int) -> TrackingSession:
         """Begins a clip of ``num_frames``; windows give the same logits as the whole clip."""
         ...
+
+
+class SessionTracker(nn.Module, ABC):
+    """A tracker with a memory: whole clips are given to ``session`` as one window."""
+
+    @abstractmethod
+    def session(self, prompt: Prompt, num_frames: int) -> TrackingSession:
+        """Begins a clip of ``num_frames``; windows give the same logits as the whole clip."""
+
+    def segment(
+        self,
+        video: Float[Tensor, "b 3 t h w"],
+        first_masks: Bool[Tensor, "b n h w"],
+        tracked: slice = ALL_OBJECTS,
+    ) -> Float[Tensor, "b k t h w"]:
+        """Mask logits at the clip's size; -20 for objects with an empty first mask.
+
+        Objects are tracked one by one, so those outside ``tracked`` change nothing.
+        """
+        wanted = first_masks[:, tracked]
+        return torch.stack(
+            [
+                self.session(masks, clip.shape[1]).segment(clip)
+                for clip, masks in zip(video, wanted, strict=True)
+            ]
+        )
+
+    def segment_points(
+        self, video: Float[Tensor, "3 t h w"], objects: Sequence[ObjectPoints]
+    ) -> Float[Tensor, "n t h w"]:
+        """Mask logits of one clip at its size, from clicks in the first frame (paper H.2).
+
+        Objects are tracked one by one. Raises ``ValueError`` for one without positive points.
+        """
+        return self.session(objects, video.shape[1]).segment(video)
 
 
 class FirstFrameSession:

@@ -6,7 +6,6 @@ driven step by step in memory, with gradient, and gives the same logits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pisa.errors import PisaError
 from pisa.io.weights import load
-from pisa.perception.base import ALL_OBJECTS, Prompt, freeze, imagenet_normalised
+from pisa.perception.base import Prompt, SessionTracker, freeze, imagenet_normalised
 from pisa.perception.sam2_network import (
     HIERA_LARGE,
     HieraSize,
@@ -35,7 +34,7 @@ HUB_FILE = "sam2.1_hiera_large.pt"
 ABSENT_LOGIT = -20.0
 
 
-class SAM2Tracker(nn.Module):
+class SAM2Tracker(SessionTracker):
     """Tracks first-frame masks; objects of a clip share its image features.
 
     Args:
@@ -80,34 +79,6 @@ class SAM2Tracker(nn.Module):
     ) -> SAM2Tracker:
         """Random weights: for the time and memory of a step, nothing is downloaded."""
         return cls(build_sam2(size, image_size), recompute_frames=recompute_frames)
-
-    def segment(
-        self,
-        video: Float[Tensor, "b 3 t h w"],
-        first_masks: Bool[Tensor, "b n h w"],
-        tracked: slice = ALL_OBJECTS,
-    ) -> Float[Tensor, "b k t h w"]:
-        """Mask logits at the clip's size; -20 for objects with an empty first mask.
-
-        Objects are tracked one by one, so those outside ``tracked`` change nothing.
-        """
-        wanted = first_masks[:, tracked]
-        return torch.stack(
-            [
-                self.session(masks, clip.shape[1]).segment(clip)
-                for clip, masks in zip(video, wanted, strict=True)
-            ]
-        )
-
-    def segment_points(
-        self, video: Float[Tensor, "3 t h w"], objects: Sequence[ObjectPoints]
-    ) -> Float[Tensor, "n t h w"]:
-        """Mask logits of one clip at its size, from clicks in the first frame (paper H.2).
-
-        Objects are tracked one by one, as the package's predictor does. Raises ``ValueError``
-        for an object without positive points.
-        """
-        return self.session(objects, video.shape[1]).segment(video)
 
     def session(self, prompt: Prompt, num_frames: int) -> SAM2Session:
         """Begins a clip of ``num_frames`` that is given in windows."""

@@ -6,26 +6,25 @@ library runs it in inference mode, so it gives no gradient: rewards take SAM 2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import Sam3TrackerVideoInferenceSession, Sam3TrackerVideoModel
 
 from pisa.errors import PisaError
 from pisa.io.weights import check_pretrained
-from pisa.perception.base import ALL_OBJECTS, Prompt, freeze
+from pisa.perception.base import Prompt, SessionTracker, freeze
 from pisa.types import ObjectPoints
 
 HUB_REPOSITORY = "facebook/sam3"  # its licence has to be accepted there
 ABSENT_LOGIT = -20.0
 
 
-class SAM3Tracker(nn.Module):
+class SAM3Tracker(SessionTracker):
     """Tracks first-frame masks or points, each object on its own.
 
     ``network`` is a ``Sam3TrackerVideoModel``; frames are resized to its ``image_size`` squared.
@@ -53,30 +52,6 @@ class SAM3Tracker(nn.Module):
             ) from error
         check_pretrained(network, path)
         return cls(network)
-
-    def segment(
-        self,
-        video: Float[Tensor, "b 3 t h w"],
-        first_masks: Bool[Tensor, "b n h w"],
-        tracked: slice = ALL_OBJECTS,
-    ) -> Float[Tensor, "b k t h w"]:
-        """Mask logits at the clip's size; -20 for objects with an empty first mask."""
-        wanted = first_masks[:, tracked]
-        return torch.stack(
-            [
-                self.session(masks, clip.shape[1]).segment(clip)
-                for clip, masks in zip(video, wanted, strict=True)
-            ]
-        )
-
-    def segment_points(
-        self, video: Float[Tensor, "3 t h w"], objects: Sequence[ObjectPoints]
-    ) -> Float[Tensor, "n t h w"]:
-        """Mask logits of one clip, from points in the first frame.
-
-        Raises ``ValueError`` for an object without positive points.
-        """
-        return self.session(objects, video.shape[1]).segment(video)
 
     def session(self, prompt: Prompt, num_frames: int) -> SAM3Session:
         """Begins a clip of ``num_frames`` that is given in windows."""

@@ -96,7 +96,7 @@ def _majority(hits: _Samples, pixel, shape, num_objects: int, ground_m: FloatArr
 
 
 def _rasterise(scene: Scene, poses: Poses, look: Background, camera: Camera, rays) -> _Samples:
-    """What TinyRenderer sees at the camera's resolution, as samples."""
+    """The picture of TinyRenderer at the camera's resolution, as samples."""
     with bullet() as world:
         bodies = [_add_mesh(world, o) for o in scene.objects]
         lookup = np.full(max(bodies) + 2, -1)

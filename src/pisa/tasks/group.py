@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,19 +18,10 @@ from pisa.diffusion.path import blend_clean, interpolate, velocity_loss, velocit
 from pisa.diffusion.samplers import Euler, Sampler
 from pisa.models.base import VideoModel
 from pisa.models.generate import decode_in_chunks
-from pisa.ranges import (
-    Count,
-    FrameCount,
-    NonNegative,
-    Positive,
-    Range,
-    Seed,
-    WholeNumber,
-)
+from pisa.ranges import Range
 from pisa.rewards.base import Reward
-from pisa.tasks.base import Optimisation
 from pisa.tasks.rectified_flow import BatchSlice
-from pisa.tasks.reward_task import RewardTask, Rollout
+from pisa.tasks.reward_task import RewardTask
 from pisa.types import Batch, Condition
 
 GroupSize = Annotated[int, Range(low=2)]  # one clip leaves nothing to compare
@@ -82,37 +73,13 @@ class Noised:
 class GroupTask(RewardTask):
     """Draws ``group_size`` clips of each first frame and rewards them, without gradient.
 
-    The rest: see ``Rollout``, ``DenoiserTask`` and ``Optimisation``.
+    The rest: see ``RewardTask``.
     """
 
     def __init__(
-        self,
-        model: VideoModel,
-        reward: Reward,
-        lr: Positive = 1e-5,
-        group_size: GroupSize = 4,
-        num_steps: Count = 10,
-        guidance: NonNegative = 4.0,
-        num_frames: FrameCount | None = None,
-        caption: str | None = "a video of an object dropping",
-        decode_chunk: Count | None = None,
-        weight_decay: NonNegative = 0.0,
-        eps: Positive = 1e-15,
-        warmup_steps: WholeNumber = 0,
-        decay_steps: Count | None = None,
-        seed: Seed = 0,
-        max_nonfinite: WholeNumber = 10,
+        self, model: VideoModel, reward: Reward, group_size: GroupSize = 4, **options: Any
     ) -> None:
-        super().__init__(
-            model,
-            reward,
-            Optimisation(lr, weight_decay, eps, warmup_steps, decay_steps),
-            Rollout(num_steps, guidance, num_frames, decode_chunk),
-            caption=caption,
-            seed=seed,
-            max_nonfinite=max_nonfinite,
-        )
-        self.save_hyperparameters(ignore=["model", "reward"])
+        super().__init__(model, reward, **options)
         self.group_size = group_size
 
     @property

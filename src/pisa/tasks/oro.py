@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -18,9 +19,8 @@ from pisa.diffusion.replay import OtherSteps, Replay
 from pisa.diffusion.samplers import Euler
 from pisa.errors import PisaError
 from pisa.models.base import VideoModel
-from pisa.ranges import Count, FrameCount, NonNegative, Positive, Seed, WholeNumber
+from pisa.ranges import Count, NonNegative
 from pisa.rewards.base import Reward, reward_name
-from pisa.tasks.base import Optimisation
 from pisa.tasks.gradient_steps import (
     FullGradient,
     GradientWindow,
@@ -30,7 +30,7 @@ from pisa.tasks.gradient_steps import (
 from pisa.tasks.nonfinite_dump import GeneratedClips, dump_nonfinite
 from pisa.tasks.rectified_flow import BatchSlice, RectifiedFlowLoss
 from pisa.tasks.reference import RecordedChain, Reference
-from pisa.tasks.reward_task import FORWARD_BACKWARD, ChainStart, RewardTask, Rollout
+from pisa.tasks.reward_task import FORWARD_BACKWARD, ChainStart, RewardTask
 from pisa.types import Batch
 
 
@@ -42,9 +42,6 @@ class ORO(RewardTask):
     folder ``nonfinite`` of the trainer's root directory.
 
     Args:
-        model: see ``VideoModel``, with the weights of stage 1.
-        reward: maps (generated ``[B, 3, T, H, W]``, batch) to ``[B]``, higher is better.
-        lr: of AdamW (paper: 1e-6 segmentation and depth, 1e-5 flow).
         gradient_window: steps that carry gradient (paper: all).
         checkpoint_steps: recompute every denoising step in the backward pass to save memory.
         replay: sample without gradient and recompute the steps of the window in the backward pass
@@ -54,7 +51,7 @@ class ORO(RewardTask):
         copies: clips generated of each first frame, for a reward of distributions (paper: 1).
         reference_weight: weight of the penalty against drifting from the weights ORO starts from,
             see ``Reference`` (deviation; paper: 0).
-    The rest: see ``Rollout``, ``DenoiserTask`` and ``Optimisation``.
+    The rest: see ``RewardTask``.
 
     Raises:
         PisaError: the gradient window needs ``replay``, or a weight is negative.
@@ -64,36 +61,16 @@ class ORO(RewardTask):
         self,
         model: VideoModel,
         reward: Reward,
-        lr: Positive = 1e-5,
-        num_steps: Count = 10,
-        guidance: NonNegative = 4.0,
-        num_frames: FrameCount | None = None,
-        caption: str | None = "a video of an object dropping",
         gradient_window: GradientWindow | None = None,
         checkpoint_steps: bool = True,
         replay: bool = False,
         other_steps: OtherSteps = "constant",
-        decode_chunk: Count | None = None,
         psft_weight: NonNegative = 0.0,
         reference_weight: NonNegative = 0.0,
         copies: Count = 1,
-        weight_decay: NonNegative = 0.0,
-        eps: Positive = 1e-15,
-        warmup_steps: WholeNumber = 0,
-        decay_steps: Count | None = None,
-        seed: Seed = 0,
-        max_nonfinite: WholeNumber = 10,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            model,
-            reward,
-            Optimisation(lr, weight_decay, eps, warmup_steps, decay_steps),
-            Rollout(num_steps, guidance, num_frames, decode_chunk),
-            caption=caption,
-            seed=seed,
-            max_nonfinite=max_nonfinite,
-        )
-        self.save_hyperparameters(ignore=["model", "reward", "gradient_window"])
+        super().__init__(model, reward, **options)
         self.gradient_window = gradient_window or FullGradient()
         self.checkpoint_steps, self.replay, self.other_steps = checkpoint_steps, replay, other_steps
         if self.gradient_window.equal_norm and not replay:

@@ -14,6 +14,7 @@ from pisa.diffusion.samplers import Euler, Sampler
 from pisa.models.base import VideoModel
 from pisa.models.generate import decode_in_chunks, generate_latents
 from pisa.ops.seeding import clip_noise, generator_of
+from pisa.ranges import Count, FrameCount, NonNegative, Positive, Seed, WholeNumber
 from pisa.rewards.base import Reward, rewards_of
 from pisa.rewards.mix import RewardTerms
 from pisa.tasks.base import DenoiserTask, Detached, Optimisation
@@ -52,23 +53,43 @@ class RewardTask(DenoiserTask):
     """Generates clips from first frames and rewards them; subclasses write ``training_step``.
 
     The reward and its teachers stay outside checkpoints, as codec and text encoder do.
+
+    Args:
+        model: see ``VideoModel``, with the weights of stage 1.
+        reward: maps (generated ``[B, 3, T, H, W]``, batch) to ``[B]``, higher is better.
+        lr: of AdamW (paper, for ORO: 1e-6 segmentation and depth, 1e-5 flow).
+        num_steps, guidance, num_frames, decode_chunk: see ``Rollout``.
+        caption: of every clip; None takes each clip's own.
+        weight_decay, eps, warmup_steps, decay_steps: see ``Optimisation``.
+        max_nonfinite: skipped steps in a row that end the run.
     """
 
     def __init__(
         self,
         model: VideoModel,
         reward: Reward,
-        optimisation: Optimisation,
-        rollout: Rollout,
-        *,
-        caption: str | None,
-        seed: int,
-        max_nonfinite: int,
+        lr: Positive = 1e-5,
+        num_steps: Count = 10,
+        guidance: NonNegative = 4.0,
+        num_frames: FrameCount | None = None,
+        caption: str | None = "a video of an object dropping",
+        decode_chunk: Count | None = None,
+        weight_decay: NonNegative = 0.0,
+        eps: Positive = 1e-15,
+        warmup_steps: WholeNumber = 0,
+        decay_steps: Count | None = None,
+        seed: Seed = 0,
+        max_nonfinite: WholeNumber = 10,
     ) -> None:
         super().__init__(
-            model, optimisation, caption=caption, seed=seed, max_nonfinite=max_nonfinite
+            model,
+            Optimisation(lr, weight_decay, eps, warmup_steps, decay_steps),
+            caption=caption,
+            seed=seed,
+            max_nonfinite=max_nonfinite,
         )
-        self.rollout = rollout
+        self.save_hyperparameters(ignore=["model", "reward", "gradient_window"])
+        self.rollout = Rollout(num_steps, guidance, num_frames, decode_chunk)
         self.latents = LatentEncoder(model, "alone", cache=False)
         self.reward_terms = RewardTerms(reward)
         self._reward = Detached(reward.requires_grad_(False))
