@@ -98,8 +98,13 @@ class TinyDenoiser(nn.Module):
         self.colour = nn.Linear(width, pixels * CHANNELS)
         self.share = nn.Linear(width, pixels * len(FRESH_SHARES))
         self.flow = nn.Linear(width, (patch // flow_px) ** 2 * 2)
-        self.shift = nn.Linear(width, 2)
-        heads = ((self.colour, 0.0), (self.share, 0.002), (self.flow, 0.002), (self.shift, 0.002))
+        self.patch_shift = nn.Linear(width, 2)
+        heads = (
+            (self.colour, 0.0),
+            (self.share, 0.002),
+            (self.flow, 0.002),
+            (self.patch_shift, 0.002),
+        )
         for layer, std in heads:
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
@@ -139,9 +144,9 @@ class TinyDenoiser(nn.Module):
         shares = rearrange(self.share(tokens), unpatch, **layout).float().softmax(dim=1)
         small = self.patch // self.flow_px
         grid = rearrange(self.flow(tokens), unpatch, p=small, q=small, **rows)
-        displacement_px = self.displacement_px(grid.float(), self.flow_px, "bilinear")
-        patches = rearrange(self.shift(tokens), "b (f h w) c -> (b f) c h w", **rows)
-        shift_px = self.displacement_px(patches.float(), self.patch, "nearest")
+        displacement_px = self._per_pixel(grid.float(), self.flow_px, "bilinear")
+        patches = rearrange(self.patch_shift(tokens), "b (f h w) c -> (b f) c h w", **rows)
+        shift_px = self._per_pixel(patches.float(), self.patch, "nearest")
         picture = rearrange(first, "b c t h w -> (b t) c h w").float()
         moved = warp(picture, displacement_px) - picture
         shifted = warp(picture, shift_px) - picture
@@ -177,10 +182,10 @@ class TinyDenoiser(nn.Module):
         return F.layer_norm(tokens, tokens.shape[-1:])
 
     @staticmethod
-    def displacement_px(
+    def _per_pixel(
         grid: Float[Tensor, "n 2 i j"], cell_px: int, mode: str
     ) -> Float[Tensor, "n 2 h w"]:
-        """Per pixel, from a grid in units of ``FLOW_UNIT_PX``; bounded smoothly."""
+        """Displacement of each pixel, px, from a grid in ``FLOW_UNIT_PX``; bounded smoothly."""
         bounded = MAX_FLOW_PX * torch.tanh(grid * (FLOW_UNIT_PX / MAX_FLOW_PX))
         return F.interpolate(bounded, scale_factor=cell_px, mode=mode)
 
