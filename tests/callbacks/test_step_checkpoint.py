@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import multiprocessing
 import random
 import resource
 import signal
@@ -23,6 +22,7 @@ from pisa.io.lightning_internals import LIGHTNING_VERSION
 from pisa.tasks.gradient_steps import RandomSteps
 from pisa.tasks.oro import ORO
 from pisa.tasks.psft import PSFT
+from tests.processes import processes
 from tests.tasks.test_oro import Similarity
 from tests.tasks.toy import ToyData, make_trainer, toy_model
 
@@ -127,9 +127,7 @@ def test_kill_9_at_a_random_moment_and_a_resume_repeat_the_run(tmp_path, build):
     straight, killed = run(tmp_path / "straight", steps, build=build), tmp_path / "killed"
     resumed_from = []
     for _ in range(3):
-        process = multiprocessing.get_context("fork").Process(
-            target=run, args=(killed, steps), kwargs={"build": build}
-        )
+        process = processes.Process(target=run, args=(killed, steps), kwargs={"build": build})
         process.start()
         before = newest_checkpoint(killed / "checkpoints")
         while newest_checkpoint(killed / "checkpoints") == before and process.is_alive():

@@ -1,10 +1,10 @@
-"""ORO of the tiny Open-Sora model, alone or in several gloo processes forked from the test."""
+"""ORO of the tiny Open-Sora model, alone or in several gloo processes."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +18,7 @@ from torch import nn
 from pisa.tasks.gradient_steps import RandomSteps
 from pisa.tasks.oro import ORO
 from tests.distributed.job import Recorder, tiny_opensora
+from tests.processes import processes
 from tests.tasks.toy import ToyData, make_trainer
 
 GLOBAL_BATCH, STEPS = 4, 2
@@ -83,15 +84,15 @@ def run_together(folder: Path, world_size: int = 2, timeout_s: float = 240) -> N
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = multiprocessing.get_context("fork")  # as they are: the imports take seconds
     workers = [
-        context.Process(target=_work, args=(folder, rank, world_size, port))
+        processes.Process(target=_work, args=(folder, rank, world_size, port))
         for rank in range(world_size)
     ]
     for worker in workers:
         worker.start()
+    deadline = time.monotonic() + timeout_s
     for worker in workers:
-        worker.join(timeout_s)
+        worker.join(max(0.0, deadline - time.monotonic()))
     alive = [worker for worker in workers if worker.is_alive()]
     for worker in alive:
         worker.kill()
@@ -112,6 +113,7 @@ def _work(folder: Path, rank: int, world_size: int, port: int) -> None:
     }
     for variant in VARIANTS:
         ddp = DDPStrategy(process_group_backend="gloo", find_unused_parameters=True)
-        gradients = run(folder / f"rank_{rank}", variant, world_size, ddp)
+        with in_float64():
+            gradients = run(folder / f"rank_{rank}", variant, world_size, ddp)
         if rank == 0:
             torch.save(gradients, folder / f"{variant}.pt")

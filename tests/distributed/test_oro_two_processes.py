@@ -18,8 +18,7 @@ from tests.distributed.oro_job import STEPS, VARIANTS, in_float64, run, run_toge
 @pytest.fixture(scope="module")
 def together(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("together")
-    with in_float64():
-        run_together(folder)
+    run_together(folder)
     return folder
 
 

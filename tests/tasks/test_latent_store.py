@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from pisa.errors import PisaError
 from pisa.io.weights import module_sha256
 from pisa.tasks.latents import LatentEncoder, LatentStore
 from pisa.tasks.psft import PSFT
+from tests.processes import processes
 from tests.tasks.test_psft import fit
 from tests.tasks.toy import ToyVideoModel, falling_batch, toy_model
 
@@ -106,8 +106,7 @@ def _write(folder: Path, value: float) -> None:
 
 
 def test_ranks_that_write_one_latent_at_once_leave_it_whole(tmp_path):
-    context = multiprocessing.get_context("fork")
-    writers = [context.Process(target=_write, args=(tmp_path, float(i))) for i in range(2)]
+    writers = [processes.Process(target=_write, args=(tmp_path, float(i))) for i in range(2)]
     for writer in writers:
         writer.start()
     store, seen = LatentStore(tmp_path, "codec"), 0

@@ -16,9 +16,8 @@ from pisa.metrics.pair import evaluate_pair, find_protocol
 from pisa.ops.masks import AnnotatedPoints, Masks
 
 Source = TypeVar("Source")
-# Forked processes start at once and score with NumPy and SciPy only; spawned ones import torch
-# first (2.5 s of CPU time each), and macOS doesn't fork safely.
-_START_METHOD = "fork" if sys.platform == "linux" else "spawn"
+# A fork of the caller's process could wait for ever for a lock that one of its threads held.
+_START_METHOD = "spawn" if sys.platform == "win32" else "forkserver"
 
 
 @dataclass(frozen=True)
@@ -44,13 +43,16 @@ def evaluate_many(
 
     ``finish(source, masks, result)``, called where the pair was scored, replaces its result. A pair
     that can't be loaded or scored comes as its ``PisaError``, so that no other is lost. With more
-    than one worker the functions and the sources must be picklable; the processes start with this
-    call, and a ``PisaError`` is raised if one of them is killed.
+    than one worker the functions and the sources must be picklable. The processes start with this
+    call and import the caller's main module, so keep it behind ``if __name__ == "__main__"``; a
+    ``PisaError`` is raised if one of them is killed.
     """
     score = partial(_score, load, finish, find_protocol(protocol).name)
     if num_workers == 1:
         return map(score, sources)
-    pool = ProcessPoolExecutor(num_workers, multiprocessing.get_context(_START_METHOD))
+    context = multiprocessing.get_context(_START_METHOD)
+    context.set_forkserver_preload([__name__])  # imported once, not by every process
+    pool = ProcessPoolExecutor(num_workers, context)
     return _drain(pool, pool.map(score, sources, chunksize=4))
 
 
