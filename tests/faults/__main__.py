@@ -1,9 +1,8 @@
 """Faults, for real: `python -m tests.faults FAULT [--times N] [--folder DIR]`, from the repository.
 
-Prints one line of the table in docs/reference/reliability.md; the exit code is 1 if anything was
-lost. The
-commands run in children of this process, which has the libraries imported already: an import of
-ten seconds before every blow would show little. `all` runs every fault.
+Prints one table row for each fault (docs/reference/reliability.md sums them up); the exit code is 1
+if anything was lost. The commands run in children of this process, which has the libraries imported
+already: an import of ten seconds before every fault would show little. `all` runs every fault.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One line of docs/reference/reliability.md: what was done, what happened, what was lost."""
+"""One table row for each fault: the fault, how often, the outcome, and what was lost."""
 
 from __future__ import annotations
 

@@ -169,7 +169,11 @@ class _Broken(Dataset):
     ("how", "expected"),
     [
         ("broken", "clips/0001/mask.npz: is damaged"),
-        ("killed", "a process that loads clips was killed; the same command resumes"),
+        (
+            "killed",
+            "a process that loads clips was killed (often for memory: lower data.num_workers); "
+            "the same command resumes",
+        ),
     ],
 )
 def test_an_error_in_a_loaders_worker_is_one_line(how, expected):

@@ -214,7 +214,8 @@ def _attempt(run: Callable[[DictConfig], None], cfg: DictConfig) -> tuple[str | 
         if not _LOST_LOADER.match(str(error)):
             raise
         return (
-            "a process that loads clips was killed; the same command resumes",
+            "a process that loads clips was killed (often for memory: lower data.num_workers); "
+            "the same command resumes",
             PisaError.exit_code,
         )
     return None, 0

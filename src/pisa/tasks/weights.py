@@ -60,7 +60,10 @@ def load_denoiser(denoiser: nn.Module, path: str | Path) -> dict[str, str]:
     """
     source = Path(path)
     if not source.exists():
-        raise PisaError(f"checkpoint not found: {source}")
+        raise PisaError(
+            f"checkpoint not found: {source}; give a run folder, its weights.safetensors, or a "
+            "file of its checkpoints"
+        )
     state, metadata = _read(source)
     fill(denoiser, state, source)
     return metadata
