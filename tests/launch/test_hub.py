@@ -10,8 +10,9 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
 from pisa.errors import PisaError
-from pisa.io.weights import load
+from pisa.io.weights import load, read_metadata
 from pisa.launch import hub
+from pisa.models.lora import add_lora, exported_state
 from pisa.models.opensora import STDiT3
 
 SIZES = {"hidden_size": 32, "depth": 1, "num_heads": 2, "caption_channels": 16}
@@ -50,6 +51,21 @@ def test_the_export_loads_as_the_release_does(run):
         "config.yaml",
         "metrics.json",
     }
+
+
+def test_the_export_of_a_lora_run_has_the_adapter_merged(run):
+    network = add_lora(STDiT3(**SIZES), rank=2)
+    for name, parameter in network.named_parameters():
+        if ".lora_B." in name:
+            torch.nn.init.ones_(parameter)
+    exported = exported_state(network)
+    save_file(exported, run / "weights.safetensors", {"codec": "abc"})
+    folder = hub.export_model(run)
+    loaded = load(STDiT3(**SIZES), folder).state_dict()
+    name = "spatial_blocks.0.attn.qkv"
+    added = exported[f"{name}.ups.0"] @ exported[f"{name}.downs.0"]
+    assert torch.equal(loaded[f"{name}.weight"], exported[f"{name}.weight"] + added)
+    assert read_metadata(folder / "model.safetensors") == {"codec": "abc"}
 
 
 def test_the_card_has_scores_with_counts_and_the_configuration(run):

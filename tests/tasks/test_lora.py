@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,9 @@ from pisa.callbacks.checkpoints import ExportWeights
 from pisa.callbacks.ema import EMA
 from pisa.errors import PisaError
 from pisa.models.lora import (
+    AdaptedLinear,
     add_lora,
+    exported_state,
     has_lora,
     linear_layers_of_blocks,
     merged_state,
@@ -24,7 +25,7 @@ from pisa.models.lora import (
 )
 from pisa.tasks.oro import ORO
 from pisa.tasks.psft import PSFT
-from pisa.tasks.weights import load_denoiser, save_adapter
+from pisa.tasks.weights import load_denoiser, save_adapter, save_denoiser
 from tests.models import tiny_ltx2, tiny_pipelines
 from tests.tasks.test_oro import Similarity
 from tests.tasks.test_psft import fit
@@ -76,7 +77,7 @@ def test_merged_weights_give_the_adapters_output(name):
     randomised(model.denoiser)
     adapted = velocity(model)
     assert (adapted - base).abs().max() > 1e-2
-    merged = merged_state(model.denoiser)
+    merged = merged_state(exported_state(model.denoiser))
     assert merged.keys() == plain.keys()
     plain_model = opened(model_of(name)).eval()
     plain_model.denoiser.load_state_dict(merged)
@@ -114,7 +115,9 @@ def test_only_the_adapter_is_trained_averaged_and_kept(tmp_path, kind):
     for part in ("state_dict", "ema_denoiser"):
         assert len(checkpoint[part]) == 8  # A and B of four blocks
         assert all(".lora_" in name for name in checkpoint[part])
-    assert load_file(export).keys() == base.keys()
+    exported = load_file(export)
+    assert all(torch.equal(exported[name], base[name]) for name in base)
+    assert len(exported) == len(base) + 8 and merged_state(exported).keys() == base.keys()
     fresh = tiny_opensora()
     load_denoiser(fresh.denoiser, export)  # stage 2 and eval.py start from it
     adapter = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
@@ -172,24 +175,61 @@ def test_mistakes():
         add_lora(model.denoiser, rank=2)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_adapters_are_float32_and_a_lossy_merge_is_reported(dtype):
+def blocks(dtype: torch.dtype, layers: int = 2) -> torch.nn.Module:
     torch.manual_seed(0)
     network = torch.nn.Module()
-    network.blocks = torch.nn.ModuleList([torch.nn.Linear(256, 256) for _ in range(2)])
-    add_lora(network.to(dtype), rank=8)
-    adapters = [p for n, p in network.named_parameters() if ".lora_" in n]
-    assert {p.dtype for p in adapters} == {torch.float32}
-    for name, parameter in network.named_parameters():
-        if ".lora_B." in name:
-            torch.nn.init.normal_(parameter, std=1e-3)
-    if dtype == torch.float32:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            assert merged_state(network)["blocks.0.weight"].dtype == dtype
-    else:
-        with pytest.warns(UserWarning, match=r"loses \d+% of the LoRA adapter"):
-            assert merged_state(network)["blocks.0.weight"].dtype == dtype
+    network.blocks = torch.nn.ModuleList([torch.nn.Linear(256, 256) for _ in range(layers)])
+    return network.to(dtype)
+
+
+def outputs(network: torch.nn.Module, autocast: bool) -> torch.Tensor:
+    x = torch.randn(8, 256, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        return torch.stack([layer(x.to(layer.weight.dtype)) for layer in network.blocks])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "autocast"),
+    [(torch.float32, False), (torch.float32, True), (torch.bfloat16, False)],
+)
+def test_the_next_stage_starts_from_every_bit_of_a_small_adapter(tmp_path, dtype, autocast):
+    """Added into weights that are rounded to bfloat16 most of it would be lost."""
+    files = [tmp_path / "psft.safetensors", tmp_path / "oro.safetensors"]
+    trained, start = blocks(dtype), outputs(blocks(dtype), autocast)
+    for file in files:
+        add_lora(trained, rank=8, alpha=16, targets=None if file is files[0] else ["1"])
+        adapters = [p for p in trained.parameters() if p.requires_grad]
+        assert {p.dtype for p in adapters} == {torch.float32}
+        for name, parameter in trained.named_parameters():
+            if ".lora_B." in name:
+                torch.nn.init.normal_(parameter, std=1e-4)
+        expected = outputs(trained, autocast)
+        save_denoiser(file, exported_state(trained), {})
+        trained = blocks(dtype)  # the base model again, as the next stage builds it
+        load_denoiser(trained, file)
+        assert torch.equal(outputs(trained, autocast), expected)
+    assert not torch.equal(expected, start)
+    assert [len(layer.ups) for layer in trained.blocks] == [1, 2]
+    load_denoiser(trained, files[0])  # eval.py scores one after another
+    assert [len(layer.ups) for layer in trained.blocks] == [1, 1]
+    save_denoiser(files[0], exported_state(blocks(dtype)), {})
+    load_denoiser(trained, files[0])
+    assert not any(isinstance(m, AdaptedLinear) for m in trained.modules())
+    assert torch.equal(outputs(trained, autocast), start)
+
+
+def test_merging_into_bfloat16_weights_keeps_the_whole_adapter():
+    network = add_lora(blocks(torch.bfloat16, layers=1), rank=8)
+    (layer,) = network.blocks
+    torch.nn.init.normal_(layer.lora_B["default"].weight, std=1e-4)
+    added = (layer.lora_B["default"].weight @ layer.lora_A["default"].weight).detach()
+    exported = exported_state(network)
+    assert exported["blocks.0.weight"].dtype == torch.bfloat16
+    merged = merged_state(exported)["blocks.0.weight"]
+    error = merged - exported["blocks.0.weight"].float() - added
+    assert error.norm() < 1e-3 * added.norm()
+    rounded = merged.bfloat16().float() - exported["blocks.0.weight"].float() - added
+    assert rounded.norm() > 0.5 * added.norm()  # what the next stage must not start from
 
 
 def test_small_steps_move_every_number_of_an_adapter_on_a_bfloat16_base():

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from pisa.callbacks.csv_logger import CSVLogger
 from pisa.callbacks.ema import averaged_weights
 from pisa.io.lightning_internals import as_before_the_batch, count_logged_steps
-from pisa.models.lora import merged_state
+from pisa.models.lora import exported_state
 from pisa.ranges import Count
 from pisa.tasks.base import DenoiserTask, denoiser_of
 from pisa.tasks.weights import codec_metadata, save_adapter, save_denoiser
@@ -59,8 +59,8 @@ class StepCheckpoint(Checkpoint):
 class ExportWeights(pl.Callback):
     """Writes the denoiser to ``path`` when a fit ends: the average where the EMA callback is on.
 
-    LoRA adapters are merged into it under the base model's names; ``adapter/`` beside it then
-    holds them alone, as peft reads them.
+    LoRA adapters are in it beside the base model's weights (``pisa hub`` merges them); ``adapter/``
+    then holds this run's alone, as peft reads it.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -73,7 +73,7 @@ class ExportWeights(pl.Callback):
         denoiser, write = denoiser_of(pl_module), trainer.is_global_zero
         with averaged_weights(trainer):
             save_adapter(self.path.parent / "adapter", denoiser, write=write)
-            save_denoiser(self.path, merged_state(denoiser), metadata, write=write)
+            save_denoiser(self.path, exported_state(denoiser), metadata, write=write)
         trainer.strategy.barrier()  # the next stage reads the file on every rank
 
 

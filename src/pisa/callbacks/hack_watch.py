@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pisa.errors import PisaError
 from pisa.io.files import replace_file, write_atomic
-from pisa.models.lora import merged_state
+from pisa.models.lora import exported_state
 from pisa.rewards.base import reward_name
 from pisa.tasks.base import denoiser_of
 from pisa.tasks.oro import ORO
@@ -162,7 +162,7 @@ class HackWatch(Checkpoint):
             metadata = {"task": type(pl_module).__name__, "step": str(step), "judge": str(judge)}
             save_denoiser(
                 self.folder / BEST,
-                merged_state(denoiser_of(pl_module)),
+                exported_state(denoiser_of(pl_module)),
                 metadata,
                 write=trainer.is_global_zero,
             )

@@ -19,7 +19,9 @@ from huggingface_hub.errors import HfHubHTTPError
 from pisa.errors import PisaError, reason
 from pisa.io.files import replace_folder
 from pisa.io.secrets import redacted
+from pisa.io.weights import read, read_metadata, save
 from pisa.launch.runs import WEIGHTS
+from pisa.models.lora import merged_state
 from pisa.reports.metrics_json import read_metrics
 from pisa.reports.names import (
     metric_label,
@@ -45,7 +47,7 @@ def export_model(run: Path) -> Path:
         raise PisaError(f"{run} has no {WEIGHTS}: is it the folder of a finished run?")
     folder = run / "model"
     with replace_folder(folder) as part:
-        shutil.copyfile(weights, part / RELEASE_NAME)
+        save(part / RELEASE_NAME, merged_state(read([weights])), read_metadata(weights))
         if (run / METRICS).is_file():
             shutil.copyfile(run / METRICS, part / METRICS)
         if (run / CONFIG).is_file():
@@ -120,7 +122,8 @@ def _uses(adapter: Path, base: str | None) -> list[str]:
     if not files:
         return lines
     lines.append(
-        "`adapter/` is the LoRA adapter that is merged in it. peft: "
+        "`adapter/` is the last stage's LoRA adapter, which is merged in it: for the weights that "
+        "this stage started from. peft: "
         '`PeftModel.from_pretrained(denoiser, "adapter")`.'
     )
     if "pytorch_lora_weights.safetensors" in files:

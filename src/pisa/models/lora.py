@@ -1,26 +1,28 @@
 """LoRA (arXiv:2106.09685) for the denoiser of any base model, on peft's layers.
 
-The adapter multiplies every linear layer of the repeated blocks:
+The adapter adds to every linear layer of the repeated blocks:
 ``W x + alpha / rank * B A x``, with B zero at first, so that training starts from the base model.
 Adapters are float32 whatever the base model's dtype: in bfloat16 a step of 1e-5 changes few of
-their numbers.
+their numbers. For the same reason a weights file holds them beside the base weights: added into
+weights that are bfloat16, or that autocast rounds to it, most of a small adapter is lost.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pisa.errors import PisaError
 
 ADAPTER = "default"  # peft's name for a single adapter
 _MARKS = (f".lora_A.{ADAPTER}.weight", f".lora_B.{ADAPTER}.weight")
-_MAX_MERGE_ERROR = 0.05  # of the adapter's own norm
+_BESIDE = re.compile(r"(.+)\.(downs|ups)\.(\d+)")  # tensors of ``AdaptedLinear``
 # ComfyUI's names for diffusers' layers, by the class of the network.
 _COMFYUI: dict[str, dict[str, str]] = {
     "WanTransformer3DModel": {
@@ -96,36 +98,83 @@ def linear_layers_of_blocks(denoiser: nn.Module) -> list[str]:
     return found
 
 
-def merged_state(denoiser: nn.Module) -> dict[str, Tensor]:
-    """The state dict under the base model's names, adapters added into the weights.
+class AdaptedLinear(nn.Linear):
+    """A linear layer with the frozen adapters of earlier stages: ``W x + sum_i up_i down_i x``."""
 
-    Without adapters it is the state dict itself. The module stays as it is. The sum is taken in
-    float32 and rounded once to the base model's dtype; a warning says when that rounding loses more
-    than 5 % of the adapter (small adapters on bfloat16 weights: load the adapter instead).
+    def __init__(self, layer: nn.Linear, ranks: list[int]) -> None:
+        """``layer`` with room for adapters of these ranks; it shares the layer's parameters."""
+        sizes = (layer.in_features, layer.out_features)
+        super().__init__(*sizes, bias=layer.bias is not None, device="meta")
+        self.weight, self.bias = layer.weight, layer.bias
+
+        def room(*shape: int) -> nn.Parameter:
+            values = torch.empty(shape, dtype=torch.float32, device=layer.weight.device)
+            return nn.Parameter(values, requires_grad=False)
+
+        self.downs = nn.ParameterList(room(rank, layer.in_features) for rank in ranks)
+        self.ups = nn.ParameterList(room(layer.out_features, rank) for rank in ranks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        for down, up in zip(self.downs, self.ups, strict=True):
+            added = functional.linear(functional.linear(x.to(down.dtype), down), up)
+            y = (y + added).to(y.dtype)
+        return y
+
+
+def exported_state(denoiser: nn.Module) -> dict[str, Tensor]:
+    """The state dict under the base model's names, with adapters beside the weights they add to.
+
+    Of ``LAYER.weight`` they are ``LAYER.downs.I`` (rank, in) and ``LAYER.ups.I`` (out, rank), one
+    pair for each stage that trained one. Without adapters it is the state dict itself.
     """
     state = denoiser.state_dict()
-    merged = {
+    exported = {
         name.replace(".base_layer.", "."): value
         for name, value in state.items()
         if not name.endswith(_MARKS)
     }
-    lost = whole = torch.zeros(())
     for name, layer in _layers(denoiser):
-        a, b = (state[f"{name}{mark}"].detach().float() for mark in _MARKS)
-        base = merged[f"{name}.weight"].detach()
-        delta = layer.scaling[ADAPTER] * (b @ a)
-        merged[f"{name}.weight"] = (base.float() + delta).to(base.dtype)
-        if base.dtype != torch.float32:
-            kept = merged[f"{name}.weight"].float() - base.float()
-            lost, whole = lost + (kept - delta).square().sum(), whole + delta.square().sum()
-    error = float((lost / whole).sqrt()) if whole > 0 else 0.0
-    if error > _MAX_MERGE_ERROR:
-        warnings.warn(
-            f"rounding the merged weights loses {error:.0%} of the LoRA adapter; load the adapter "
-            "beside the base model instead",
-            stacklevel=2,
-        )
+        a, b = (state[f"{name}{mark}"] for mark in _MARKS)
+        number = len(getattr(layer.base_layer, "downs", ()))
+        exported[f"{name}.downs.{number}"] = a
+        exported[f"{name}.ups.{number}"] = layer.scaling[ADAPTER] * b
+    return exported
+
+
+def merged_state(exported: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a weights file under the base model's names alone: adapters are added.
+
+    Weights with an adapter become float32, so that nothing of it is lost.
+    """
+    found = {name: _BESIDE.fullmatch(name) for name in exported}
+    merged = {name: exported[name] for name, match in found.items() if match is None}
+    for name, match in found.items():
+        if match is not None and match[2] == "downs":
+            weight, up = f"{match[1]}.weight", exported[f"{match[1]}.ups.{match[3]}"]
+            merged[weight] = merged[weight].float() + up @ exported[name]
     return merged
+
+
+def make_room(denoiser: nn.Module, exported: Mapping[str, Tensor]) -> None:
+    """Give the linear layers, in place, the adapters that a weights file has, and no others."""
+    ranks: dict[str, list[int]] = {}
+    for name, tensor in exported.items():
+        match = _BESIDE.fullmatch(name)
+        if match is not None and match[2] == "downs":
+            ranks.setdefault(match[1], []).append(len(tensor))
+    for name, layer in list(denoiser.named_modules()):
+        adapted = isinstance(layer, AdaptedLinear)
+        if not adapted and not (name in ranks and isinstance(layer, nn.Linear)):
+            continue
+        if adapted:
+            plain = nn.Linear(1, 1, bias=layer.bias is not None, device="meta")
+            plain.in_features, plain.out_features = layer.in_features, layer.out_features
+            plain.weight, plain.bias = layer.weight, layer.bias
+            layer = plain
+        if name in ranks:
+            layer = AdaptedLinear(layer, ranks[name])
+        denoiser.set_submodule(name, layer)
 
 
 def adapter_state(denoiser: nn.Module) -> dict[str, Tensor]:

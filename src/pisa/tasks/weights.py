@@ -13,7 +13,13 @@ from pisa.errors import PisaError
 from pisa.io.files import write_atomic
 from pisa.io.weights import check_finite, fill, find, gather, read, read_metadata, read_pickle, save
 from pisa.models.base import VideoModel
-from pisa.models.lora import adapter_config, adapter_state, frozen_names, pipeline_adapters
+from pisa.models.lora import (
+    adapter_config,
+    adapter_state,
+    frozen_names,
+    make_room,
+    pipeline_adapters,
+)
 
 PREFIX = "denoiser."
 EMA_KEY = "ema_denoiser"  # checkpoint entry of the callback pisa.callbacks.ema.EMA
@@ -52,7 +58,8 @@ def load_denoiser(denoiser: nn.Module, path: str | Path) -> dict[str, str]:
     """Load weights from a .safetensors export or a training checkpoint; the EMA where it has one.
 
     A folder, or a file that is neither, is read as the base model's own weights are: a checkpoint
-    of the paper's release (``model/`` with its shards, or its ``ema.pt``) loads as it is.
+    of the paper's release (``model/`` with its shards, or its ``ema.pt``) loads as it is. LoRA
+    adapters in the file stay beside the weights they add to, frozen.
     Returns the export's metadata, or ``{"step": ...}`` of the checkpoint.
 
     Raises:
@@ -65,6 +72,7 @@ def load_denoiser(denoiser: nn.Module, path: str | Path) -> dict[str, str]:
             "file of its checkpoints"
         )
     state, metadata = _read(source)
+    make_room(denoiser, state)
     fill(denoiser, state, source)
     return metadata
 
@@ -123,7 +131,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if any(".lora_A." in name for name in state):
         raise PisaError(
             f"{path} holds a LoRA adapter without the base model; give the weights.safetensors of "
-            "that run, where the adapter is merged"
+            "that run, which holds both"
         )
     check_finite(state, str(path))
     return state, {"step": str(checkpoint["global_step"])}
