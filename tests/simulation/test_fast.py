@@ -41,6 +41,25 @@ def test_contact_time_matches_the_drop_height():
     )
 
 
+def test_rolling_friction_brings_objects_to_rest_where_they_land():
+    """Over 8 drops: how far the object moves sideways in the second after its impact."""
+    moved_m = []
+    for rolling_friction in (0.0, 0.1):
+        prior = Prior(
+            num_dropping=(1, 1),
+            num_pile=(0, 0),
+            restitution=(0.0, 0.0),
+            rolling_friction=rolling_friction,
+        )
+        far_m = []
+        for seed in range(8):
+            motion = simulate_fall(draw_scene(prior, seed, "train", 64), 32, 16)
+            where = motion.poses.position_m[:, -1, :2]
+            far_m.append((where[-1] - where[0]).norm())
+        moved_m.append(torch.stack(far_m).mean())
+    assert moved_m[1] < moved_m[0] / 3
+
+
 def test_the_same_seed_gives_the_same_bytes(clips):
     for seed in (0, 3):
         again, information = SIMULATOR.make_clip(seed, "train", f"{seed}")

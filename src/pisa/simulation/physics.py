@@ -34,20 +34,20 @@ def simulate_fall(scene: Scene, num_frames: int, fps_hz: int) -> Motion:
 
     Frame ``k`` is at ``k / fps_hz`` seconds. Raises ``Overlap`` when the pile is in the way.
     """
-    step_hz, density = scene.step_hz, scene.density_kg_m3
+    step_hz = scene.step_hz
     if step_hz % fps_hz:
         raise PisaError(f"fps must divide {step_hz}, not {fps_hz}")
     with bullet() as world:
         _prepare(world, step_hz, scene.physics)
         pile = [o for o in scene.objects if not o.dropping]
         dropping = [o for o in scene.objects if o.dropping]
-        bodies = _settle(world, pile, step_hz, density, scene.physics)
+        bodies = _settle(world, scene, pile)
         if scene.physics.raise_gaps_m is None:
             _check_clearance(world, bodies, dropping)
         else:
             at_rest = [_where(world, b, o) for b, o in zip(bodies, pile, strict=True)]
             dropping = _raised(at_rest, dropping, scene.physics.raise_gaps_m)
-        bodies += [add_body(world, o, o.position_m, density) for o in dropping]
+        bodies += [add_body(world, scene, o, o.position_m) for o in dropping]
         _release(world, bodies, len(pile), scene.physics.gravity_m_s2 / (2 * step_hz))
         return _run(world, bodies, len(pile), num_frames, step_hz // fps_hz, step_hz)
 
@@ -62,11 +62,11 @@ def _prepare(world: BulletClient, step_hz: int, physics: Physics) -> None:
     )
 
 
-def add_body(world: BulletClient, thing: SceneObject, position_m, density_kg_m3: float) -> int:
+def add_body(world: BulletClient, scene: Scene, thing: SceneObject, position_m) -> int:
     """Add an object as the convex hull of its mesh, body origin at the bounding-box centre."""
     hull = load_asset(thing.asset).hull * thing.size_m
     body = world.createMultiBody(
-        density_kg_m3 * thing.size_m**3,
+        scene.density_kg_m3 * thing.size_m**3,
         world.createCollisionShape(pybullet.GEOM_MESH, vertices=hull.tolist()),
         basePosition=position_m,
         baseOrientation=thing.quaternion,
@@ -76,35 +76,29 @@ def add_body(world: BulletClient, thing: SceneObject, position_m, density_kg_m3:
         -1,
         restitution=thing.restitution,
         lateralFriction=thing.friction,
-        rollingFriction=0.002,
-        spinningFriction=0.002,
+        rollingFriction=scene.physics.rolling_friction,
+        spinningFriction=scene.physics.rolling_friction,
         linearDamping=0,
         angularDamping=0,
     )
     return int(body)
 
 
-def _settle(
-    world: BulletClient,
-    pile: list[SceneObject],
-    step_hz: int,
-    density_kg_m3: float,
-    physics: Physics,
-) -> list[int]:
+def _settle(world: BulletClient, scene: Scene, pile: list[SceneObject]) -> list[int]:
     """Stack the pile from the floor up, let it come to rest and stop what still moves."""
     bodies: list[int] = []
     level: dict[tuple[int, int], float] = {}
     for thing in pile:
-        if physics.raise_gaps_m is not None:
-            bodies.append(add_body(world, thing, thing.position_m, density_kg_m3))
+        if scene.physics.raise_gaps_m is not None:
+            bodies.append(add_body(world, scene, thing, thing.position_m))
             continue
         cell = (round(thing.position_m[0] * 2), round(thing.position_m[1] * 2))
         bottom = level.get(cell, 0.0) + 0.01
         centre = (*thing.position_m[:2], bottom + 0.6 * thing.size_m)
         level[cell] = bottom + 1.2 * thing.size_m
-        bodies.append(add_body(world, thing, centre, density_kg_m3))
+        bodies.append(add_body(world, scene, thing, centre))
     if pile:
-        for _ in range(round(physics.settle_s * step_hz)):
+        for _ in range(round(scene.physics.settle_s * scene.step_hz)):
             world.stepSimulation()
     return bodies
 

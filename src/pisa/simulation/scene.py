@@ -64,6 +64,7 @@ class Prior:
     fps_hz: Count = field(default=16, metadata=LATER)
     pile_jitter_m: NonNegative = field(default=0.05, metadata=LATER)  # standard deviation, x and y
     density_kg_m3: Positive = field(default=300.0, metadata=LATER)
+    rolling_friction: NonNegative = field(default=0.002, metadata=LATER)  # spinning too
     # Of the picture, by each dropping object's way down: smaller ones are drawn again, ten times
     min_column_share: Fraction = field(default=0.0, metadata=LATER)
 
@@ -132,6 +133,7 @@ class Physics:
     # Per dropping object: what it is raised above a pile that reaches it; None: the scene is drawn
     # again, and piles stand where physics puts them rather than as drawn.
     raise_gaps_m: tuple[float, ...] | None = None
+    rolling_friction: float = 0.002  # of every object, spinning too
 
 
 @dataclass(frozen=True)
@@ -203,6 +205,7 @@ def draw_scene(prior: Prior, seed: int, split: str, resolution: int) -> Scene:
         motion=prior.motion,
         step_hz=prior.step_hz,
         density_kg_m3=prior.density_kg_m3,
+        physics=Physics(rolling_friction=prior.rolling_friction),
     )
 
 
