@@ -27,6 +27,7 @@ MAY_BE_ZERO = {
     "warmup_steps", "max_nonfinite", "blur_px", "cache_clips", "guidance", "psft_weight", "eta",
     "shown_clips", "shown_pairs", "truth_samples", "even_drops", "seeds",
     "num_pile", "drop_height_m", "camera_distance_m", "restitution", "friction", "decay",
+    "rolling_friction",
     "min_slope", "reference_weight", "motion_weight", "gradient_clip_val", "log_every_n_steps",
     "num_sanity_val_steps", "worst", "num_clips",
 }  # fmt: skip
