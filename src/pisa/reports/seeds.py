@@ -47,6 +47,9 @@ def main(given: argparse.Namespace) -> None:
     if given.out is not None:
         write_metrics(given.out / "metrics.json", joined)
         write_atomic(given.out / "seeds.md", text.encode())
+        if (given.runs[0] / "config.yaml").is_file():  # figure 5 reads steps and clips in it
+            config = (given.runs[0] / "config.yaml").read_bytes()
+            write_atomic(given.out / "config.yaml", config)
         page = given.runs[0] / "report.html"
         videos, fps_hz = read_report_clips(page) if page.is_file() else ([], 16.0)
         shown = Page(title=f"PisaBench: {len(runs)} seeds", videos=videos, fps_hz=fps_hz)

@@ -128,13 +128,13 @@ def _draw_sizes(axes: Axes, runs: Sequence[RunLog], splits: Sequence[str]) -> No
         sizes |= {clips for clips, _ in found}
     if sizes:
         axes.set_ylim(bottom=0)
-    if len(sizes) > 1:
         axes.set_xscale("log")
+        axes.set_xlim(min(sizes) / 1.5, max(sizes) * 1.5)
         axes.set_xticks(sorted(sizes), [f"{size:,}" for size in sorted(sizes)])
         axes.minorticks_off()
     else:
-        if not sizes:
-            axes.set(xticks=[], yticks=[])
+        axes.set(xticks=[], yticks=[])
+    if len(sizes) < 2:
         axes.text(0.5, 0.1, "no runs of other sizes given", ha="center", transform=axes.transAxes)
 
 
