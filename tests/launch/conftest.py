@@ -103,7 +103,7 @@ def write_real(folder: Path, which: int, masks: bool = True) -> None:
 
 def write_videos(folder: Path, suffix: str = "") -> Path:
     """The three clips themselves: an mp4, one with black borders, and a folder of frames."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True, parents=True)
     write_mp4(folder / f"{CLIPS[0]}{suffix}.mp4", falling(0)[0], 16)
     bars = [(0, 0), (0, 0), (30, 30), (0, 0)]
     write_mp4(folder / f"{CLIPS[1]}{suffix}.mp4", np.pad(falling(1)[0], bars), 16)

@@ -13,10 +13,11 @@ import pytest
 import torch
 
 import pisa
+from pisa.__main__ import main
 from pisa.errors import PisaError
 from pisa.launch.library import evaluate_videos, track
 from pisa.ops.video import from_frames
-from tests.launch.conftest import Bench, falling, write_videos
+from tests.launch.conftest import CLIPS, Bench, falling, write_videos
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,6 +27,25 @@ def test_a_folder_of_videos_is_scored_from_python(bench: Bench, tmp_path: Path):
     scores = evaluate_videos(videos, name="mine", output_dir=tmp_path / "out", data_dir=bench.root)
     assert scores["summary"]["mine"]["sim_seen"]["l2"]["n"] == 3
     assert scores == json.loads((tmp_path / "out" / "metrics.json").read_text())
+
+
+def test_both_simulated_sets_are_scored_in_one_run(bench: Bench, tmp_path: Path, capsys):
+    for split in ("sim_seen", "sim_unseen"):
+        write_videos(tmp_path / "v" / split)
+    (tmp_path / "v" / "sim_unseen" / f"{CLIPS[0]}.mp4").unlink()
+    out = str(tmp_path / "out")
+    command = ["eval", "videos", str(tmp_path / "v"), "--benchmark", "sim", "--out", out]
+    command += ["--data-dir", str(bench.root), "data.sim_unseen=sim_seen"]  # the clips of both
+    assert main([*command, "allow_missing=true"]) == 0
+    scores = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    counts = {split: cells["l2"]["n"] for split, cells in scores["summary"]["videos"].items()}
+    assert counts == {"sim_seen": 3, "sim_unseen": 2}
+    (failure,) = scores["failures"]
+    assert (failure["split"], failure["clip"]) == ("sim_unseen", CLIPS[0])
+    assert (
+        main([*command[:2], str(tmp_path / "v" / "sim_seen"), *command[3:], "overwrite=true"]) == 2
+    )
+    assert "sim_seen/sim_seen" in capsys.readouterr().err
 
 
 def test_a_wrong_protocol_is_one_sentence(bench: Bench, tmp_path: Path):

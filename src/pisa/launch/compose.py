@@ -28,6 +28,7 @@ from pisa.io.secrets import redacted
 from pisa.launch.entry import CONFIGS
 from pisa.launch.runs import (
     SET_KEYS,
+    SIM,
     SPLITS,
     AnnotateRun,
     EvalRun,
@@ -124,7 +125,7 @@ def compose_eval(cfg: DictConfig) -> EvalRun:
 def declare_eval(tree: Node, config_text: str = "") -> EvalRun:
     """``compose_eval`` for a resolved configuration."""
     top = read_top(EvalSettings, tree)
-    named = top.benchmark is None or top.benchmark in SPLITS
+    named = top.benchmark in (None, SIM, *SPLITS)
     own = not named and Path(str(top.benchmark)).is_dir()
     if own:
         # Absolute, so that data_dir does not count; the clips take the place of the real ones.

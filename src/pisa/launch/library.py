@@ -44,8 +44,8 @@ def evaluate_videos(
 
     Args:
         videos: folder with one video (or folder of frames) for each clip, named after the clip.
-        benchmark: ``sim_seen``, ``sim_unseen`` (simulated when missing), ``real``, or a folder of
-            clips.
+        benchmark: ``sim_seen`` or ``sim_unseen`` (simulated when missing), ``sim`` (both: their
+            videos are in folders of these names), ``real``, or a folder of clips.
         name: of the videos' row.
         output_dir: gets metrics.json and report.html; None: a folder under ``runs/eval``.
         data_dir: where the benchmark's clips are.
@@ -92,7 +92,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", choices=["videos"], help="what is scored")
     parser.add_argument("folder", type=Path, help="NAME.mp4 or NAME/ for each clip NAME")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as eval.py takes them")
-    parser.add_argument("--benchmark", default="sim_seen", help="sim_seen, sim_unseen, real or DIR")
+    parser.add_argument(
+        "--benchmark", default="sim_seen", help="sim_seen, sim_unseen, sim (both), real or DIR"
+    )
     parser.add_argument("--name", default="videos", help="of the row in the table")
     parser.add_argument("--out", type=Path, help="default: a folder under runs/eval")
     parser.add_argument("--data-dir", type=Path, default=Path("data"))

@@ -41,6 +41,7 @@ from pisa.ranges import Count, Length, Seed
 from pisa.tasks.weights import load_weights
 
 SPLITS = ("real", "sim_seen", "sim_unseen")  # of PisaBench
+SIM = "sim"  # both simulated splits, when videos are scored
 SET_KEYS = ("train", "sim_seen", "sim_unseen", "test")  # arguments of data modules that name a set
 WEIGHTS = "weights.safetensors"
 

@@ -26,7 +26,7 @@ from pisa.data.video_files import Limits, parse_fit, read_footage
 from pisa.errors import PisaError
 from pisa.io.progress import clip_progress
 from pisa.launch.results import document_of, provenance_of, publish
-from pisa.launch.runs import SPLITS, EvalRun
+from pisa.launch.runs import SIM, SPLITS, EvalRun
 from pisa.launch.targets import Part
 from pisa.ops.devices import pick_device
 from pisa.ops.video import from_frames
@@ -47,6 +47,8 @@ _LISTED = 10  # names of missing or extra videos that are printed
 class ScoreVideos:
     """Scores the videos of ``path`` when it is called with a run; settings: configs/source/videos.
 
+    For ``benchmark=sim``, ``path`` holds the folders sim_seen and sim_unseen.
+
     Raises ``IncompleteError`` where samples failed (see ``publish``), other ``PisaError``s for
     mistakes, before any work.
     """
@@ -64,29 +66,37 @@ class ScoreVideos:
 
     def __call__(self, run: EvalRun) -> None:
         path = self._checked_path(run)
-        split = str(run.benchmark)
-        every = benchmark_clips(run)
-        clips = {clip.name: clip for clip in every[: run.evaluation.num_clips]}
-        matches = match_videos(path, list(clips), [clip.name for clip in every])
-        _print_matches(matches)
+        both = run.benchmark == SIM
+        runs = [replace(run, benchmark=s) for s in SPLITS if s != "real"] if both else [run]
+        sets = []  # (run of one split, its clips, its videos): all mistakes come before any work
+        for one in runs:
+            every = benchmark_clips(one)
+            chosen = every[: run.evaluation.num_clips]
+            folder = path / str(one.benchmark) if both else path
+            found = match_videos(folder, [c.name for c in chosen], [c.name for c in every])
+            _print_matches(found)
+            sets.append((one, chosen, found))
         device = pick_device(self.device)
         tracker = cached_tracker(run.tracker, self.mask_cache, device)
-        if split == "real" and isinstance(tracker.tracker, EmbeddedTracker):
+        if run.benchmark == "real" and isinstance(tracker.tracker, EmbeddedTracker):
             print("note: perception=embedded knows simulated clips only; the paper's is pretrained")
         scorer = Scorer(tracker, run.evaluation.protocol, device, run.evaluation.prompt)
-        collection = Collection(self.shown_clips)
-        videos = VideoScorer(scorer, collection, run, self)
+        collection, data = Collection(self.shown_clips), []
         with clip_progress() as progress:
-            task = progress.add_task(f"scoring {run.name}", total=len(clips))
-            for name, samples in groupby(matches.samples, key=lambda sample: sample.clip):
-                videos.score_clip(clips[name], list(samples))
-                progress.advance(task)
+            for one, chosen, matches in sets:
+                clips = {clip.name: clip for clip in chosen}
+                videos = VideoScorer(scorer, collection, one, self)
+                task = progress.add_task(f"scoring {run.name}", total=len(clips))
+                for name, samples in groupby(matches.samples, key=lambda sample: sample.clip):
+                    videos.score_clip(clips[name], list(samples))
+                    progress.advance(task)
+                data.append(f"{one.benchmark}:{_clips_sha256(chosen)}")
+                data.append(f"videos:{_videos_sha256(matches.samples)}")
         print(f"masks: {tracker.hits} read from {tracker.folder}, {tracker.misses} tracked now")
         for note in collection.notes():
             print(f"note: {note}", file=sys.stderr)
-        folders, found = _clips_sha256(list(clips.values())), _videos_sha256(matches.samples)
-        origin = provenance_of(run, f"{split}:{folders} videos:{found}", tracker.tracker)
-        extra = [entry.name for entry in matches.extra]
+        origin = provenance_of(run, " ".join(data), tracker.tracker)
+        extra = [entry.name for _, _, matches in sets for entry in matches.extra]
         publish(
             run,
             document_of(run, collection, origin, extra_videos=extra),
@@ -124,7 +134,7 @@ def benchmark_clips(run: EvalRun) -> list[Path]:
     split = run.benchmark
     if split not in SPLITS:
         given = "" if split is None else f", not {split!r}"
-        valid = f"{', '.join(SPLITS)} or a folder of clips"
+        valid = f"{', '.join(SPLITS)}, {SIM} (videos only) or a folder of clips"
         raise PisaError(f"benchmark must be one of {valid}{given}")
     if split == "real" or run.own_clips:
         return list_clips(require_real_clips(run.data_dir / run.real.settings["name"]))

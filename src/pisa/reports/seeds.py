@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(given: argparse.Namespace) -> None:
     runs = [(f, read_metrics(f / "metrics.json" if f.is_dir() else f)) for f in given.runs]
     check_seeds(runs)
+    runs.sort(key=lambda run: int(run[1]["provenance"]["seed"]))
     joined = join_seeds([document for _, document in runs])
     text = markdown(joined)
     print(text)
