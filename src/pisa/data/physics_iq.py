@@ -19,6 +19,7 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
@@ -49,11 +50,12 @@ def main(given: argparse.Namespace) -> None:
     if unknown:
         raise PisaError(f"{given.real}: has no masks of {unknown[0]} ({len(unknown)} are missing)")
     firsts = {name: path for name, path in real.items() if "_take-1_" in name}
-    pairs, takes = [], []
+    pairs: list[dict[str, Any]] = []
+    takes: list[dict[str, Any]] = []
     for name, path in track(firsts.items(), "masks", transient=True):
         second = name.replace("_take-1_", "_take-2_")
         size = _write(path, given.out / "real" / f"{name}.npz")
-        truth = {"gt_mask": f"real/{name}.npz", "gt_fps": _fps(path)}
+        truth: dict[str, Any] = {"gt_mask": f"real/{name}.npz", "gt_fps": _fps(path)}
         for folder, other, found, lines in (
             ("generated", name, generated.get(name), pairs),
             ("real", second, real.get(second), takes),
