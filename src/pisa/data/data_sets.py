@@ -20,6 +20,7 @@ from pisa.data.manifest import (
 )
 from pisa.errors import PisaError
 from pisa.io.files import write_atomic
+from pisa.io.lock import hold
 from pisa.io.progress import track_clips
 from pisa.simulation.produce import ClipsFailed, DataSetSpec, Shard, produce
 
@@ -70,9 +71,16 @@ class DataSets:
         return len(list_clips(Path(name))) if self._is_folder(name) else self.spec(name).num_clips
 
     def prepare(self, folder: Path, folder_name: str) -> None:
-        """Make the data set of a folder; does nothing where it is complete."""
-        if not is_complete(folder):
-            self._make(folder, folder_name.rpartition("-")[0])
+        """Make the data set of a folder; does nothing where it is complete.
+
+        Waits where another process makes it (the same shard of it).
+        """
+        if is_complete(folder):
+            return
+        shard = f".lock-{self.shard.index}-of-{self.shard.count}"
+        with hold(folder, shard, waiting=f"another run makes {folder}; waiting for it"):
+            if not is_complete(folder):
+                self._make(folder, folder_name.rpartition("-")[0])
 
     def make(self, name: str) -> Path:
         """Simulate a data set by name and return its folder."""

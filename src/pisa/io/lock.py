@@ -1,4 +1,4 @@
-"""One run at a time in an output folder."""
+"""One run at a time in a folder."""
 
 from __future__ import annotations
 
@@ -19,26 +19,30 @@ _held: set[Path] = set()
 
 
 @contextmanager
-def hold(folder: Path) -> Iterator[None]:
+def hold(folder: Path, name: str = NAME, *, waiting: str | None = None) -> Iterator[None]:
     """Keep other processes out of ``folder`` (made if need be) while the body runs.
+
+    ``name`` is the lock's file in it. With ``waiting``, a line that is printed then, it waits for
+    another process to leave.
 
     The kernel lifts the lock when the process ends, however it ends: nothing is left to clean up
     after kill -9. In the process that holds it already this does nothing.
 
     Raises:
-        PisaError: another run is in there (its process is named), or the folder cannot be written.
+        PisaError: another run is in there (its process is named) and ``waiting`` is None, or the
+            folder cannot be written.
     """
-    place = folder.absolute()
+    place = folder.absolute() / name
     if place in _held:
         yield
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o644)
+        handle = os.open(place, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise PisaError(f"cannot write {folder}: {error.strerror}") from error
     try:
-        _lock(handle, folder)
+        _lock(handle, folder, waiting)
         _held.add(place)
         yield
     finally:
@@ -46,9 +50,15 @@ def hold(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _lock(handle: int, folder: Path) -> None:
+def _lock(handle: int, folder: Path, waiting: str | None) -> None:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if waiting is None or error.errno not in _BUSY:
+                raise
+            print(waiting, flush=True)
+            fcntl.flock(handle, fcntl.LOCK_EX)
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"process {os.getpid()} on {platform.node()}".encode(), 0)
     except OSError as error:
