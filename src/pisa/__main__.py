@@ -53,7 +53,6 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "track": ("pisa.launch.track", "follow objects through a video from their masks"),
         "masks": ("pisa.data.mask_convert", "masks from and to COCO, DAVIS, YouTube-VOS, CVAT"),
         "physics-iq": ("pisa.data.physics_iq", "masks of Physics-IQ as pairs that can be scored"),
-        "gallery": ("pisa.reports.gallery", "a page that shows a data set"),
     },
     "Models": {
         "search": ("pisa.launch.search", "search settings with optuna"),

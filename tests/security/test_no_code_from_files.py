@@ -26,7 +26,6 @@ from pisa.launch.hub import model_card
 from pisa.perception.base import load_teacher
 from pisa.perception.mask_cache import read_masks as read_cached_masks
 from pisa.reports.figures.ablation import read_run
-from pisa.reports.gallery import read_prior
 from pisa.tasks.weights import load_denoiser
 
 SOURCE = Path(__file__).parents[2]
@@ -104,15 +103,15 @@ def test_a_pickle_in_the_mask_cache_counts_as_absent(tmp_path):
     assert read_cached_masks(tmp_path / "a.npz") is None and not proof.exists()
 
 
-@pytest.mark.parametrize("reader", ["hub", "run_log", "gallery"])
+@pytest.mark.parametrize("reader", ["hub", "run_log"])
 def test_yaml_builds_no_objects(reader, tmp_path):
     proof = tmp_path / "executed"
     path = f"!!python/object/apply:pathlib.Path [{proof}]"
     (tmp_path / "config.yaml").write_text(f"x: !!python/object/apply:pathlib.Path.touch [{path}]")
     (tmp_path / "metrics.json").write_text("{}")
-    read = {"hub": model_card, "run_log": lambda p: read_run(str(p)), "gallery": read_prior}[reader]
+    read = {"hub": model_card, "run_log": lambda p: read_run(str(p))}[reader]
     with pytest.raises(PisaError):
-        read(tmp_path / "config.yaml" if reader == "gallery" else tmp_path)
+        read(tmp_path)
     assert not proof.exists()
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import kstest
 
 from pisa.errors import PisaError
 from pisa.simulation.assets import asset_names, load_asset
@@ -81,26 +82,37 @@ def test_a_pile_in_the_way_is_reported():
 
 
 def test_a_set_of_scenes_is_uniform_where_the_prior_is():
-    from pisa.simulation.statistics import scene_values, uniformity
-
     prior = Prior()
     scenes = [draw_scene(prior, seed, "train", 256) for seed in range(150)]
-    values = scene_values([_record(scene) for scene in scenes], prior)
-    chances = uniformity(values, prior)
-    assert set(chances) == {"num_dropping", "drop_height_m", "camera_height_m", "size_m"}
-    assert min(chances.values()) > 0.005
-    assert values["num_pile"].sum() / values["num_dropping"].sum() == pytest.approx(2.0, abs=0.25)
-    assert values["depth_m"].min() >= 1
-    skewed = uniformity(values, replace(prior, drop_height_m=(0.5, 1.8)))
-    assert skewed["drop_height_m"] < 1e-6
+    assert min(chances(scenes, prior).values()) > 0.005
+    dropping = [o for scene in scenes for o in scene.objects if o.dropping]
+    piles = sum(scene.num_pile for scene in scenes)
+    assert piles / len(dropping) == pytest.approx(2.0, abs=0.25)
+    assert all(
+        thing.position_m[1] - scene.camera.position_m[1] >= 1
+        for scene in scenes
+        for thing in scene.objects[scene.num_pile :]
+    )
+    assert chances(scenes, replace(prior, drop_height_m=(0.5, 1.8)))["drop_height_m"] < 1e-6
 
 
-def _record(scene):
-    from dataclasses import asdict
+def chances(scenes, prior) -> dict[str, float]:
+    """Probabilities (Kolmogorov-Smirnov) that a set drawn from the prior is further off.
 
+    Whole numbers are spread over the unit interval around them first.
+    """
+    spread = np.random.default_rng(0).uniform(-0.5, 0.5, len(scenes))
+    low, high = prior.num_dropping
+    samples = {
+        "num_dropping": (
+            np.array([len(s.objects) - s.num_pile for s in scenes]) + spread,
+            (low - 0.5, high + 0.5),
+        ),
+        "drop_height_m": ([h for s in scenes for h in s.drop_heights_m], prior.drop_height_m),
+        "camera_height_m": ([s.camera.position_m[2] for s in scenes], prior.camera_height_m),
+        "size_m": ([o.size_m for s in scenes for o in s.objects], prior.size_m),
+    }
     return {
-        "camera": asdict(scene.camera),
-        "objects": [asdict(o) for o in scene.objects],
-        "drop_heights_m": scene.drop_heights_m,
-        "contact_s": [],
+        key: float(kstest(sample, "uniform", args=(low, high - low)).pvalue)
+        for key, (sample, (low, high)) in samples.items()
     }

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool, UInt8
 from matplotlib.figure import Figure
 
 from pisa.data.clip_io import read_clip
@@ -16,7 +17,6 @@ from pisa.ops.masks import centroids
 from pisa.ops.video import to_frames
 from pisa.reports.figures import style
 from pisa.reports.figures.style import origin_of_data, together
-from pisa.reports.gallery import stroboscopic
 from pisa.reports.names import split_label
 from pisa.types import Clip
 
@@ -63,6 +63,32 @@ def picture(clip: Clip) -> np.ndarray:
     frames, masks = to_frames(clip.video), clip.masks[clip.dropping_index].numpy()
     count = _EXPOSURES_SMALL if max(frames.shape[1:3]) <= _SMALL_PX else EXPOSURES
     return stroboscopic(frames, masks, every=max(1, len(frames) // count))
+
+
+def stroboscopic(
+    frames: UInt8[np.ndarray, "t h w 3"], masks: Bool[np.ndarray, "t h w"], every: int = 2
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The object of every ``every``-th frame over one background (the paper's Figure 1).
+
+    Background pixels are the median over the frames in which the object does not cover them (the
+    first frame where it always does); earlier positions are fainter, the last frame is opaque.
+
+    Raises ``ValueError`` where frames and masks differ in length or size.
+    """
+    if frames.shape[:3] != masks.shape:
+        raise ValueError(f"frames {frames.shape} and masks {masks.shape} do not belong together")
+    image = _background(frames, masks)
+    chosen = sorted({*range(0, len(frames), every), len(frames) - 1})
+    for opacity, t in zip(np.linspace(0.45, 1.0, len(chosen)), chosen, strict=True):
+        over = opacity * frames[t] + (1 - opacity) * image
+        image = np.where(masks[t][..., None], over, image)
+    return np.round(image).astype(np.uint8)
+
+
+def _background(frames: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    covered = np.broadcast_to(masks[..., None], frames.shape)
+    median = np.ma.median(np.ma.masked_array(frames, covered), axis=0)
+    return np.where(np.ma.getmaskarray(median), frames[0], median.filled(0)).astype(np.float64)
 
 
 def choose(folder: Path, count: int, names: Sequence[str] | None) -> list[Clip]:
