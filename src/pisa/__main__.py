@@ -29,7 +29,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "eval": ("pisa.launch.library", "PisaBench scores of a folder of videos"),
         "leaderboard": ("pisa.reports.leaderboard", "several runs on one page"),
         "seeds": ("pisa.reports.seeds", "runs of one experiment with several seeds"),
-        "sweep": ("pisa.reports.sweep", "table and plot of a sweep or a search"),
+        "sweep": ("pisa.reports.sweep", "table of a sweep or a search"),
         "dashboard": ("pisa.reports.dashboard", "the Weights & Biases workspace as code"),
     },
     "Tables and figures of the paper": {
@@ -49,7 +49,6 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "Data": {
         "fetch": ("pisa.data.fetch", "the authors' clips and checkpoints, scanned objects, HDRIs"),
         "latents": ("pisa.launch.latents", "encode a training set once, before training"),
-        "convert": ("pisa.data.convert", "a data set at another size"),
         "track": ("pisa.launch.track", "follow objects through a video from their masks"),
         "masks": ("pisa.data.mask_convert", "masks from and to COCO, DAVIS, YouTube-VOS, CVAT"),
         "physics-iq": ("pisa.data.physics_iq", "masks of Physics-IQ as pairs that can be scored"),

@@ -47,7 +47,7 @@ def test_a_search_finds_the_best_rate_and_survives_failures(trains, tmp_path, ca
     assert len(trains) == 9  # the first four are not repeated
     best = [line for line in capsys.readouterr().out.splitlines() if line.startswith("best")][-1]
     assert 2e-5 < float(best.rpartition("oro.task.lr=")[2]) < 5e-4
-    assert (tmp_path / "s" / "sweep.png").is_file()
+    assert (tmp_path / "s" / "sweep.csv").is_file()
 
 
 def test_a_search_that_was_stopped_resumes(trains, tmp_path, monkeypatch, capsys):

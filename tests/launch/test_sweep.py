@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from pisa.errors import PisaError
 from pisa.launch import sweep
-from pisa.reports.sweep import Member, draw, read_members, summarise, table_rows, write_member
+from pisa.reports.sweep import Member, read_members, summarise, table_rows, write_member
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,14 +57,6 @@ def test_a_summary_counts_and_names_what_did_not_finish(members, capsys):
     said = capsys.readouterr().out
     assert "not finished: member 2: ValueError: no" in said
     assert (members / "sweep.csv").read_text().splitlines()[0].startswith("member,psft.task.lr")
-    assert (members / "sweep.png").stat().st_size > 5_000
-
-
-def test_one_number_that_varies_is_the_axis(members):
-    """The rate of the member that failed, which no logarithm has, is not on it."""
-    axes = draw(table_rows(read_members(members))).axes[0]
-    assert axes.get_xlabel() == "psft.task.lr" and axes.get_xscale() == "log"
-    assert list(axes.lines[0].get_xdata()) == [1e-5, 1e-3]
 
 
 def test_folders_without_records(tmp_path):
@@ -123,4 +115,4 @@ def test_train_py_with_a_member_that_cannot_run(tmp_path):
     assert done.returncode == 3, done.stderr[-2000:]
     (folder,) = (tmp_path / "runs" / "sweeps").iterdir()
     assert [m.status for m in read_members(folder)] == ["finished", "failed", "finished"]
-    assert (folder / "sweep.png").is_file()
+    assert (folder / "sweep.csv").is_file()

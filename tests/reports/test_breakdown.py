@@ -1,14 +1,13 @@
-"""Paired differences, per-group means and CSV files."""
+"""Paired differences and per-group means."""
 
 from __future__ import annotations
 
-import csv
 import io
 
 import pytest
 from rich.console import Console
 
-from pisa.reports.breakdown import with_details, write_csv
+from pisa.reports.breakdown import with_details
 from pisa.reports.html import Page, write_report
 from pisa.reports.metrics_json import build_metrics, read_metrics, write_metrics
 from pisa.reports.table import print_table
@@ -37,19 +36,6 @@ def test_groups_hold_their_own_clips_only(document):
     assert parts["2"]["psft"]["sim_seen"]["l2"]["mean"] == pytest.approx(clip["l2"])
 
 
-def test_csv_files_hold_every_row_and_mean(document, tmp_path):
-    write_csv(tmp_path, document)
-    with (tmp_path / "per_clip.csv").open() as stream:
-        assert len(list(csv.DictReader(stream))) == len(document["per_clip"])
-    with (tmp_path / "summary.csv").open() as stream:
-        lines = list(csv.DictReader(stream))
-    whole = {(r["model"], r["metric"]): r for r in lines if not r["group"]}
-    cell = document["summary"]["base"]["sim_seen"]["iou"]
-    assert float(whole["base", "iou"]["mean"]) == cell["mean"]
-    assert int(whole["base", "iou"]["n"]) == cell["n"]
-    assert {r["value"] for r in lines if r["group"] == "num_objects"} == {"1", "2"}
-
-
 def test_the_terminal_and_the_report_show_them(document, tmp_path):
     out = io.StringIO()
     print_table(document, Console(file=out, width=200))
@@ -68,10 +54,6 @@ def test_clips_without_a_scene_count_as_not_recorded(rows, provenance_part, tmp_
     counts = {scene: part["psft"]["sim_seen"]["l2"]["n"] for scene, part in parts.items()}
     assert counts == {"kitchen": 2, "office": 1, "not recorded": 1}
     assert list(parts)[-1] == "not recorded"
-    write_csv(tmp_path, document)
-    with (tmp_path / "summary.csv").open() as stream:
-        lines = [r for r in csv.DictReader(stream) if r["group"] == "scene"]
-    assert {r["value"] for r in lines} == set(counts)
     page = write_report(tmp_path / "report.html", document, Page(title="x")).read_text()
     assert all(f"scene: {scene}" in page for scene in counts)
 

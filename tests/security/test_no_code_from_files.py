@@ -109,7 +109,7 @@ def test_yaml_builds_no_objects(reader, tmp_path):
     path = f"!!python/object/apply:pathlib.Path [{proof}]"
     (tmp_path / "config.yaml").write_text(f"x: !!python/object/apply:pathlib.Path.touch [{path}]")
     (tmp_path / "metrics.json").write_text("{}")
-    read = {"hub": model_card, "run_log": lambda p: read_run(str(p))}[reader]
+    read = {"hub": model_card, "run_log": read_run}[reader]
     with pytest.raises(PisaError):
         read(tmp_path)
     assert not proof.exists()

@@ -214,15 +214,6 @@ def scale_points(objects: Sequence[ObjectPoints], old: Size, new: Size) -> list[
     return [ObjectPoints(scaled(o.positive), scaled(o.negative)) for o in objects]
 
 
-def shift_points(objects: Sequence[ObjectPoints], dx_px: float, dy_px: float) -> list[ObjectPoints]:
-    """The same places after ``dx_px`` columns and ``dy_px`` rows were added at left and top."""
-
-    def shifted(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
-        return tuple((x + dx_px, y + dy_px) for x, y in points)
-
-    return [ObjectPoints(shifted(o.positive), shifted(o.negative)) for o in objects]
-
-
 def _pairs(points: Any) -> tuple[tuple[float, float], ...]:
     pairs = [(float(x), float(y)) for x, y in points]
     if any(not (abs(x) < 1e6 and abs(y) < 1e6) for x, y in pairs):

@@ -87,8 +87,7 @@ def check_kind(dataset: ClipDataset, size: tuple[int, int] | None, fps_hz: float
     if size is not None and found != tuple(size):
         raise PisaError(
             f"{dataset.folder}: clips are {found[0]}x{found[1]}, but this run needs "
-            f"{size[0]}x{size[1]} (data.expect_size); simulate them at that size, or: "
-            f"pisa convert {dataset.folder} NEW_FOLDER --size {size[0]} {size[1]}"
+            f"{size[0]}x{size[1]} (data.expect_size); simulate them at that size"
         )
     if fps_hz is not None and abs(clip.fps_hz - fps_hz) > 1e-6:
         raise PisaError(

@@ -17,7 +17,7 @@ from pisa.io.provenance import provenance
 from pisa.launch.runs import EvalRun
 from pisa.perception.base import Tracker
 from pisa.perception.mask_cache import tracker_identity
-from pisa.reports.breakdown import with_details, write_csv
+from pisa.reports.breakdown import with_details
 from pisa.reports.html import Page, write_report
 from pisa.reports.metrics_json import build_metrics, write_metrics
 from pisa.reports.table import print_table
@@ -45,14 +45,12 @@ def document_of(
 
 
 def publish(run: EvalRun, document: Mapping[str, Any], model: str, page: Page) -> None:
-    """Write metrics.json, the CSV files and report.html; print the table and every failure.
+    """Write metrics.json and report.html; print the table and every failure.
 
-    ``model`` is the row that the run is about. Raises
-    ``IncompleteError`` after all is written when a sample failed and ``allow_missing`` is off, or
-    when no sample of ``model`` was scored.
+    ``model`` is the row that the run is about. Raises ``IncompleteError`` after all is written when
+    a sample failed and ``allow_missing`` is off, or when no sample of ``model`` was scored.
     """
     write_metrics(run.folder / "metrics.json", document)
-    write_csv(run.folder, document)
     path = run.folder / "report.html"
     write_report(path, document, replace(page, config_text=run.config_text))
     print_table(document)

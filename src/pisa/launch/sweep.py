@@ -1,4 +1,4 @@
-"""Sweeps: a failed member is recorded and the others run; a table and a plot at the end."""
+"""Sweeps: a failed member is recorded and the others run; a table at the end."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class SweepSummary(Callback):
     """Hydra's callback that ends a sweep: see configs/hydra_paths.yaml."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Print the table, draw the plot; the exit code is 3 if a member failed."""
+        """Print the table; the exit code is 3 if a member failed."""
         from pisa.reports.sweep import summarise
 
         failed = summarise(Path(config.hydra.sweep.dir))

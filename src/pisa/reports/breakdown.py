@@ -1,18 +1,14 @@
-"""Paired differences and per-group means for metrics.json, and the same numbers as CSV."""
+"""Paired differences, per-group means and kinds of failure for metrics.json and its report."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pisa.bench.row import METRICS
 from pisa.data.clip_info import NOT_RECORDED
-from pisa.io.files import write_atomic
 from pisa.metrics.failures import LABELS, failure_labels
 from pisa.reports.metrics_json import paired_summary, summarise
 from pisa.reports.names import TRUTH, order_models
@@ -20,7 +16,6 @@ from pisa.reports.names import TRUTH, order_models
 GROUPS = ("scene", "num_objects")  # keys a row may carry
 _REFERENCES = ("psft", "base")  # what the other models are compared with
 _NOT_COMPARED = (TRUTH, "frozen")
-_SUMMARY_COLUMNS = ("model", "split", "group", "value", "metric", "mean", "low", "high", "n")
 
 
 def paired_list(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -40,9 +35,7 @@ def paired_list(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def breakdown(
-    per_clip: Sequence[Mapping[str, Any]], names: Sequence[str] = METRICS, *, seed: int = 0
-) -> dict[str, dict[str, Any]]:
+def breakdown(per_clip: Sequence[Mapping[str, Any]], *, seed: int = 0) -> dict[str, dict[str, Any]]:
     """``{group: {value: summary}}`` for the groups that some row carries; values are text.
 
     Rows without a value that others have count as "not recorded": the counts of a group always
@@ -56,7 +49,7 @@ def breakdown(
         for value in sorted(values, key=lambda v: (v is None, isinstance(v, str), v)):
             rows = [row for row in per_clip if row.get(group) == value]
             name = NOT_RECORDED if value is None else str(value)
-            result.setdefault(group, {})[name] = summarise(rows, names, seed=seed)
+            result.setdefault(group, {})[name] = summarise(rows, METRICS, seed=seed)
     return result
 
 
@@ -68,36 +61,6 @@ def with_details(metrics: Mapping[str, Any]) -> dict[str, Any]:
         "paired": paired_list(metrics),
         "breakdown": breakdown(metrics["per_clip"], seed=seed),
     }
-
-
-def write_csv(folder: Path, metrics: Mapping[str, Any]) -> None:
-    """``per_clip.csv`` (the rows as they are) and ``summary.csv`` (means, also per group)."""
-    rows = metrics["per_clip"]
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    _write(folder / "per_clip.csv", columns, rows)
-    lines = _lines(metrics["summary"], "", "")
-    for group, values in metrics.get("breakdown", {}).items():
-        for value, summary in values.items():
-            lines += _lines(summary, group, value)
-    _write(folder / "summary.csv", _SUMMARY_COLUMNS, lines)
-
-
-def _lines(summary: Mapping[str, Any], group: str, value: str) -> list[dict[str, Any]]:
-    return [
-        {"model": model, "split": split, "group": group, "value": value, "metric": metric}
-        | {"mean": c["mean"], "low": c["ci95"][0], "high": c["ci95"][1], "n": c["n"]}
-        for model, splits in summary.items()
-        for split, cells in splits.items()
-        for metric, c in cells.items()
-    ]
-
-
-def _write(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomic(path, buffer.getvalue().encode("utf-8"))
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ def _scores(
         if same and item.get("seed", row["seed"]) == row["seed"]:
             numbers = {k: v for k, v in row.items() if v is None or isinstance(v, float)}
             named = (name for name in order_metrics(numbers) if metric_label(name) != name)
-            return {name: numbers[name] for name in named}  # the other columns: per_clip.csv
+            return {name: numbers[name] for name in named}  # the others: metrics.json
     return {}
 
 

@@ -1,4 +1,4 @@
-"""Table and plot of a sweep's or a search's members: `pisa sweep FOLDER`."""
+"""Table of a sweep's or a search's members: `pisa sweep FOLDER`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from pisa.errors import PisaError
 from pisa.io.files import write_atomic
 from pisa.reports.metrics_json import read_metrics
-from pisa.reports.names import metric_label, order_metrics, order_splits, split_label
+from pisa.reports.names import order_metrics, order_splits
 
 SHOWN = ("l2", "iou")
 _PREFIX = "member-"
@@ -65,7 +64,7 @@ def read_members(folder: Path) -> list[Member]:
 
 
 def summarise(folder: Path) -> int:
-    """Print the table, write ``sweep.csv`` and ``sweep.png``; how many members did not finish."""
+    """Print the table, write ``sweep.csv``; how many members did not finish."""
     members = read_members(folder)
     rows = table_rows(members)
     buffer = io.StringIO()
@@ -77,12 +76,7 @@ def summarise(folder: Path) -> int:
     for member in members:
         if member.status != "finished":
             print(f"not finished: member {member.number}: {member.error or 'it was killed'}")
-    figure = draw(rows)
-    if figure is not None:
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png", dpi=120)
-        write_atomic(folder / "sweep.png", picture.getvalue())
-    print(f"sweep: {folder / 'sweep.csv'}" + (f", {folder / 'sweep.png'}" if figure else ""))
+    print(f"sweep: {folder / 'sweep.csv'}")
     return sum(member.status != "finished" for member in members)
 
 
@@ -112,46 +106,6 @@ def scores_of(member: Member) -> dict[str, float]:
         for metric in order_metrics(scores[split])
         if metric in SHOWN and scores[split][metric]["mean"] is not None
     }
-
-
-def draw(rows: Sequence[Mapping[str, Any]]) -> Figure | None:
-    """A plot for each metric over scored members, or over the one number in which they differ.
-
-    None where no member is scored.
-    """
-    scored = [key for key in dict.fromkeys(k for row in rows for k in row) if "/" in key]
-    if not scored:
-        return None
-    metrics = list(dict.fromkeys(key.split("/")[1] for key in scored))
-    rows = [row for row in rows if any(key in row for key in scored)]
-    name, numbers = _axis(rows)
-    figure = Figure(figsize=(5.5 * len(metrics), 4), layout="constrained")
-    for place, metric in enumerate(metrics, 1):
-        axes = figure.add_subplot(1, len(metrics), place)
-        for key in (k for k in scored if k.split("/")[1] == metric):
-            points = [(x, row[key]) for x, row in zip(numbers, rows, strict=True) if key in row]
-            points.sort()
-            style = "o-" if name != "member" else "o"
-            axes.plot(*zip(*points, strict=True), style, label=split_label(key.split("/")[0]))
-        positive = min(numbers) > 0
-        if name != "member" and positive and max(numbers) >= 10 * min(numbers):
-            axes.set_xscale("log")
-        axes.set(xlabel=name, ylabel=metric_label(metric))
-        axes.grid(alpha=0.3)
-    figure.axes[0].legend(frameon=False)
-    return figure
-
-
-def _axis(rows: Sequence[Mapping[str, Any]]) -> tuple[str, list[float]]:
-    """The single override that varies if it is a number, else the member's number."""
-    known = ("member", "status", "minutes")
-    varied = [key for key in rows[0] if key not in known and "/" not in key]
-    if len(varied) == 1:
-        try:
-            return varied[0], [float(row[varied[0]]) for row in rows]
-        except ValueError:  # a name, as of an experiment
-            pass
-    return "member", [float(row["member"]) for row in rows]
 
 
 def _print(rows: Sequence[Mapping[str, Any]]) -> None:

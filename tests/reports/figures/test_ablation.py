@@ -1,14 +1,11 @@
-"""Figure 5: runs are read from CSV and W&B, and sorted into its panels."""
+"""Figure 5: runs are read from their folders, and sorted into its panels."""
 
 from __future__ import annotations
-
-from typing import ClassVar
 
 import pytest
 
 from pisa.__main__ import main
 from pisa.errors import PisaError
-from pisa.io.provenance import SETTINGS
 from pisa.reports.figures import ablation, style
 from pisa.reports.figures.ablation import read_run
 from pisa.reports.metrics_json import read_metrics, write_metrics
@@ -26,7 +23,7 @@ def runs(tmp_path_factory):
         saved.write_run(folder / "random", max_steps=100, level=0.25, pretrained=False),
         saved.write_run(folder / "few", max_steps=100, level=0.15, train_clips=100, curve=False),
     ]
-    return [str(path) for path in made]
+    return made
 
 
 def test_a_run_folder_is_read(runs):
@@ -64,7 +61,7 @@ def test_runs_that_differ_in_their_seed_have_one_final_score(tmp_path):
         document = read_metrics(place / "metrics.json")
         document["provenance"] |= {"seed": seed, "experiment_sha256": "e"}
         write_metrics(place / "metrics.json", document)
-        places.append(str(place))
+        places.append(place)
     first, second = ablation.over_seeds([read_run(place) for place in places])
     cell = first.scores["sim_seen"]["l2"]
     assert cell["mean"] == pytest.approx(0.135) and cell["n"] == 4 and len(cell["seeds"]) == 2
@@ -78,7 +75,7 @@ def test_runs_that_differ_in_their_seed_have_one_final_score(tmp_path):
 
 
 def test_one_run_says_what_panel_d_lacks(runs, tmp_path):
-    assert main(["figure5", runs[1], "--out", str(tmp_path / "f5")]) == 0
+    assert main(["figure5", str(runs[1]), "--out", str(tmp_path / "f5")]) == 0
     with style.paper_style():
         figure = ablation.draw([read_run(runs[1])], published=False)
     assert figure.axes[3].texts[0].get_text() == "no runs of other sizes given"
@@ -89,36 +86,11 @@ def test_one_run_says_what_panel_d_lacks(runs, tmp_path):
 def test_a_folder_without_a_log_or_scores_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(PisaError, match=r"holds no csv.metrics.csv and no metrics"):
-        read_run(str(tmp_path / "empty"))
+        read_run(tmp_path / "empty")
     (tmp_path / "csv").mkdir()
     (tmp_path / "csv" / "metrics.csv").write_text("step,train/loss\n1,2\n")
     with pytest.raises(PisaError, match="holds no scores of PisaBench"):
-        read_run(str(tmp_path))
+        read_run(tmp_path)
     (tmp_path / "config.yaml").write_text("name: x\n")
     with pytest.raises(PisaError, match="is not the configuration of a training run"):
-        read_run(str(tmp_path))
-
-
-def test_a_run_on_the_server_is_read(monkeypatch):
-    """The server itself cannot be reached here: its client is replaced."""
-    import wandb
-
-    class Run:
-        config: ClassVar = {
-            SETTINGS: {"initialisation": "pre-trained", "max_steps": 10, "train_clips": 3}
-        }
-
-        def scan_history(self):
-            yield {"trainer/global_step": 9, "pisabench/real/l2": 0.5, "_step": 1}
-
-    class Api:
-        def run(self, name):
-            if name != "me/pisa/abc":
-                raise wandb.errors.CommError("could not find\nthat run")
-            return Run()
-
-    monkeypatch.setattr(wandb, "Api", Api)
-    run = read_run("wandb:me/pisa/abc")
-    assert run.curves == {("real", "l2"): [(10, 0.5)]} and run.max_steps == 10
-    with pytest.raises(PisaError, match="wandb:me/pisa/x: cannot read: could not find that run"):
-        ablation.read_online("me/pisa/x")
+        read_run(tmp_path)

@@ -1,13 +1,10 @@
-"""Figure 5: scores over training steps, with and without pre-training, and over training clips.
-
-A run is named by its folder, which holds a CSV log, or on the server: ``wandb:ENTITY/PROJECT/RUN``.
-"""
+"""Figure 5: scores over training steps, with and without pre-training, and over training clips."""
 
 from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,14 +34,13 @@ _PSFT_ROW = "Open-Sora + PSFT (base)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    help_text = "run folders, or wandb:ENTITY/PROJECT/RUN"
-    parser.add_argument("runs", nargs="+", help=help_text)
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of training runs")
     parser.add_argument("--no-published", action="store_true", help="leave out the paper's lines")
     style.add_out(parser, "figure5")
 
 
 def main(given: argparse.Namespace) -> None:
-    runs = over_seeds([read_run(place) for place in given.runs])
+    runs = over_seeds([read_run(path) for path in given.runs])
     origin = together(run.origin for run in runs)
     with style.paper_style():
         figure = draw(runs, published=not given.no_published)
@@ -225,12 +221,8 @@ class RunLog:
     metrics: Mapping[str, Any] | None = None  # the run's whole metrics.json
 
 
-def read_run(place: str) -> RunLog:
+def read_run(path: Path) -> RunLog:
     """Raises ``PisaError`` where there is no log, or none of PisaBench."""
-    if place.startswith("wandb:"):
-        config, curves = read_online(place.removeprefix("wandb:"))
-        return _run(place, config.get(SETTINGS, {}), curves, {}, Origin())
-    path = Path(place)
     if not path.is_dir():
         raise PisaError(f"{path}: no such run folder")
     settings, curves = _read_folder(path)
@@ -306,29 +298,3 @@ def _run(
         scores=scores,
         origin=origin,
     )
-
-
-_STEP = "trainer/global_step"
-
-
-def read_online(run: str) -> tuple[dict[str, Any], Curves]:
-    """Configuration and curves of ``ENTITY/PROJECT/RUN``. Raises ``PisaError`` without access."""
-    import wandb
-
-    try:
-        found = wandb.Api().run(run)
-        return dict(found.config), _curves(found.scan_history())
-    except (wandb.errors.Error, ValueError) as error:
-        raise PisaError(f"wandb:{run}: cannot read: {' '.join(str(error).split())}") from error
-
-
-def _curves(rows: Iterable[Mapping[str, Any]]) -> Curves:
-    """Numbers by key over the optimiser's step, in its order."""
-    curves: Curves = {}
-    for row in rows:
-        if (step := row.get(_STEP)) is None:
-            continue
-        for key, value in row.items():
-            if isinstance(value, int | float) and not key.startswith("_") and key != _STEP:
-                curves.setdefault(key, []).append((int(step), float(value)))
-    return {key: sorted(points, key=lambda p: p[0]) for key, points in curves.items()}
