@@ -66,7 +66,7 @@ def test_words_count_once_per_caption_and_do_not_overlap():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["figure10", "{real}", "--clips", "9999"], "has no clip '9999'"),
+        (["figure10", "{real}", "--clips", "9999"], "has no clip 9999"),
         (["figure10", "{real}", "--num", "0"], "at least 1"),
         (["figure12a", "{real}/0000"], "holds no clips"),
     ],

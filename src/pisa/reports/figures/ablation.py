@@ -42,11 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(given: argparse.Namespace) -> None:
     runs = over_seeds([read_run(path) for path in given.runs])
     origin = together(run.origin for run in runs)
-    with style.paper_style():
-        figure = draw(runs, published=not given.no_published)
-        title = "Figure 5: ablations of PSFT"
-        paths = style.save(figure, given.out, origin, title=title, notes=_notes(runs))
-    style.report(paths)
+    style.write(
+        given.out,
+        origin,
+        lambda: draw(runs, published=not given.no_published),
+        title="Figure 5: ablations of PSFT",
+        notes=_notes(runs),
+    )
 
 
 def draw(runs: Sequence[RunLog], *, published: bool = True) -> Figure:

@@ -52,10 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(given: argparse.Namespace) -> None:
     origin = origin_of_data(given.data_set)
     members = family(given.data_set, given.family)
-    with style.paper_style():
-        title = "Figure 6: first frames that do not tell the depth"
-        paths = style.save(draw(members), given.out, origin, title=title)
-    style.report(paths)
+    title = "Figure 6: first frames that do not tell the depth"
+    style.write(given.out, origin, lambda: draw(members), title=title)
 
 
 def family(folder: Path, number: int | None, count: int = MEMBERS) -> list[Member]:

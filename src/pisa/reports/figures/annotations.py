@@ -36,13 +36,8 @@ def main(given: argparse.Namespace) -> None:
     if min(given.num, given.frames) < 1:
         raise PisaError("--num and --frames must be at least 1")
     clips = [read_clip(path) for path in choose(given.data_set, given.num, given.clips)]
-    with style.paper_style():
-        figure = draw(clips, given.frames)
-        title = "Figure 10: real clips and their annotations"
-        paths = style.save(
-            figure, given.out, origin_of_data(given.data_set), title=title, notes=_NOTES
-        )
-    style.report(paths)
+    origin, title = origin_of_data(given.data_set), "Figure 10: real clips and their annotations"
+    style.write(given.out, origin, lambda: draw(clips, given.frames), title=title, notes=_NOTES)
 
 
 def choose(folder: Path, num: int, names: Sequence[str] | None) -> list[Path]:
@@ -50,13 +45,10 @@ def choose(folder: Path, num: int, names: Sequence[str] | None) -> list[Path]:
 
     Raises ``PisaError`` for a name that the set lacks.
     """
-    clips = {path.name: path for path in list_clips(folder)}
-    if names is None:
-        every = list(clips.values())
-        return [every[i * len(every) // num] for i in range(min(num, len(every)))]
-    if unknown := [name for name in names if name not in clips]:
-        raise PisaError(f"{folder}: has no clip {unknown[0]!r}")
-    return [clips[name] for name in names]
+    if names is not None:
+        return style.named_clips(folder, names)
+    every = list_clips(folder)
+    return [every[i * len(every) // num] for i in range(min(num, len(every)))]
 
 
 def draw(clips: Sequence[Clip], num_frames: int) -> Figure:

@@ -38,15 +38,13 @@ def main(given: argparse.Namespace) -> None:
     model = model_of(document, given.model)
     result = document["models"][model]
     fits = choose(result["images"], given.num)
-    with style.paper_style():
-        paths = style.save(
-            draw(fits, result["fps_hz"], result["num_frames"]),
-            given.out,
-            origin_of(document["provenance"]),
-            title="Figure 8: drop times against p(t | y)",
-            notes=_notes(model, result["summary"]),
-        )
-    style.report(paths)
+    style.write(
+        given.out,
+        origin_of(document["provenance"]),
+        lambda: draw(fits, result["fps_hz"], result["num_frames"]),
+        title="Figure 8: drop times against p(t | y)",
+        notes=_notes(model, result["summary"]),
+    )
 
 
 def _notes(model: str, summary: Mapping[str, Any]) -> str:

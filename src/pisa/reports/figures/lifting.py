@@ -43,12 +43,13 @@ def main(given: argparse.Namespace) -> None:
         f"{', '.join(f'{value:.2f}' for value in summary['rms_m_quartiles'])}. Shown are clips of "
         "evenly spread distance. The paper gives pictures only."
     )
-    with style.paper_style():
-        figure = draw(clips, document["depth_range_m"])
-        title = "Figure 7: trajectories lifted to 3D"
-        origin = origin_of(document["provenance"])
-        paths = style.save(figure, given.out, origin, title=title, notes=notes)
-    style.report(paths)
+    style.write(
+        given.out,
+        origin_of(document["provenance"]),
+        lambda: draw(clips, document["depth_range_m"]),
+        title="Figure 7: trajectories lifted to 3D",
+        notes=notes,
+    )
 
 
 def choose(clips: Sequence[Clip], count: int) -> list[Clip]:

@@ -37,13 +37,14 @@ def main(given: argparse.Namespace) -> None:
     model = order_models(model for item in clips for model in item["models"])[-1:]
     chosen = choose(clips, given.num, given.clips, l2_of(merge(runs), *model))
     origin = together(origin_of(run.metrics["provenance"]) for run in runs)
-    with style.paper_style():
-        figure = draw(chosen, fps_hz, frozen=given.frozen)
-        title = "Figure 4: models side by side"
-        rule = f"Clips at evenly spaced quantiles of the L2 of {', '.join(map(model_label, model))}"
-        foot = f"{rule} (of one: the median)." if given.clips is None else ""
-        paths = style.save(figure, given.out, origin, title=title, notes=foot)
-    style.report(paths)
+    rule = f"Clips at evenly spaced quantiles of the L2 of {', '.join(map(model_label, model))}"
+    style.write(
+        given.out,
+        origin,
+        lambda: draw(chosen, fps_hz, frozen=given.frozen),
+        title="Figure 4: models side by side",
+        notes=f"{rule} (of one: the median)." if given.clips is None else "",
+    )
 
 
 def choose(

@@ -36,11 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(given: argparse.Namespace) -> None:
     origin = together(origin_of_data(folder) for folder in given.data_sets)
-    with style.paper_style():
-        figure = draw([(f.name, choose(f, given.num, given.clips)) for f in given.data_sets])
-        title = "Figure 1: drops in one picture"
-        paths = style.save(figure, given.out, origin, title=title, notes=_NOTES)
-    style.report(paths)
+    rows = [(f.name, choose(f, given.num, given.clips)) for f in given.data_sets]
+    title = "Figure 1: drops in one picture"
+    style.write(given.out, origin, lambda: draw(rows), title=title, notes=_NOTES)
 
 
 def draw(rows: Sequence[tuple[str, Sequence[Clip]]]) -> Figure:
@@ -98,14 +96,9 @@ def choose(folder: Path, count: int, names: Sequence[str] | None) -> list[Clip]:
     """
     if count < 1:
         raise PisaError("figure 1 needs at least one clip of each data set: raise --num")
-    paths = list_clips(folder)
     if names is not None:
-        known = {path.name: path for path in paths}
-        unknown = sorted(set(names) - set(known))
-        if unknown:
-            raise PisaError(f"{folder}: has no clip {', '.join(unknown)}")
-        return [read_clip(known[name]) for name in names]
-    clips = [read_clip(path) for path in paths[:_LOOKED_AT]]
+        return [read_clip(path) for path in style.named_clips(folder, names)]
+    clips = [read_clip(path) for path in list_clips(folder)[:_LOOKED_AT]]
     return sorted(clips, key=_fall_px, reverse=True)[:count]
 
 

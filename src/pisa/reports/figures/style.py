@@ -12,8 +12,8 @@ import io
 import json
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import pisa
-from pisa.data.manifest import data_sha256, is_complete, read_manifest
+from pisa.data.manifest import data_sha256, is_complete, list_clips, read_manifest
 from pisa.errors import PisaError
 from pisa.io.files import write_atomic
 from pisa.io.provenance import git_commit
@@ -61,11 +61,9 @@ _FOOT_PT = 4.6
 _FOOT_LETTER_IN = 0.0345  # mean width of a letter at that size
 
 
-@contextmanager
-def paper_style() -> Iterator[None]:
+def paper_style() -> AbstractContextManager[None]:
     """Matplotlib's settings while a figure is drawn and saved."""
-    with mpl.rc_context(_SETTINGS):
-        yield
+    return mpl.rc_context(_SETTINGS)
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
@@ -80,26 +78,37 @@ def show_frame(axes: Axes, frame: np.ndarray) -> None:
     axes.spines[:].set_visible(False)
 
 
-def save(figure: Figure, stem: Path, origin: Origin, *, title: str, notes: str = "") -> list[Path]:
-    """Write ``STEM.pdf`` and ``STEM.png`` with notes and the provenance line at the foot.
+def write(
+    stem: Path, origin: Origin, draw: Callable[[], Figure], *, title: str, notes: str = ""
+) -> None:
+    """Draw, write ``STEM.pdf`` and ``STEM.png`` with notes and the provenance line at the foot.
 
     The same line is in the files' metadata. Raises ``PisaError`` where they cannot be written.
     """
     line = origin.line()
-    letters = int(figure.get_size_inches()[0] / _FOOT_LETTER_IN)
-    rows = [row for text in (notes, line) if text for row in textwrap.wrap(text, letters)]
-    foot = "\n".join(rows)
-    figure.supxlabel(foot, x=0.01, ha="left", fontsize=_FOOT_PT, color=GREY, linespacing=1.3)
     kinds: dict[str, dict[str, Any]] = {
         "pdf": {"Title": title, "Subject": line, "CreationDate": None},
         "png": {"Title": title, "Description": line},
     }
-    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in kinds]
-    for path, (kind, metadata) in zip(paths, kinds.items(), strict=True):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, dpi=_PNG_DPI, metadata=metadata)
-        write_atomic(path, buffer.getvalue())
-    return paths
+    with paper_style():
+        figure = draw()
+        letters = int(figure.get_size_inches()[0] / _FOOT_LETTER_IN)
+        rows = [row for text in (notes, line) if text for row in textwrap.wrap(text, letters)]
+        foot: dict[str, Any] = {"fontsize": _FOOT_PT, "color": GREY, "linespacing": 1.3}
+        figure.supxlabel("\n".join(rows), x=0.01, ha="left", **foot)
+        for kind, metadata in kinds.items():
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=kind, dpi=_PNG_DPI, metadata=metadata)
+            write_atomic(stem.with_name(f"{stem.name}.{kind}"), buffer.getvalue())
+    report(stem.with_name(f"{stem.name}.{kind}") for kind in kinds)
+
+
+def named_clips(folder: Path, names: Sequence[str]) -> list[Path]:
+    """The clips of these names. Raises ``PisaError`` for a name that the set lacks."""
+    clips = {path.name: path for path in list_clips(folder)}
+    if unknown := [name for name in names if name not in clips]:
+        raise PisaError(f"{folder}: has no clip {', '.join(unknown)}")
+    return [clips[name] for name in names]
 
 
 def add_out(parser: argparse.ArgumentParser, name: str) -> None:
@@ -108,7 +117,7 @@ def add_out(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument("--out", type=Path, default=Path("figures") / name, help=help_text)
 
 
-def report(paths: Sequence[Path]) -> None:
+def report(paths: Iterable[Path]) -> None:
     print("written: " + ", ".join(map(str, paths)))
 
 

@@ -38,13 +38,13 @@ def main(given: argparse.Namespace) -> None:
     origin = origin_of(document["provenance"])
     summary = {model: result["table"] for model, result in document["models"].items()}
     write_table(given.out, {"summary": summary}, published_rows_2(), origin)
-    with style.paper_style():
-        figure = draw_grid({m: r["grid"] for m, r in document["models"].items()})
-        stem = given.out.with_name(f"{given.out.name}_grid")
-        title = "Table 2 by depth and height"
-        notes = "Mean over the clips of a cell and, small, their number; framed: in distribution."
-        paths = style.save(figure, stem, origin, title=title, notes=notes)
-    style.report(paths)
+    style.write(
+        given.out.with_name(f"{given.out.name}_grid"),
+        origin,
+        lambda: draw_grid({m: r["grid"] for m, r in document["models"].items()}),
+        title="Table 2 by depth and height",
+        notes="Mean over the clips of a cell and, small, their number; framed: in distribution.",
+    )
 
 
 def published_rows_2() -> list[PublishedRow]:

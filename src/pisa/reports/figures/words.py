@@ -45,14 +45,9 @@ def main(given: argparse.Namespace) -> None:
     if not counts:
         raise PisaError(f"{given.data_set}: no clip has a caption")
     shown = dict(counts.most_common(given.words))
-    with style.paper_style():
-        figure = draw(shown)
-        title = "Figure 12 (a): words in captions"
-        paths = style.save(
-            figure, given.out, origin_of_data(given.data_set), title=title, notes=_NOTES
-        )
     print(", ".join(f"{word} {count}" for word, count in list(shown.items())[:10]))
-    style.report(paths)
+    origin, title = origin_of_data(given.data_set), "Figure 12 (a): words in captions"
+    style.write(given.out, origin, lambda: draw(shown), title=title, notes=_NOTES)
 
 
 def count_words(captions: Iterable[str]) -> Counter[str]:
