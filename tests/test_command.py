@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pisa.__main__ import COMMANDS, main
-from pisa.io.lock import hold
+from pisa.io.files import hold
 
 ROOT = Path(__file__).parents[1]
 

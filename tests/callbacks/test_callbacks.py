@@ -12,10 +12,10 @@ import torch
 from pisa.bench.references import Sampling
 from pisa.callbacks.checkpoints import ExportWeights
 from pisa.callbacks.ema import EMA, averaged_weights
+from pisa.callbacks.loggers import RUN_ID, WandbLogger
 from pisa.callbacks.pisabench import PisaBench, StepInterval
 from pisa.callbacks.samples import SampleVideos, side_by_side, tint
 from pisa.callbacks.throughput import StepProgressBar, Throughput, peak_rss_bytes
-from pisa.callbacks.wandb_logger import RUN_ID, WandbLogger
 from pisa.errors import PisaError
 from pisa.io.progress import ProgressLog
 from pisa.ops.video import read_video

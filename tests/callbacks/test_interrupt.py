@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning.pytorch.demos.boring_classes import BoringModel
 
-from pisa.callbacks.interrupt import StopOnSignal
+from pisa.callbacks.checkpoints import StopOnSignal
 
 
 class Seeded(BoringModel):

@@ -14,11 +14,10 @@ import pytest
 import torch
 
 from pisa.callbacks.checkpoints import StepCheckpoint, newest_checkpoint
-from pisa.callbacks.csv_logger import CSVLogger
 from pisa.callbacks.ema import EMA
+from pisa.callbacks.loggers import CSVLogger
 from pisa.errors import PisaError
-from pisa.io.checkpoint_io import AtomicCheckpointIO
-from pisa.io.lightning_internals import LIGHTNING_VERSION
+from pisa.io.lightning_internals import LIGHTNING_VERSION, AtomicCheckpointIO
 from pisa.tasks.gradient_steps import RandomSteps
 from pisa.tasks.oro import ORO
 from pisa.tasks.psft import PSFT

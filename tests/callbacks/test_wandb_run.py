@@ -16,9 +16,9 @@ from pisa.bench.references import Sampling
 from pisa.bench.score import Scorer
 from pisa.callbacks.artifacts import Artifacts
 from pisa.callbacks.checkpoints import ExportWeights
+from pisa.callbacks.loggers import WandbLogger, run_id
 from pisa.callbacks.pisabench import COLUMNS, PisaBench, worst_clips
 from pisa.callbacks.samples import SampleVideos
-from pisa.callbacks.wandb_logger import WandbLogger, run_id
 from pisa.tasks.psft import PSFT
 from tests.callbacks.wandb_file import read_offline, split_records
 from tests.callbacks.wandb_server import wandb_server
@@ -172,7 +172,7 @@ def test_no_setting_is_passed_that_wandb_warns_of(tmp_path):
 def test_a_killed_run_keeps_its_steps_and_the_next_start_is_a_part_of_it(tmp_path):
     program = (
         "import os, signal, sys, time\n"
-        "from pisa.callbacks.wandb_logger import WandbLogger\n"
+        "from pisa.callbacks.loggers import WandbLogger\n"
         f"logger = WandbLogger({str(tmp_path)!r}, offline=True)\n"
         "first, last, how = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]\n"
         "for step in range(first, last):\n"
@@ -198,8 +198,3 @@ def test_worst_clips_are_those_with_the_largest_l2():
     (known,) = Scorer(BrightTracker()).score(batch, batch.video, model="m", split="s")
     rows = [replace(known.row, clip=clip, l2=value) for clip, value in values.items()]
     assert [row[0] for row in worst_clips(rows, 3)] == ["c", "b", "d"]
-
-
-def test_unknown_kinds_of_artifacts_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="valid: data, weights, checkpoint"):
-        Artifacts(tmp_path, ["all"])

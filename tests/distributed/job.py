@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from pisa.bench.references import ModelSource, Sampling
 from pisa.callbacks.checkpoints import ExportWeights
 from pisa.callbacks.ema import EMA
-from pisa.io.checkpoint_io import AtomicCheckpointIO
+from pisa.io.lightning_internals import AtomicCheckpointIO
 from pisa.models.tiny import TinyVideoModel
 from pisa.models.tiny_denoiser import TinyDenoiser
 from pisa.models.tiny_text import WordHashEncoder

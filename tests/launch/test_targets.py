@@ -61,7 +61,7 @@ def test_an_argument_that_is_not_there_is_told_with_the_valid_ones(node, told):
 def test_a_class_that_takes_anything_is_left_alone():
     """W&B's logger hands its further options on to the library."""
     node = {
-        "_target_": "pisa.callbacks.wandb_logger.WandbLogger",
+        "_target_": "pisa.callbacks.loggers.WandbLogger",
         "entity": "me",
         "_partial_": True,
     }

@@ -20,7 +20,7 @@ from torch import nn
 
 from pisa.data.mask_files import read_arrays, read_mask_array
 from pisa.errors import PisaError
-from pisa.io.checkpoint_io import AtomicCheckpointIO
+from pisa.io.lightning_internals import AtomicCheckpointIO
 from pisa.io.weights import load, read
 from pisa.launch.hub import model_card
 from pisa.perception.base import load_teacher

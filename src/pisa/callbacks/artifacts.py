@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,8 @@ import wandb
 from lightning.pytorch.loggers import WandbLogger
 
 from pisa.callbacks.checkpoints import newest_checkpoint
+from pisa.io.files import sha256_of
 
-KINDS = ("data", "weights", "checkpoint")
 MANIFEST = "manifest.json"
 
 
@@ -25,39 +23,34 @@ class Artifacts(pl.Callback):
 
     Args:
         folder: of the run: ``weights.safetensors`` and ``checkpoints/``.
-        kinds: some of ``KINDS``; ``checkpoint`` (resumable, several times the weights) is extra.
+        checkpoint: log the newest training checkpoint too (several times the weights).
     """
 
-    def __init__(self, folder: Path | str, kinds: Sequence[str] = ("data", "weights")) -> None:
-        unknown = [kind for kind in kinds if kind not in KINDS]
-        if unknown:
-            raise ValueError(f"no artifacts of kind {unknown[0]!r}; valid: {', '.join(KINDS)}")
+    def __init__(self, folder: Path | str, checkpoint: bool = False) -> None:
         self.folder = Path(folder)
-        self.kinds = tuple(kinds)
+        self.checkpoint = checkpoint
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not trainer.is_global_zero or "data" not in self.kinds:
+        if not trainer.is_global_zero:
             return
         manifests = manifests_of(getattr(trainer, "datamodule", None))
+        hashes = {name: sha256_of(path) for name, path in manifests.items()}
         for run in _runs(trainer):
-            run.config.update({"data_sha256": manifests_sha256(manifests)}, allow_val_change=True)
+            run.config.update({"data_sha256": hashes}, allow_val_change=True)
             for name, path in manifests.items():
-                artifact = wandb.Artifact(name, "dataset", metadata={"sha256": _sha256(path)})
+                artifact = wandb.Artifact(name, "dataset", metadata={"sha256": hashes[name]})
                 artifact.add_file(str(path), MANIFEST)
                 run.log_artifact(artifact)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        paths = {
-            "weights": self.folder / "weights.safetensors",
-            "checkpoint": newest_checkpoint(self.folder / "checkpoints"),
-        }
-        for kind, path in paths.items():
-            if kind not in self.kinds or path is None or not path.is_file():
-                continue
+        files = [("weights", self.folder / "weights.safetensors")]
+        if self.checkpoint and (newest := newest_checkpoint(self.folder / "checkpoints")):
+            files.append(("checkpoint", newest))
+        for kind, path in (entry for entry in files if entry[1].is_file()):
+            data = {"step": trainer.global_step, "sha256": sha256_of(path)}
             for run in _runs(trainer):
-                data = {"step": trainer.global_step, "sha256": _sha256(path)}
                 artifact = wandb.Artifact(f"{self.folder.name}-{kind}", "model", metadata=data)
                 policy = "immutable" if kind == "weights" else "mutable"
                 artifact.add_file(str(path), path.name, policy=policy, skip_cache=True)  # type: ignore[arg-type]
@@ -69,16 +62,6 @@ def manifests_of(data_module: Any) -> dict[str, Path]:
     sets = [getattr(data_module, "train_set", None), *getattr(data_module, "test_sets", [])]
     folders = [Path(data_set.folder) for data_set in sets if data_set is not None]
     return {f.name: f / MANIFEST for f in folders if (f / MANIFEST).is_file()}
-
-
-def manifests_sha256(manifests: dict[str, Path]) -> dict[str, str]:
-    """Hash of each manifest."""
-    return {name: _sha256(path) for name, path in manifests.items()}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _runs(trainer: pl.Trainer) -> list[Any]:

@@ -24,7 +24,7 @@ from pisa.tasks.weights import EMA_KEY
 class EMA(pl.Callback):
     """Averages after every optimiser step: ``e = decay e + (1 - decay) w`` (release: 0.99).
 
-    Validation, test and prediction see the average; so does ``averaged_weights``. Checkpoints hold
+    Validation sees the average; so does ``averaged_weights``. Checkpoints hold
     both: the average lies under ``ema_denoiser``, by parameter name. Where the weights are sharded
     (``ShardedStrategy``) so is the average; checkpoints hold it whole.
     """
@@ -79,18 +79,6 @@ class EMA(pl.Callback):
         self._put_in(pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._take_out(pl_module)
-
-    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._put_in(pl_module)
-
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._take_out(pl_module)
-
-    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._put_in(pl_module)
-
-    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._take_out(pl_module)
 
     def on_exception(

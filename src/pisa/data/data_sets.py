@@ -19,8 +19,7 @@ from pisa.data.manifest import (
     write_manifest,
 )
 from pisa.errors import PisaError
-from pisa.io.files import write_atomic
-from pisa.io.lock import hold
+from pisa.io.files import hold, write_atomic
 from pisa.io.progress import track_clips
 from pisa.simulation.produce import ClipsFailed, DataSetSpec, Shard, produce
 

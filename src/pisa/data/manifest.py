@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pisa.data.clip_info import check_name
 from pisa.errors import PisaError, reason
-from pisa.io.files import write_atomic
+from pisa.io.files import sha256_of, write_atomic
 
 SCHEMA = 1
 
@@ -104,8 +104,7 @@ def clip_sha256(clip_folder: Path) -> str:
     digest = hashlib.sha256()
     try:
         for path in sorted(p for p in Path(clip_folder).iterdir() if p.is_file()):
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-            digest.update(f"{path.name} {content}\n".encode())
+            digest.update(f"{path.name} {sha256_of(path)}\n".encode())
     except OSError as error:
         raise PisaError(f"{clip_folder}: cannot read: {reason(error)}") from error
     return digest.hexdigest()

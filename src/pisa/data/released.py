@@ -24,8 +24,8 @@ from rich.progress import track
 
 from pisa.data.manifest import is_complete
 from pisa.errors import PisaError, reason
-from pisa.io.download import download, read_json, sha256_of
-from pisa.io.files import replace_folder, write_atomic
+from pisa.io.download import download, read_json
+from pisa.io.files import replace_folder, sha256_of, write_atomic
 
 REPOSITORY = "nyu-visionx/pisa-experiments"  # named by the README of the paper's release
 CHECKPOINTS = "checkpoints"

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pisa.errors import PisaError
-from pisa.io.lock import hold
+from pisa.io.files import hold
 
 DAY_S = 86400.0
 # A folder is one of ours when it holds one of these.

@@ -8,7 +8,6 @@ Kubric's public bucket holds one manifest per library (``GSO.json``, ``HDRI_have
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -32,7 +31,7 @@ from rich.progress import (
 )
 
 from pisa.errors import PisaError, reason
-from pisa.io.files import write_atomic
+from pisa.io.files import sha256_of, write_atomic
 
 BUCKET = "https://storage.googleapis.com/kubric-public/assets"
 TIMEOUT_S = 60.0
@@ -216,9 +215,3 @@ def _unpack(archive: Path, folder: Path) -> None:
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
         archive.unlink(missing_ok=True)
         raise PisaError(f"{archive}: cannot unpack: {reason(error)}; it was removed") from error
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

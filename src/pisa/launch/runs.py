@@ -24,8 +24,7 @@ from torch import nn
 from pisa.bench.references import Sampling
 from pisa.data.data_sets import DataSets
 from pisa.data.simulated import SimulatedDataModule
-from pisa.io.files import write_atomic
-from pisa.io.lock import hold
+from pisa.io.files import hold, write_atomic
 from pisa.io.weights import SHIPPED
 from pisa.launch.settings import (
     AnnotateSettings,
@@ -241,7 +240,7 @@ def stage_digest(tree: Node, stages: Node, sets: list[str]) -> str:
 def shipped_weights() -> dict[str, str]:
     """SHA-256 of each weights file in the package, by name."""
     files = sorted(SHIPPED.glob("*.safetensors"))
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    return {file.name: sha256_of(file) for file in files}
 
 
 def _shipped_names(settings: Any) -> Iterator[str]:

@@ -13,11 +13,11 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
 from pisa.callbacks.checkpoints import newest_checkpoint
+from pisa.callbacks.loggers import WandbLogger
 from pisa.callbacks.pisabench import REAL, PisaBench
-from pisa.callbacks.wandb_logger import WandbLogger
 from pisa.errors import PisaError, reason
-from pisa.io.checkpoint_io import AtomicCheckpointIO
-from pisa.io.lock import hold
+from pisa.io.files import hold
+from pisa.io.lightning_internals import AtomicCheckpointIO
 from pisa.io.provenance import SETTINGS, machine_facts, provenance
 from pisa.io.weights import save
 from pisa.launch.evaluate import score_weights

@@ -24,6 +24,7 @@ from pisa.data.manifest import clip_sha256, list_clips
 from pisa.data.real import require_real_clips
 from pisa.data.video_files import Limits, parse_fit, read_footage
 from pisa.errors import PisaError
+from pisa.io.files import sha256_of
 from pisa.io.progress import clip_progress
 from pisa.launch.results import document_of, provenance_of, publish
 from pisa.launch.runs import SIM, SPLITS, EvalRun
@@ -252,8 +253,7 @@ def _videos_sha256(samples: Sequence[Sample]) -> str:
         files = sorted(sample.path.iterdir()) if sample.path.is_dir() else [sample.path]
         for file in files:
             try:
-                with file.open("rb") as stream:
-                    digest.update(hashlib.file_digest(stream, "sha256").digest())
+                digest.update(bytes.fromhex(sha256_of(file)))
             except OSError:
                 digest.update(b"unreadable")
     return digest.hexdigest()

@@ -1,7 +1,8 @@
-"""Weights & Biases that also works without an account, and that never logs a secret."""
+"""Loggers: a CSV log that a resumed run continues, and Weights & Biases without secrets."""
 
 from __future__ import annotations
 
+import csv
 import os
 import uuid
 from collections.abc import Mapping, Sequence
@@ -9,15 +10,65 @@ from pathlib import Path
 from typing import Any
 
 import wandb
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers import CSVLogger as LightningCSVLogger
 from lightning.pytorch.loggers import WandbLogger as LightningWandbLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
 
-from pisa.io.files import write_atomic
+from pisa.io.files import replace_file, write_atomic
 from pisa.io.secrets import redacted
 
 RUN_ID = "wandb_run_id"  # file in ``save_dir``
 LINES_OF_A_START = 10**7  # more than one start can log
 FLUSH_S = 1.0  # so much of an offline run is lost by kill -9; wandb's default is 15 s
+
+
+class CSVLogger(LightningCSVLogger):
+    """Lightning's CSV logger, which keeps the rows of an interrupted run instead of deleting them.
+
+    Column ``step`` counts optimiser steps from 0. ``StepCheckpoint`` calls ``drop_from``: rows of
+    steps that the checkpoint does not cover are logged again by the resumed run.
+    """
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> _ContinuedWriter:
+        if not isinstance(self._experiment, _ContinuedWriter):
+            self._experiment = _ContinuedWriter(log_dir=self.log_dir)
+        return self._experiment
+
+    @rank_zero_only
+    def drop_from(self, step: int) -> None:
+        """Remove the rows of ``step`` and later, those of this run's start included."""
+        self.experiment.drop_from(step)
+
+
+class _ContinuedWriter(ExperimentWriter):
+    def __init__(self, log_dir: str) -> None:
+        super().__init__(log_dir)
+        path = Path(self.metrics_file_path)
+        if path.is_file():
+            with path.open(newline="", encoding="utf-8") as file:
+                self.metrics_keys = list(csv.DictReader(file).fieldnames or [])
+
+    def drop_from(self, step: int) -> None:
+        path = Path(self.metrics_file_path)
+        if not path.is_file():
+            return
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if int(row["step"] or step) < step]
+        self.metrics_keys = [k for k in self.metrics_keys if any(row.get(k) for row in rows)]
+        if not rows:
+            path.unlink()
+            return
+        with replace_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self.metrics_keys, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def _check_log_dir_exists(self) -> None:
+        """Nothing is deleted: a resumed run continues in the same file."""
 
 
 class WandbLogger(LightningWandbLogger):
