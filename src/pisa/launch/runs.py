@@ -24,7 +24,7 @@ from torch import nn
 from pisa.bench.references import Sampling
 from pisa.data.data_sets import DataSets
 from pisa.data.simulated import SimulatedDataModule
-from pisa.io.files import hold, write_atomic
+from pisa.io.files import hold, sha256_of, write_atomic
 from pisa.io.weights import SHIPPED
 from pisa.launch.settings import (
     AnnotateSettings,
