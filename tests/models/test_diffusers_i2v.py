@@ -21,7 +21,7 @@ from pisa.errors import PisaError
 from pisa.models import diffusers_i2v as adapters
 from pisa.models.base import VideoModel
 from pisa.models.diffusers_i2v.base import to_images
-from pisa.models.diffusers_i2v.ltx2_streams import Streams, join
+from pisa.models.diffusers_i2v.ltx2 import Streams, join
 from pisa.models.generate import generate
 from pisa.ops.video import from_uint8
 from pisa.tasks.oro import ORO

@@ -8,7 +8,7 @@ import torch
 from pisa.errors import PisaError
 from pisa.models.diffusers_i2v import LTX2
 from pisa.models.diffusers_i2v.loading import check_family
-from pisa.models.diffusers_i2v.ltx2_streams import Guidance, Streams, join, split
+from pisa.models.diffusers_i2v.ltx2 import Guidance, Streams, join, split
 from pisa.models.generate import generate
 from pisa.tasks.psft import PSFT
 from pisa.types import collate

@@ -2,8 +2,7 @@
 
 from pisa.models.diffusers_i2v.cogvideox import CogVideoX
 from pisa.models.diffusers_i2v.cosmos import Cosmos2, Cosmos2_5
-from pisa.models.diffusers_i2v.hunyuan_video import HunyuanVideo
-from pisa.models.diffusers_i2v.hunyuan_video15 import HunyuanVideo15
+from pisa.models.diffusers_i2v.hunyuan_video import HunyuanVideo, HunyuanVideo15
 from pisa.models.diffusers_i2v.ltx import LTXVideo
 from pisa.models.diffusers_i2v.ltx2 import LTX2
 from pisa.models.diffusers_i2v.svd import StableVideoDiffusion

@@ -4,16 +4,22 @@ A pipeline's ``__call__`` runs without gradient, so the adapters drive its compo
 text encoder, VAE, transformer and the noise levels of its scheduler.
 
 Every model is seen as a rectified flow, ``x_s = (1 - s) x_0 + s noise`` (``pisa.types``). Diffusion
-models of another kind are that up to a scale that depends on the noise level alone
-(``parametrisation``), and a deterministic first-order step of theirs (DDIM, Euler) is an Euler step
-here. A scheduler of higher order (UniPC) lends its noise levels only.
+models of another kind are that up to a scale that depends on the noise level alone, and a
+deterministic first-order step of theirs (DDIM, Euler) is an Euler step here. A scheduler of higher
+order (UniPC) lends its noise levels only.
+
+With ``a^2 + b^2 = 1``, ``z = a x_0 + b noise`` is the same point where ``s = b / (a + b)``:
+``x = z / (a + b)``. A network that predicts ``v = a noise - b x_0`` (arXiv:2202.00512 Appendix D)
+then gives ``x_0 = a z - b v`` and ``noise = b z + a v``, so the velocity is
+``noise - x_0 = (b - a) z + (a + b) v``. Models with exploding variance (EDM, arXiv:2206.00364) are
+the same point once more, ``sigma = b / a = s / (1 - s)``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -41,7 +47,6 @@ class DiffusersModel(VideoModel):
         negative_prompt: text of the null prompt.
         sample_posterior: draw latents from the VAE's posterior; False takes its mode.
         max_tokens: of a caption.
-        keep_encoders: leave the encoders on the denoiser's device.
         offload: none | model | sequential, for ``place`` (generation); training ignores it.
         grad_checkpoint: recompute each block of the denoiser in backward.
     """
@@ -59,7 +64,6 @@ class DiffusersModel(VideoModel):
         negative_prompt: str = "",
         sample_posterior: bool = False,
         max_tokens: int = 226,
-        keep_encoders: bool = False,
         grad_checkpoint: bool = False,
         offload: str = "none",
     ) -> None:
@@ -70,7 +74,6 @@ class DiffusersModel(VideoModel):
         self.negative_prompt = negative_prompt
         self.sample_posterior = sample_posterior
         self.max_tokens = max_tokens
-        self.keep_encoders = keep_encoders
         self.offload = offload
         self._offloading = False  # from ``place`` on
         if not self.takes_first_frame():
@@ -161,8 +164,8 @@ class DiffusersModel(VideoModel):
 
     @property
     def denoiser_config(self) -> Any:
-        """The settings of the denoiser, which diffusers keeps beside it."""
-        return cast(Any, self.denoiser).config
+        """The settings of the denoiser (of two alike), which diffusers keeps beside it."""
+        return self._denoiser_parts()[0].config
 
     def normalise(self, latents: Tensor) -> Tensor:
         """The VAE's latents as the denoiser sees them."""
@@ -173,7 +176,9 @@ class DiffusersModel(VideoModel):
 
     def factors(self) -> tuple[int, int, int]:
         """Pixel sides per latent side, frames per latent frame, latent sides per token side."""
-        raise NotImplementedError
+        pipe, patch = self.pipe, self.denoiser_config.patch_size
+        side = patch if isinstance(patch, int) else patch[1]
+        return pipe.vae_scale_factor_spatial, pipe.vae_scale_factor_temporal, side
 
     def frame_step(self) -> int:
         """The model makes ``frame_step k + 1`` frames."""
@@ -265,7 +270,7 @@ class DiffusersModel(VideoModel):
         """The pipeline's parts of these names on the denoiser's device within the block."""
         parts = [getattr(self.pipe, name, None) for name in names]
         moved = [part for part in parts if part is not None and not self._offloading]
-        return visiting(moved, self.device, keep=self.keep_encoders)
+        return visiting(moved, self.device)
 
 
 def every_token(embedding: Float[Tensor, "b l d"]) -> Condition:
@@ -277,6 +282,30 @@ def every_token(embedding: Float[Tensor, "b l d"]) -> Condition:
 def to_images(first_frame: Float[Tensor, "b 3 h w"]) -> list[Image.Image]:
     """The frames, of [-1, 1], as the pipelines' image processors take them."""
     return [Image.fromarray(to_frames(frame[:, None])[0]) for frame in first_frame]
+
+
+def level_of_sigma(sigma: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """Noise level s of ``x_0 + sigma noise``."""
+    return sigma / (1 + sigma)
+
+
+def level_of_alpha(alpha_squared: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """Noise level s of a variance-preserving point; ``alpha_squared`` is the cumulative product."""
+    a, b = alpha_squared.sqrt(), (1 - alpha_squared).sqrt()
+    return b / (a + b)
+
+
+def velocity_of_v(
+    x: Float[Tensor, "b c f i j"],
+    level: Float[Tensor, " b"],
+    predict: Callable[[Tensor], Tensor],
+) -> Float[Tensor, "b c f i j"]:
+    """Velocity at x from ``predict(z) -> v``."""
+    s = level.reshape(-1, *[1] * (x.ndim - 1))  # [B, 1, 1, 1, 1]
+    scale = ((1 - s) ** 2 + s**2).sqrt()  # 1 / (a + b)
+    a, b = (1 - s) / scale, s / scale
+    z = x / scale
+    return (b - a) * z + (a + b) * predict(z)
 
 
 def latent_size(

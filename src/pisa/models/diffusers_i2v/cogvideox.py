@@ -17,8 +17,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pisa.models.diffusers_i2v.base import DiffusersModel
-from pisa.models.diffusers_i2v.parametrisation import level_of_alpha, velocity_of_v
+from pisa.models.diffusers_i2v.base import DiffusersModel, level_of_alpha, velocity_of_v
 from pisa.types import Condition
 
 OFS = 2.0  # a number that 1.5 is told beside the timestep; the pipeline's only value
@@ -31,11 +30,6 @@ class CogVideoX(DiffusersModel):
 
     def takes_first_frame(self) -> bool:
         return bool(self.denoiser_config.in_channels == 2 * self.vae.config.latent_channels)
-
-    def factors(self) -> tuple[int, int, int]:
-        pipe = self.pipe
-        patch = int(self.denoiser_config.patch_size)
-        return pipe.vae_scale_factor_spatial, pipe.vae_scale_factor_temporal, patch
 
     def frame_step(self) -> int:
         return 2 * int(self.pipe.vae_scale_factor_temporal)

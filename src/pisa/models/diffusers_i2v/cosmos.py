@@ -15,8 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pisa.errors import PisaError
-from pisa.models.diffusers_i2v.base import DiffusersModel
-from pisa.models.diffusers_i2v.parametrisation import level_of_sigma
+from pisa.models.diffusers_i2v.base import DiffusersModel, level_of_sigma
 from pisa.models.diffusers_i2v.wan import Wan
 from pisa.types import Condition
 
@@ -28,27 +27,15 @@ class Cosmos2(Wan):
     """
 
     pipeline_class = "Cosmos2VideoToWorldPipeline"
+    told_level = 1e-4 / (1 + 1e-4)  # of the given frame, whose sigma is 1e-4 in the pipeline
 
-    def __init__(
-        self,
-        pipe: Any,
-        *,
-        sample_posterior: bool = True,
-        sigma_conditioning: float = 1e-4,
-        **options: Any,
-    ) -> None:
+    def __init__(self, pipe: Any, *, sample_posterior: bool = True, **options: Any) -> None:
         super(Wan, self).__init__(
             pipe, max_tokens=512, sample_posterior=sample_posterior, **options
         )
-        self.told_level = sigma_conditioning / (1 + sigma_conditioning)
 
     def takes_first_frame(self) -> bool:
         return bool(self.denoiser_config.in_channels > self.vae.config.z_dim)
-
-    def factors(self) -> tuple[int, int, int]:
-        pipe = self.pipe
-        patch = int(self.denoiser_config.patch_size[1])
-        return pipe.vae_scale_factor_spatial, pipe.vae_scale_factor_temporal, patch
 
     def noise_schedule_shift(self, num_frames: int, height: int, width: int) -> float:
         return 1.0
@@ -123,15 +110,14 @@ class Cosmos2(Wan):
 class Cosmos2_5(Cosmos2):
     """``VideoModel`` over Cosmos-Predict2.5.
 
-    ``conditional_timestep`` is what the network is told of the given frame. The pipeline's
-    scheduler is UniPC, of which the noise levels are used.
+    The pipeline's scheduler is UniPC, of which the noise levels are used.
     """
 
     pipeline_class = "Cosmos2_5_PredictBasePipeline"
+    told_level = 1e-4
 
-    def __init__(self, pipe: Any, *, conditional_timestep: float = 1e-4, **options: Any) -> None:
+    def __init__(self, pipe: Any, **options: Any) -> None:
         super().__init__(pipe, **{"sample_posterior": False, **options})
-        self.told_level = conditional_timestep
 
     def sampling_levels(
         self, num_steps: int, num_frames: int, height: int, width: int

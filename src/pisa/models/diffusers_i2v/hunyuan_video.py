@@ -1,9 +1,10 @@
-"""HunyuanVideo image-to-video (arXiv:2412.03603), both ways of telling the first frame.
+"""HunyuanVideo (arXiv:2412.03603) and HunyuanVideo 1.5 image-to-video.
 
-The released model replaces latent frame 0 ("token_replace"), its 33-channel variant concatenates it
-("latent_concat"). LLaVA reads caption and first frame together, so captions wait as bytes until
-the frame is known. A leading 0 marks the null prompt, which sees a black picture as in the
-pipeline (there with twice as many of its tokens where the frame is replaced).
+The first released model replaces latent frame 0 ("token_replace"), its 33-channel variant
+concatenates it ("latent_concat"; all frames are decoded, where the pipeline drops the first four).
+LLaVA reads caption and first frame together, so captions wait as bytes until the frame is known. A
+leading 0 marks the null prompt, which sees a black picture as in the pipeline (there with twice as
+many of its tokens where the frame is replaced).
 """
 
 from __future__ import annotations
@@ -41,7 +42,6 @@ class HunyuanVideo(DiffusersModel):
         embedded_guidance: float = 6.0,
         max_tokens: int = 256,
         prompt_template: dict[str, Any] | None = None,
-        image_embed_interleave: int | None = None,
         **options: Any,
     ) -> None:
         super().__init__(pipe, max_tokens=max_tokens, **options)
@@ -49,15 +49,11 @@ class HunyuanVideo(DiffusersModel):
         self.replaces = kind == "token_replace"
         self.first_frame_in_latents = self.replaces
         self.embedded_guidance = embedded_guidance
-        self.interleave = image_embed_interleave or {"latent_concat": 2, "token_replace": 4}[kind]
+        self.interleave = {"latent_concat": 2, "token_replace": 4}[kind]
         self.template = {} if prompt_template is None else {"prompt_template": prompt_template}
 
     def takes_first_frame(self) -> bool:
         return self.denoiser_config.image_condition_type is not None
-
-    def factors(self) -> tuple[int, int, int]:
-        pipe, patch = self.pipe, int(self.denoiser_config.patch_size)
-        return pipe.vae_scale_factor_spatial, pipe.vae_scale_factor_temporal, patch
 
     def sampling_levels(
         self, num_steps: int, num_frames: int, height: int, width: int
@@ -104,7 +100,7 @@ class HunyuanVideo(DiffusersModel):
         *,
         fps_hz: float,
     ) -> Float[Tensor, "b c f i j"]:
-        hidden = x if self.replaces else torch.cat([x, *self._first(x, condition)], dim=1)
+        hidden = x if self.replaces else beside_first_frame(x, condition)
         guidance = None
         if self.denoiser_config.guidance_embeds:
             guidance = x.new_full((len(x),), self.embedded_guidance * TIMESTEPS).to(self.dtype)
@@ -122,19 +118,6 @@ class HunyuanVideo(DiffusersModel):
     def latent_channels(self) -> int:
         channels = int(self.denoiser_config.in_channels)
         return channels if self.replaces else (channels - 1) // 2
-
-    def decode(
-        self, latents: Float[Tensor, "b c f i j"], num_frames: int
-    ) -> Float[Tensor, "b 3 t h w"]:
-        """All frames; the pipeline drops the first four of the 33-channel model."""
-        return super().decode(latents, num_frames)
-
-    def _first(self, x: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
-        """Latent of the first frame, zeros after it, and the mask that says so."""
-        latents, mask = torch.zeros_like(x), torch.zeros_like(x[:, :1])
-        latents[:, :, :1] = condition.image["first_latent"].to(x)
-        mask[:, :, 0] = 1.0
-        return latents, mask
 
     def _read(self, text: str, image: Image.Image, *, black: bool) -> tuple[Tensor, Tensor, Tensor]:
         seen = Image.new("RGB", image.size, 0) if black else image
@@ -158,6 +141,100 @@ class HunyuanVideo(DiffusersModel):
             mask[row, : len(text)] = True
             mask[row, 0] = True
         return Condition(embedding.to(self.device), mask.to(self.device))
+
+
+class HunyuanVideo15(DiffusersModel):
+    """``VideoModel`` over HunyuanVideo-1.5 I2V, without its step-distilled variants.
+
+    Qwen reads the caption, SigLIP the first frame, whose latent and a mask are concatenated. Text
+    in quotation marks, which the pipeline also spells out through ByT5, is read by Qwen only.
+    """
+
+    pipeline_class = "HunyuanVideo15ImageToVideoPipeline"
+
+    def __init__(self, pipe: Any, **options: Any) -> None:
+        super().__init__(pipe, **options)
+        if self.denoiser_config.use_meanflow:
+            raise PisaError("HunyuanVideo 1.5 distilled with mean flows is not supported")
+
+    def takes_first_frame(self) -> bool:
+        return bool(self.denoiser_config.task_type == "i2v")
+
+    def sampling_levels(
+        self, num_steps: int, num_frames: int, height: int, width: int
+    ) -> Float[Tensor, " n"]:
+        return even_levels(self.pipe.scheduler, num_steps)
+
+    def decode(
+        self, latents: Float[Tensor, "b c f i j"], num_frames: int
+    ) -> Float[Tensor, "b 3 t h w"]:
+        """Clip by clip: the attention of diffusers' VAE has a mask for one clip only."""
+        return torch.cat([super(HunyuanVideo15, self).decode(z[None], num_frames) for z in latents])
+
+    def velocity(
+        self,
+        x: Float[Tensor, "b c f i j"],
+        noise_level: Float[Tensor, " b"],
+        condition: Condition,
+        clean_frames: Bool[Tensor, "b f"],
+        *,
+        fps_hz: float,
+    ) -> Float[Tensor, "b c f i j"]:
+        no_glyphs = x.new_zeros(
+            len(x), self.pipe.tokenizer_2_max_length, self.denoiser_config.text_embed_2_dim
+        )
+        output = self.denoiser(
+            hidden_states=beside_first_frame(x, condition).to(self.dtype),
+            timestep=(noise_level * TIMESTEPS).to(self.dtype),
+            encoder_hidden_states=condition.embedding.to(self.dtype),
+            encoder_attention_mask=condition.mask.to(self.dtype),
+            encoder_hidden_states_2=no_glyphs.to(self.dtype),
+            encoder_attention_mask_2=no_glyphs[..., 0].to(self.dtype),
+            image_embeds=condition.image["embedding"].to(self.dtype),
+            return_dict=False,
+        )[0]
+        return output.float()
+
+    def _image_condition(
+        self, condition: Condition, first_frame: Tensor, num_frames: int
+    ) -> dict[str, Tensor]:
+        pipe, images = self.pipe, to_images(first_frame)
+        with self.visiting("image_encoder"):
+            embedding = torch.cat(
+                [
+                    pipe._get_image_embeds(
+                        pipe.image_encoder, pipe.feature_extractor, image, self.device
+                    )
+                    for image in images
+                ]
+            )
+        return {
+            "first_latent": self.encode_first_frame(first_frame),
+            "embedding": embedding.float(),
+        }
+
+    def _embed(self, captions: list[str]) -> Condition:
+        pipe = self.pipe
+        embedding, mask = pipe._get_mllm_prompt_embeds(
+            tokenizer=pipe.tokenizer,
+            text_encoder=pipe.text_encoder,
+            prompt=captions,
+            device=self.device,
+            tokenizer_max_length=pipe.tokenizer_max_length,
+            system_message=pipe.system_message,
+            crop_start=pipe.prompt_template_encode_start_idx,
+        )
+        return Condition(embedding, mask.bool())
+
+
+def beside_first_frame(
+    x: Float[Tensor, "b c f i j"], condition: Condition
+) -> Float[Tensor, "b c2 f i j"]:
+    """The latents, that of the first frame with zeros after it, and the mask that says so."""
+    latents, mask = torch.zeros_like(x), torch.zeros_like(x[:, :1])
+    latents[:, :, :1] = condition.image["first_latent"].to(x)
+    mask[:, :, 0] = 1.0
+    return torch.cat([x, latents, mask], dim=1)
 
 
 def _parts(condition: Condition) -> tuple[list[list[float]], list[list[bool]]]:

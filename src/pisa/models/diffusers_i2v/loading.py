@@ -50,16 +50,13 @@ def load_pipeline(
 
 
 @contextmanager
-def visiting(
-    parts: Sequence[nn.Module], device: torch.device, *, keep: bool = False
-) -> Iterator[None]:
-    """Frozen encoders on the device within the block; afterwards back on the CPU unless kept."""
+def visiting(parts: Sequence[nn.Module], device: torch.device) -> Iterator[None]:
+    """Frozen encoders on the device within the block; afterwards back on the CPU."""
     for part in parts:
         part.requires_grad_(False).eval().to(device)
     yield
-    if not keep:
-        for part in parts:
-            part.to("cpu")
+    for part in parts:
+        part.to("cpu")
 
 
 def check_family(found: str, wanted: str, repository: str) -> None:

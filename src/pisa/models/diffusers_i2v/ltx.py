@@ -43,16 +43,17 @@ class LTXVideo(DiffusersModel):
         return int(self.denoiser_config.in_channels)
 
     def normalise(self, latents: Tensor) -> Tensor:
-        normalised: Tensor = self.pipe._normalize_latents(
-            latents, self.vae.latents_mean, self.vae.latents_std
-        )
+        mean, std, _ = self.statistics()
+        normalised: Tensor = self.pipe._normalize_latents(latents, mean, std)
         return normalised
 
     def denormalise(self, latents: Tensor) -> Tensor:
-        raw: Tensor = self.pipe._denormalize_latents(
-            latents, self.vae.latents_mean, self.vae.latents_std, self.vae.config.scaling_factor
-        )
+        raw: Tensor = self.pipe._denormalize_latents(latents, *self.statistics())
         return raw
+
+    def statistics(self) -> tuple[Tensor, Tensor, float]:
+        """Mean and standard deviation of each latent channel, and the scale of all."""
+        return self.vae.latents_mean, self.vae.latents_std, self.vae.config.scaling_factor
 
     def decode(
         self, latents: Float[Tensor, "b c f i j"], num_frames: int

@@ -1,15 +1,19 @@
 """LTX-2 image-to-video (arXiv:2601.03233): picture and sound made together; the picture is kept.
 
 Sound is generated as the pipeline generates it, since the picture attends to it, and is never
-decoded. Training clips have none: PSFT trains the picture alone, with the attention between both
-turned off (as the pipeline's own modality guidance does), and ORO's gradient passes through the
-sound. The weights of the sound's stream and of the attention between both stay as they are.
+decoded. A sampler of this package carries one tensor, so the tokens of the sound are positions of
+latent frames behind those of the picture, one token per position; what is left of the last frame
+is not used. Training clips have no sound: PSFT trains the picture alone, with the attention between
+both turned off (as the pipeline's own modality guidance does), and ORO's gradient passes through
+the sound. The weights of the sound's stream and of the attention between both stay as they are.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange, repeat
@@ -17,16 +21,91 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from pisa.errors import PisaError
-from pisa.models.diffusers_i2v.base import TIMESTEPS, DiffusersModel
-from pisa.models.diffusers_i2v.ltx import shifted_levels
-from pisa.models.diffusers_i2v.ltx2_streams import Guidance, Streams, join, split
+from pisa.models.diffusers_i2v.base import TIMESTEPS
+from pisa.models.diffusers_i2v.ltx import LTXVideo, shifted_levels
 from pisa.ops.video import from_frames, to_frames
 from pisa.types import Condition
 
 OF_SOUND = ("audio", "a2v", "v2a", "av_cross")  # in the names of the parameters
 
 
-class LTX2(DiffusersModel):
+class Streams(NamedTuple):
+    """Latents of the picture and tokens of the sound, or the velocities of both."""
+
+    video: Float[Tensor, "b c f i j"]
+    audio: Float[Tensor, "b n d"]
+
+
+def join(streams: Streams, frames: int) -> Float[Tensor, "b c g i j"]:
+    """One tensor of ``frames`` latent frames; unused positions are 0."""
+    video, audio = streams
+    rows, channels, made, height, width = video.shape
+    joined = video.new_zeros(rows, frames * height * width, channels)
+    joined[:, : made * height * width] = rearrange(video, "b c f i j -> b (f i j) c")
+    start = made * height * width
+    joined[:, start : start + audio.shape[1], : audio.shape[2]] = audio
+    return rearrange(joined, "b (f i j) c -> b c f i j", f=frames, i=height, j=width)
+
+
+def split(x: Float[Tensor, "b c g i j"], frames: int, tokens: int, width: int) -> Streams:
+    """The first ``frames`` latent frames, and ``tokens`` tokens of ``width`` numbers after them."""
+    behind = rearrange(x[:, :, frames:], "b c f i j -> b (f i j) c")
+    return Streams(x[:, :, :frames], behind[:, :tokens, :width])
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Weights of the pipeline's guidance terms, in clean latents.
+
+    Args:
+        audio: scale against the null prompt for the sound (the picture's comes with the call).
+        stg: weight of spatio-temporal guidance, against blocks whose self-attention is left out.
+        modality: scale against picture and sound that do not see each other; 1 turns it off.
+        rescale: share of the guided prediction brought back to the deviation of the prompt's
+            (arXiv:2305.08891 Section 3.4).
+    """
+
+    audio: float = 7.0
+    stg: float = 1.0
+    modality: float = 3.0
+    rescale: float = 0.7
+
+    def __call__(
+        self,
+        x: Streams,
+        level: Float[Tensor, " b"],
+        scale: float,
+        prompt: Streams,
+        null: Streams,
+        stg: Streams | None,
+        isolated: Streams | None,
+    ) -> Streams:
+        """The guided velocities of both streams."""
+        scales = (scale, self.audio)
+        guided = []
+        for k, stream in enumerate(x):
+            s = level.reshape(-1, *[1] * (stream.ndim - 1))
+            clean = _clean(stream, s)
+            wanted = clean(prompt[k])
+            moved = wanted + (scales[k] - 1) * (wanted - clean(null[k]))
+            if stg is not None:
+                moved = moved + self.stg * (wanted - clean(stg[k]))
+            if isolated is not None:
+                moved = moved + (self.modality - 1) * (wanted - clean(isolated[k]))
+            guided.append((stream - self._rescaled(moved, wanted)) / s)
+        return Streams(*guided)
+
+    def _rescaled(self, guided: Tensor, wanted: Tensor) -> Tensor:
+        dims = tuple(range(1, guided.ndim))
+        ratio = wanted.std(dim=dims, keepdim=True) / guided.std(dim=dims, keepdim=True)
+        return torch.lerp(guided, guided * ratio, self.rescale)
+
+
+def _clean(x: Tensor, s: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda velocity: x - s * velocity
+
+
+class LTX2(LTXVideo):
     """``VideoModel`` over LTX-2 and LTX-2.3.
 
     Args:
@@ -39,7 +118,6 @@ class LTX2(DiffusersModel):
     """
 
     pipeline_class = "LTX2ImageToVideoPipeline"
-    first_frame_in_latents = True
     encoder_names = ("text_encoder", "connectors")
 
     def __init__(
@@ -60,13 +138,6 @@ class LTX2(DiffusersModel):
         self.use_cross_timestep = use_cross_timestep
         self.image_crf = image_crf
         self.min_fps_hz = min_fps_hz
-
-    def factors(self) -> tuple[int, int, int]:
-        pipe = self.pipe
-        return pipe.vae_spatial_compression_ratio, pipe.vae_temporal_compression_ratio, 1
-
-    def latent_channels(self) -> int:
-        return int(self.denoiser_config.in_channels)
 
     def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """With the latent frames of the sound behind those of the picture."""
@@ -92,12 +163,8 @@ class LTX2(DiffusersModel):
     # ------------------------------------------------------------------------- latents
 
     def normalise(self, latents: Tensor) -> Tensor:
-        normalised: Tensor = self.pipe._normalize_latents(latents, *self._statistics())
+        normalised: Tensor = self.pipe._normalize_latents(latents, *self.statistics())
         return normalised
-
-    def denormalise(self, latents: Tensor) -> Tensor:
-        raw: Tensor = self.pipe._denormalize_latents(latents, *self._statistics())
-        return raw
 
     def encode_first_frame(self, frame: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c 1 i j"]:
         """Compressed by H.264 first; the gradient ends there."""
@@ -263,6 +330,3 @@ class LTX2(DiffusersModel):
 
     def _video_frames(self, num_frames: int) -> int:
         return (num_frames - 1) // self.factors()[1] + 1
-
-    def _statistics(self) -> tuple[Tensor, Tensor, float]:
-        return self.vae.latents_mean, self.vae.latents_std, self.vae.config.scaling_factor

@@ -14,8 +14,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pisa.errors import PisaError
-from pisa.models.diffusers_i2v.base import DiffusersModel, every_token, to_images
-from pisa.models.diffusers_i2v.parametrisation import level_of_sigma, velocity_of_v
+from pisa.models.diffusers_i2v.base import (
+    DiffusersModel,
+    every_token,
+    level_of_sigma,
+    to_images,
+    velocity_of_v,
+)
 from pisa.types import Condition
 
 MAX_SIGMA = 700.0  # of training

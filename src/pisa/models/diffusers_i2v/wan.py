@@ -36,13 +36,8 @@ class Wan(DiffusersModel):
         self.first_frame_in_latents = bool(pipe.config.expand_timesteps)
 
     def takes_first_frame(self) -> bool:
-        channels = self._denoiser_parts()[0].config.in_channels
+        channels = self.denoiser_config.in_channels
         return bool(self.pipe.config.expand_timesteps or channels > self.vae.config.z_dim)
-
-    def factors(self) -> tuple[int, int, int]:
-        config = self.vae.config
-        patch = self._denoiser_parts()[0].config.patch_size[1]
-        return config.scale_factor_spatial, config.scale_factor_temporal, patch
 
     def latent_channels(self) -> int:
         return int(self.vae.config.z_dim)
@@ -108,7 +103,7 @@ class Wan(DiffusersModel):
         if self.first_frame_in_latents:
             return {}
         image = {"first": self._padded(first_frame, num_frames)}
-        if self._denoiser_parts()[0].config.get("image_dim") is not None:
+        if self.denoiser_config.get("image_dim") is not None:
             with self.visiting("image_encoder"):
                 embedding = self.pipe.encode_image(to_images(first_frame), self.device)
             image["embedding"] = embedding.float()
