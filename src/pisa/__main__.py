@@ -36,7 +36,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "table1": ("pisa.reports.figures.table1", "PisaBench results beside the paper's"),
         "table2": ("pisa.reports.figures.table2", "in and out of distribution"),
         "figure1": ("pisa.reports.figures.strobe", "stroboscopic pictures of clips"),
-        "figure3": ("pisa.annotate.statistics", "statistics of real clips"),
+        "figure3": ("pisa.reports.figures.real_clips", "statistics of real clips"),
         "figure4": ("pisa.reports.figures.qualitative", "clips of every model side by side"),
         "figure5": ("pisa.reports.figures.ablation", "ablations: steps, initialisation, clips"),
         "figure6": ("pisa.reports.figures.ambiguous", "scenes that share a first frame"),

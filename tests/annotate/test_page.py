@@ -167,8 +167,6 @@ def test_from_recording_to_scores(server, browser, footage, tmp_path: Path) -> N
         assert (truth & found).sum() / (truth | found).sum() > 0.75
     assert page.hosts == {address.removeprefix("http://")}  # nothing goes elsewhere
     assert page.errors == []
-    page.goto(f"{address}/statistics")
-    page.get_by_text("2 clips (the paper's set has 361)").wait_for()
     evaluate(folder, tmp_path / "scores")
 
 

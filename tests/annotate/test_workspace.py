@@ -13,12 +13,12 @@ import pytest
 
 from pisa.annotate.clip_folder import prepare_frames
 from pisa.annotate.session import Mode, Session
-from pisa.annotate.statistics import real_statistics
 from pisa.annotate.workspace import Stopped, Workspace
 from pisa.data.clip_io import read_clip
 from pisa.data.manifest import list_clips
 from pisa.errors import PisaError
 from pisa.perception.embedded_segmentation import EmbeddedTracker
+from pisa.reports.figures.real_clips import real_statistics
 from tests.annotate import drawn
 from tests.annotate.conftest import workspace
 

@@ -302,7 +302,6 @@ class SideBar:
                 with ui.row().classes("w-full no-wrap items-center gap-1"):
                     self.bar = ui.linear_progress(show_value=False).props("rounded")
                     ui.button("stop", on_click=self.page.stop_job).props("flat dense size=sm")
-            ui.link("statistics of the saved clips", "/statistics", new_tab=True).classes("small")
         self.draw_progress(self.page.running)
 
     def draw_progress(self, job: Job | None) -> None:

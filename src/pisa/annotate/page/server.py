@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import re
 import socket
 from pathlib import Path
@@ -15,10 +13,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from pisa.annotate.page.panels import Panels, SideBar
 from pisa.annotate.page.picture import Picture
 from pisa.annotate.page.view import View
-from pisa.annotate.statistics import PAPER_CLIPS, draw, real_statistics
 from pisa.annotate.workspace import Worker, Workspace
-from pisa.data.clip_info import caption_of, fps_of, read_info
-from pisa.data.manifest import list_clips
 from pisa.errors import PisaError
 
 HOST = "127.0.0.1"
@@ -41,11 +36,6 @@ def serve(workspace: Workspace, port: int, show: bool, note: str) -> None:
         ui.add_css(CSS)
         ui.add_head_html(f"<script>{SCRIPT}</script>")
         build(View(workspace, worker, note))
-
-    @ui.page("/statistics", title="statistics of the saved clips")
-    def statistics() -> None:
-        ui.add_css(CSS)
-        draw_statistics(workspace.root)
 
     chosen = port or free_port()
     print(f"annotate: http://{HOST}:{chosen} (Ctrl+C ends it; all is saved)", flush=True)
@@ -99,53 +89,6 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-_NUMBERS = ("objects", "frames", "fps")
-
-
-def draw_statistics(root: Path) -> None:
-    """Figure 3 of the folder's clips, and a table of them."""
-    with ui.column().classes("statistics gap-2"):
-        ui.label("Statistics of the saved clips (as in the paper's Figure 3)").classes("brand")
-        try:
-            clips = list_clips(root)
-            statistics = real_statistics(clips)
-            rows = [_row(clip) for clip in clips]
-        except PisaError as error:
-            ui.label(str(error)).classes("problem")
-            return
-        shortest, mean, longest = statistics.duration_s
-        ui.label(
-            f"{statistics.num_clips} clips (the paper's set has {PAPER_CLIPS}), {shortest:.2f} to "
-            f"{longest:.2f} s long, {mean:.2f} s on average"
-        )
-        buffer = io.BytesIO()
-        draw(statistics).savefig(buffer, format="png", dpi=100)
-        data = base64.b64encode(buffer.getvalue()).decode()
-        ui.image(f"data:image/png;base64,{data}").style("width: 800px")
-        columns = [
-            {"name": key, "label": key, "field": key, "sortable": True}
-            | {"align": "right" if key in _NUMBERS else "left"}
-            for key in rows[0]
-        ]
-        ui.table(rows=rows, columns=columns).props("dense flat bordered")
-
-
-def _row(clip: Path) -> dict[str, object]:
-    info = read_info(clip)
-    source = info.get("annotate")
-    checks = source.get("checks", {}) if isinstance(source, dict) else {}
-    failed = [name for name, check in checks.items() if not check["passed"]]
-    return {
-        "clip": clip.name,
-        "caption": caption_of(info, clip),
-        "scene": info.get("scene", "not recorded"),
-        "objects": info.get("num_objects", ""),
-        "frames": info.get("num_frames", ""),
-        "fps": fps_of(info, clip / "00000.jpg"),
-        "checks": "all passed" if checks and not failed else ", ".join(failed) or "not made here",
-    }
-
-
 CSS = """
 body { overflow: hidden; font-size: 14px; background: #fff; color: #1c1c1e; }
 .nicegui-content { padding: 0; }
@@ -190,7 +133,6 @@ body { overflow: hidden; font-size: 14px; background: #fff; color: #1c1c1e; }
 .help { max-width: none; padding: 18px; }
 .job { background: #fff; border-radius: 5px; padding: 6px; margin-bottom: 6px; }
 .q-notification { pointer-events: none; }  /* a click under a message reaches the picture */
-.statistics { padding: 20px; height: 100vh; width: 100vw; overflow-y: auto; flex-wrap: nowrap; }
 """
 
 # A clicked button must not keep the focus, or Space would press it again.

@@ -1,18 +1,15 @@
-"""Statistics of the real clips (paper Figure 3): objects per video and kinds of scenes.
+"""Figure 3: objects per video and kinds of scenes of the real clips.
 
-``pisa figure3 data/real`` prints them for whatever clips are there;
-``--json OUT.json`` and ``--figure OUT.png`` write them. The number of objects is that of the
-annotated points (else of the masks). Scenes are what ``scene`` in ``clip_info.json`` says; clips
-without it are counted as "not recorded", never left out.
+The number of objects is that of the annotated points (else of the masks). Scenes are what ``scene``
+in ``clip_info.json`` says; clips without it are counted as "not recorded", never left out.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -23,7 +20,8 @@ from pisa.data.image_files import frame_paths
 from pisa.data.manifest import list_clips
 from pisa.data.mask_files import read_masks
 from pisa.errors import PisaError
-from pisa.io.files import write_atomic
+from pisa.reports.figures import style
+from pisa.reports.figures.style import origin_of_data
 
 PAPER_CLIPS = 361
 
@@ -82,17 +80,15 @@ def num_objects(info: dict, clip: Path) -> int:
 
 
 def draw(statistics: RealStatistics) -> Figure:
-    """Figure 3: (a) clips by number of objects, (b) proportions of the scenes."""
-    figure = Figure(figsize=(8, 3), layout="constrained")
+    """(a) clips by number of objects, (b) proportions of the scenes."""
+    figure = style.new_figure(style.TEXT_IN, 2.5)
     left, right = figure.subplots(1, 2)
     left.bar([str(n) for n in statistics.objects], list(statistics.objects.values()))
     left.set(xlabel="objects in the video", ylabel="videos", title="(a)")
     left.set_xlim(-1, len(statistics.objects))  # one kind alone would fill the plot
     left.yaxis.set_major_locator(MaxNLocator(integer=True))
     shares = statistics.scene_shares
-    right.pie(
-        list(shares.values()), labels=list(shares), autopct="%.0f%%", textprops={"fontsize": 9}
-    )
+    right.pie(list(shares.values()), labels=list(shares), autopct="%.0f%%")
     right.set_title("(b)")
     return figure
 
@@ -112,16 +108,13 @@ def report(statistics: RealStatistics) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, help="folder of clip folders, data/real for one")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--figure", type=Path)
+    parser.add_argument("data_set", type=Path, help="folder of clip folders, data/real for one")
+    style.add_out(parser, "figure3")
 
 
 def main(given: argparse.Namespace) -> None:
-    """Print the statistics and write the requested files."""
-    statistics = real_statistics(list_clips(given.folder))
-    if given.json:
-        write_atomic(given.json, json.dumps(asdict(statistics), indent=1).encode())
-    if given.figure:
-        draw(statistics).savefig(given.figure)
+    """Draw the statistics and print them."""
+    statistics = real_statistics(list_clips(given.data_set))
     print(report(statistics))
+    title = "Figure 3: real clips"
+    style.write(given.out, origin_of_data(given.data_set), lambda: draw(statistics), title=title)
