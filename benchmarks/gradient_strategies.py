@@ -30,7 +30,7 @@ import torch
 from peak_memory import peak_bytes
 from torch import Tensor
 
-from pisa.data.dataset import ClipDataset
+from pisa.data.loaders import ClipDataset
 from pisa.diffusion.replay import OtherSteps, Replay
 from pisa.diffusion.samplers import Euler
 from pisa.launch.compose import compose_train

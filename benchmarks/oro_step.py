@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pisa.data.dataset import ClipDataset
+from pisa.data.loaders import ClipDataset
 from pisa.diffusion.noise_levels import inference_noise_levels
 from pisa.diffusion.path import CleanFrames
 from pisa.diffusion.samplers import Euler

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pisa.reports.figures.ablation import Curves, _curves
-
 _BLOCK = 32 * 1024
 _FILE_HEADER = b":W&B"
 _FILE_HEADER_BYTES = 7  # the mark, a magic number, a version
@@ -17,21 +15,24 @@ _FRAGMENT = struct.Struct("<IHB")
 _WHOLE, _LAST = 1, 4
 
 
-def read_offline(path: Path) -> tuple[dict[str, Any], Curves]:
-    """Configuration and curves of a ``run-*.wandb`` file; a run in progress is cut short."""
+def read_offline(path: Path) -> tuple[dict[str, Any], dict[str, list[float]]]:
+    """Configuration and numbers by key of a ``run-*.wandb`` file; a run in progress is cut short."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     content = path.read_bytes()
     assert content.startswith(_FILE_HEADER)
     config: dict[str, Any] = {}
-    rows: list[dict[str, Any]] = []
+    curves: dict[str, list[float]] = {}
     for part in split_records(content):
         record = Record.FromString(part)
         for update in (record.run.config.update, record.config.update):
             config |= {_key(item): json.loads(item.value_json) for item in update}
         if record.HasField("history"):
-            rows.append({_key(i): json.loads(i.value_json) for i in record.history.item})
-    return config, _curves(rows)
+            for item in record.history.item:
+                value = json.loads(item.value_json)
+                if isinstance(value, int | float) and not _key(item).startswith("_"):
+                    curves.setdefault(_key(item), []).append(float(value))
+    return config, curves
 
 
 def split_records(content: bytes) -> Iterator[bytes]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pisa.data.dataset import ClipDataset, flip_horizontally
+from pisa.data.loaders import ClipDataset, flip_horizontally
 from pisa.errors import PisaError
 from pisa.types import Clip, collate
 
@@ -38,7 +38,7 @@ def test_cached_clips_cannot_be_spoilt(data_root: Path) -> None:
 def test_cache_spares_the_disk(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data_set = ClipDataset(data_root / "train")
     first = data_set[2].video
-    monkeypatch.setattr("pisa.data.dataset.read_clip", None)
+    monkeypatch.setattr("pisa.data.loaders.read_clip", None)
     assert torch.equal(data_set[2].video, first)
 
 

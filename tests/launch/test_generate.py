@@ -18,7 +18,7 @@ from pisa.errors import PisaError
 from pisa.launch import generate as generation
 from pisa.launch.compose import compose_eval
 from pisa.launch.generate import out_of_memory_hint
-from pisa.launch.ranks import RankInfo
+from pisa.launch.runs import RankInfo
 from pisa.launch.settings import LAWS_OF_PHYSICS, GenerationSettings
 from pisa.ops.video import write_lossless
 from tests.launch.conftest import CONFIGS, compose, evaluate

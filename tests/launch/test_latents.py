@@ -10,8 +10,7 @@ import torch
 from pisa.__main__ import main
 from pisa.launch.compose import compose_train
 from pisa.launch.latents import encode
-from pisa.launch.ranks import RankInfo
-from pisa.launch.runs import build_data, build_model
+from pisa.launch.runs import RankInfo, build_data, build_model
 from pisa.tasks.latents import LatentEncoder
 from pisa.types import collate
 from tests.launch.conftest import compose

@@ -7,8 +7,7 @@ from pathlib import Path
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from pisa.data.dataset import ClipDataset
-from pisa.data.loaders import eval_loader
+from pisa.data.loaders import ClipDataset, eval_loader
 from pisa.data.manifest import is_complete, list_clips
 from pisa.data.released import fetch_clips
 from pisa.errors import PisaError

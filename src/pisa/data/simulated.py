@@ -10,8 +10,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
 from pisa.data.clip_info import study_of
-from pisa.data.dataset import ClipDataset
 from pisa.data.loaders import (
+    ClipDataset,
     PrepareHook,
     check_kind,
     eval_loader,

@@ -12,16 +12,15 @@ from torch.utils.data import DataLoader
 from pisa.bench.collect import Collection
 from pisa.bench.references import REFERENCES, BestOf, ModelSource, VideoSource
 from pisa.bench.score import Scorer
-from pisa.data.dataset import ClipDataset
-from pisa.data.loaders import prepare_data_set
+from pisa.data.loaders import ClipDataset, prepare_data_set
 from pisa.data.manifest import data_sha256
 from pisa.errors import PisaError
 from pisa.io.progress import clip_progress
 from pisa.launch.generate import generate_and_score
-from pisa.launch.ranks import RankInfo
 from pisa.launch.results import document_of, provenance_of, publish
 from pisa.launch.runs import (
     EvalRun,
+    RankInfo,
     build_data,
     build_model,
     build_tracker,
@@ -98,11 +97,8 @@ def score_weights(
     """
     settings, device = run.evaluation, ranks.device(pick_device(run.evaluation.device))
     scorer = Scorer(build_tracker(run.tracker, device), settings.protocol, device, settings.prompt)
-    if ranks.rank != 0:
-        ranks.wait()  # the first process makes clips that are missing
-    loaders = scored_loaders(run)
-    if ranks.rank == 0:
-        ranks.wait()
+    with ranks.first_alone():
+        loaders = scored_loaders(run)
     clips = {split: cast(ClipDataset, loader.dataset) for split, loader in loaders.items()}
     order = {(split, path.name): i for split, c in clips.items() for i, path in enumerate(c.paths)}
     loaders = {split: _share(loader, ranks) for split, loader in loaders.items()}

@@ -29,8 +29,7 @@ from pisa.io.files import write_atomic
 from pisa.io.progress import clip_progress
 from pisa.io.provenance import provenance
 from pisa.io.secrets import redacted
-from pisa.launch.ranks import RankInfo
-from pisa.launch.runs import EvalRun, build_model
+from pisa.launch.runs import EvalRun, RankInfo, build_model
 from pisa.launch.settings import GenerationSettings
 from pisa.launch.videos import benchmark_clips
 from pisa.models.base import VideoModel
@@ -77,11 +76,8 @@ def generate_and_score(run: EvalRun) -> None:
     """
     settings = required(run.generation)
     ranks = RankInfo.from_environment()
-    if ranks.rank != 0:
-        ranks.wait()  # process 0 makes clips that are missing
-    clips = benchmark_clips(run)[: run.evaluation.num_clips]
-    if ranks.rank == 0:
-        ranks.wait()
+    with ranks.first_alone():
+        clips = benchmark_clips(run)[: run.evaluation.num_clips]
     files = GeneratedFiles(run, settings)
     everything = [VideoJob(clip, seed) for clip in clips for seed in settings.seeds]
     if ranks.rank == 0:

@@ -18,8 +18,7 @@ from pisa.errors import PisaError
 from pisa.io.progress import clip_progress
 from pisa.launch.compose import compose_train, composed
 from pisa.launch.entry import mistake_in
-from pisa.launch.ranks import RankInfo
-from pisa.launch.runs import StageRun, build_data, build_model, prepare_torch
+from pisa.launch.runs import RankInfo, StageRun, build_data, build_model, prepare_torch
 from pisa.ops.devices import pick_device, precision_of
 from pisa.tasks.latents import LatentEncoder
 
@@ -58,11 +57,8 @@ def encode(stage: StageRun, ranks: RankInfo) -> tuple[int, int]:
     model.to(device)
     model.eval()
     data = build_data(stage.data, stage.sets, batch_size=1)
-    if ranks.rank != 0:
-        ranks.wait()  # the first process makes clips that are missing
-    data.prepare_data()
-    if ranks.rank == 0:
-        ranks.wait()
+    with ranks.first_alone():
+        data.prepare_data()
     data.setup("fit")
     clips = data.train_set
     assert clips is not None, "setup has built it"

@@ -5,18 +5,21 @@ A run is a frozen dataclass of plain values and ``Part``s.
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import logging
+import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch import seed_everything
 from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
@@ -39,6 +42,7 @@ from pisa.perception.base import Tracker
 from pisa.ranges import Count, Length, Seed
 from pisa.tasks.weights import load_weights
 
+Item = TypeVar("Item")
 SPLITS = ("real", "sim_seen", "sim_unseen")  # of PisaBench
 SIM = "sim"  # both simulated splits, when videos are scored
 SET_KEYS = ("train", "sim_seen", "sim_unseen", "test")  # arguments of data modules that name a set
@@ -166,6 +170,59 @@ class Needs:
     sets: DataSets
     set_names: tuple[str, ...]  # names, or folders of clips
     renderer: Path | None  # the interpreter of an environment of its own
+
+
+@dataclass(frozen=True)
+class RankInfo:
+    """This process among those that torchrun started."""
+
+    rank: int
+    world_size: int
+    local_rank: int
+
+    @classmethod
+    def from_environment(cls) -> RankInfo:
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+        return cls(*(int(os.environ.get(n, d)) for n, d in zip(names, (0, 1, 0), strict=True)))
+
+    def share(self, jobs: Sequence[Item]) -> list[Item]:
+        """Every ``world_size``-th of the jobs, from the rank on."""
+        return list(jobs[self.rank :: self.world_size])
+
+    def device(self, chosen: torch.device) -> torch.device:
+        """The device itself; of several GPUs, the one of this process."""
+        if chosen.type != "cuda":
+            return chosen
+        return torch.device("cuda", self.local_rank % torch.cuda.device_count())
+
+    def wait(self) -> None:
+        """Until every process has come to this point."""
+        if self.world_size == 1:
+            return
+        self._join()
+        dist.barrier()
+
+    @contextmanager
+    def first_alone(self) -> Iterator[None]:
+        """The first process runs the body, then all others: it makes what is missing for them."""
+        if self.rank != 0:
+            self.wait()
+        yield
+        if self.rank == 0:
+            self.wait()
+
+    def gather(self, own: Item) -> list[Item]:
+        """The objects of all processes in the order of their ranks; every process gets the list."""
+        if self.world_size == 1:
+            return [own]
+        self._join()
+        everyone: list[Item | None] = [None] * self.world_size
+        dist.all_gather_object(everyone, own)
+        return everyone  # type: ignore[return-value]
+
+    def _join(self) -> None:
+        if not dist.is_initialized():
+            dist.init_process_group("gloo", timeout=datetime.timedelta(days=14))
 
 
 def denoiser_file(path: str) -> Path:

@@ -14,8 +14,7 @@ from pisa.errors import PisaError
 from pisa.ranges import Count, FrameCount, PixelCount
 from pisa.simulation.assets import LICENCES
 from pisa.simulation.materials import LOOK
-from pisa.simulation.motions import simulate_drift
-from pisa.simulation.physics import Motion, Overlap, simulate_fall
+from pisa.simulation.physics import Motion, Overlap, simulate_drift, simulate_fall
 from pisa.simulation.release import settled
 from pisa.simulation.scene import Physics, Scene, ScenePrior
 from pisa.simulation.tiny_renderer import render

@@ -1,20 +1,71 @@
-"""Rigid-body trajectories of a scene by PyBullet, at 240 Hz unless told (paper section 4.1)."""
+"""Trajectories of a scene: falls by PyBullet, 240 Hz unless told (paper section 4.1), and drifts.
+
+Drifts are for the clips the tiny base model is pre-trained on. The paper's base model has seen the
+world but cannot drop things. Here the objects hover, drift, rise or slide: each moves from its
+start to a target on a smooth path and never accelerates downwards as a falling body does.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import torch
+from numpy.random import Generator, default_rng
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from pisa.errors import PisaError
 from pisa.simulation.assets import load_asset
-from pisa.simulation.engine import BulletClient, bullet, pybullet
 from pisa.simulation.scene import Box, Physics, Scene, SceneObject, bounding_box, on_top_of
-from pisa.types import Poses
+from pisa.types import Camera, Poses
 
 CLEARANCE_M = 0.05  # between the settled pile and a dropping object
+HOVER_SHARE = 0.15
+SLIDE_SHARE = 0.3
+MAX_DESCENT_M = 0.15  # a drift may end at most this far below its start
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """File descriptors 1 and 2 go to the null device meanwhile: the prints come from C."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = [os.dup(1), os.dup(2)]
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        for descriptor, copy in zip((1, 2), saved, strict=True):
+            os.dup2(copy, descriptor)
+            os.close(copy)
+        os.close(null)
+
+
+with _silenced():
+    import pybullet
+    from pybullet_utils.bullet_client import BulletClient
+
+
+@contextmanager
+def bullet() -> Iterator[BulletClient]:
+    """An empty headless Bullet world; the process keeps one and resets it before each use."""
+    client = _client(os.getpid())
+    client.resetSimulation()
+    yield client
+
+
+@cache
+def _client(pid: int) -> BulletClient:
+    with _silenced():
+        return BulletClient(connection_mode=pybullet.DIRECT)
 
 
 @dataclass(frozen=True)
@@ -161,3 +212,45 @@ def _run(
 def as_poses(position: NDArray[np.floating], quaternion: NDArray[np.floating]) -> Poses:
     """Poses from arrays ``[T, N, 3]`` and ``[T, N, 4]``."""
     return Poses(torch.from_numpy(position), torch.from_numpy(quaternion))
+
+
+def simulate_drift(scene: Scene, num_frames: int, fps_hz: int) -> Motion:
+    """Kinematic poses: dropping objects hover, drift or slide, all others rest on the floor."""
+    rng = default_rng([8, scene.seed])
+    times = np.arange(num_frames) / fps_hz
+    position = np.zeros((num_frames, len(scene.objects), 3))
+    quaternion = np.zeros((num_frames, len(scene.objects), 4))
+    for n, thing in enumerate(scene.objects):
+        start = np.array(thing.position_m)
+        moving = thing.dropping and rng.uniform() > HOVER_SHARE
+        if not thing.dropping or rng.uniform() < SLIDE_SHARE:
+            start[2] = 0.5 * thing.size_m
+        end = _target(rng, thing, start, scene.camera) if moving else start
+        progress = _progress(rng, times)[:, None]
+        position[:, n] = start + progress * (end - start)
+        quaternion[:, n] = _spin(rng, thing, times, moving)
+    return Motion(as_poses(position, quaternion), (None,) * (len(scene.objects) - scene.num_pile))
+
+
+def _target(rng: Generator, thing: SceneObject, start: np.ndarray, camera: Camera) -> np.ndarray:
+    """A point at the same depth inside the view; on the floor for what starts there."""
+    depth = start[1] - camera.position_m[1]
+    half_view = depth * camera.sensor_mm / camera.focal_mm / 2 - 0.55 * thing.size_m
+    x = rng.uniform(-half_view, half_view)
+    if start[2] <= 0.5 * thing.size_m + 1e-6:
+        return np.array([x, start[1], start[2]])
+    top = max(camera.position_m[2] + half_view, start[2])
+    return np.array([x, start[1], rng.uniform(start[2] - MAX_DESCENT_M, top)])
+
+
+def _progress(rng: Generator, times: np.ndarray) -> np.ndarray:
+    """0 at the start, 1 on arrival: constant speed up to quadratic, then at rest."""
+    arrival_s, power = rng.uniform(0.35, 2.5), rng.uniform(1.0, 2.0)
+    return np.clip(times / arrival_s, 0, 1) ** power
+
+
+def _spin(rng: Generator, thing: SceneObject, times: np.ndarray, moving: bool) -> np.ndarray:
+    axis = rng.normal(size=3)
+    rate = rng.uniform(0, 3.0) * (moving and rng.uniform() < 0.5)
+    turns = Rotation.from_rotvec(np.outer(times * rate, axis / np.linalg.norm(axis)))
+    return (turns * Rotation.from_quat(thing.quaternion)).as_quat()

@@ -57,7 +57,7 @@ class Prior:
     restitution: FractionInterval = (0.1, 0.5)
     friction: Interval = (0.4, 0.9)
     shadows: bool = True
-    motion: str = "fall"  # "fall", or "drift" for the pre-training clips (simulation/motions.py)
+    motion: str = "fall"  # "fall", or "drift" for the pre-training clips (simulation/physics.py)
     assets: str = field(default="toys", metadata=LATER)  # or "gso", the paper's
     step_hz: Count = field(default=240, metadata=LATER)  # of the physics
     num_frames: FrameCount = field(default=32, metadata=LATER)  # of the Kubric backend

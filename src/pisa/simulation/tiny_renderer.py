@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from pisa.ops.camera import conjugate, ray_directions, rotate
 from pisa.simulation.assets import load_asset
-from pisa.simulation.engine import BulletClient, bullet, pybullet
 from pisa.simulation.materials import Background, background, object_material
+from pisa.simulation.physics import BulletClient, bullet, pybullet
 from pisa.simulation.scene import Scene, SceneObject
 from pisa.types import Camera, Poses
 
