@@ -16,7 +16,7 @@ _WHOLE, _LAST = 1, 4
 
 
 def read_offline(path: Path) -> tuple[dict[str, Any], dict[str, list[float]]]:
-    """Configuration and numbers by key of a ``run-*.wandb`` file; a run in progress is cut short."""
+    """Configuration and numbers by key of a ``run-*.wandb`` file, which may be cut short."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     content = path.read_bytes()
