@@ -71,8 +71,8 @@ def test_the_export_of_a_lora_run_has_the_adapter_merged(run):
 def test_the_card_has_scores_with_counts_and_the_configuration(run):
     card = ModelCard.load(hub.export_model(run) / "README.md")
     assert card.data.pipeline_tag == "image-to-video" and "psft" in card.data.tags
-    assert "| PSFT | Sim (seen) | L2 | 0.0480 [0.0380, 0.0600] | 30 |" in card.text
-    assert "| PSFT | Sim (seen) | Time error (s) | - | 0 |" in card.text
+    assert "Sim (seen), n = 30: L2 ↓" in card.text
+    assert "| PSFT | 0.048 [0.038, 0.060] | - (n = 0) |" in card.text
     assert "seed: 7" in card.text and "abc123" in card.text
     (run / "metrics.json").unlink()
     assert "not scored" in hub.model_card(run).text

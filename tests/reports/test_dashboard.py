@@ -35,11 +35,10 @@ def test_the_panels_show_what_the_project_logs():
     files = [path for name in ("tasks", "callbacks") for path in (SOURCE / name).glob("*.py")]
     source = "".join(path.read_text() for path in files)
     for panel in (panel for section in SECTIONS for panel in section.panels):
-        for key in panel.keys:
-            group, _, rest = key.partition("/")
-            stem = rest.split("*")[0].rstrip("_") if group in ("train", "throughput") else ""
-            assert group.startswith("lr-") or f"{group}/" in source, key
-            assert stem in source, key
+        group, _, rest = panel.key.partition("/")
+        stem = rest.split("*")[0].rstrip("_") if group in ("train", "throughput") else ""
+        assert group.startswith("lr-") or f"{group}/" in source, panel.key
+        assert stem in source, panel.key
     assert set(SHOWN) == set(METRICS)
 
 

@@ -21,6 +21,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
 from pisa.data.clip_io import write_npz
+from pisa.data.image_files import MAX_PIXELS
 from pisa.data.mask_files import read_arrays
 from pisa.data.shown_frame import shown_frame, shown_grey, shown_size
 from pisa.data.video_decoder import Decoder, moving_stream
@@ -28,7 +29,7 @@ from pisa.errors import PisaError, reason
 from pisa.io.files import replace_file
 
 FPS_HZ = 120.0  # of clips (paper section 3)
-MAX_PIXELS, MAX_FRAMES = 36_000_000, 200_000  # 8K; 27 minutes at 120 Hz
+MAX_FRAMES = 200_000  # 27 minutes at 120 Hz
 PREVIEW_PX = 960  # the longer side
 GRID_PX = 96  # the longer side of the grey pictures in which motion is sought
 _CAPTURE_KEYS = ("com.android.capture.fps", "com.apple.quicktime.capture.fps")

@@ -28,6 +28,7 @@ IMAGE_ERRORS = (
     Image.DecompressionBombError,
 )
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # told by content, not by extension
+MAX_PIXELS = 36_000_000  # of a frame; 8K is 33 million
 
 
 def read_image(path: Path, max_pixels: int) -> UInt8[np.ndarray, "h w 3"]:
@@ -173,29 +174,20 @@ def read_frames(
 
     Raises ``PisaError`` for a file that is no image, and for images that differ in size.
     """
-    first, native = _read_image(paths[0], size)
-    frames = np.empty((len(paths), *first.shape), dtype=np.uint8)
-    frames[0] = first
-    for i, path in enumerate(paths[1:], start=1):
-        frame, found = _read_image(path, size)
-        if found != native:
+    frames: NDArray[np.uint8] | None = None
+    native = (0, 0)
+    for i, path in enumerate(paths):
+        frame = read_image(path, MAX_PIXELS)
+        height, width = frame.shape[:2]
+        if frames is None:
+            native = (height, width)
+            frames = np.empty((len(paths), *(size or native), 3), dtype=np.uint8)
+        if (height, width) != native:
             raise PisaError(
-                f"{path}: is {found[1]}x{found[0]} px, "
-                f"but {paths[0].name} is {native[1]}x{native[0]}"
+                f"{path}: is {width}x{height} px, but {paths[0].name} is {native[1]}x{native[0]}"
             )
+        if size is not None and size != native:
+            frame = np.asarray(Image.fromarray(frame).resize((size[1], size[0])))
         frames[i] = frame
+    assert frames is not None, "a clip has frames"
     return frames, native
-
-
-def _read_image(
-    path: Path, size: tuple[int, int] | None
-) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    try:
-        with Image.open(path) as image:
-            rgb = to_rgb(image)
-            native = (rgb.height, rgb.width)
-            if size is not None and size != native:
-                rgb = rgb.resize((size[1], size[0]))
-            return np.asarray(rgb), native
-    except IMAGE_ERRORS as error:
-        raise PisaError(f"{path}: cannot read frame: {reason(error)}") from error

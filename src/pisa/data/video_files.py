@@ -19,7 +19,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from pisa.data.borders import Window, central_window, content_window
-from pisa.data.image_files import folder_frames, folder_rate_hz, read_image
+from pisa.data.image_files import MAX_PIXELS, folder_frames, folder_rate_hz, read_image
 from pisa.data.video_decoder import Decoder
 from pisa.errors import PisaError
 from pisa.ranges import Count
@@ -32,7 +32,7 @@ Frame = UInt8[np.ndarray, "h w 3"]
 class Limits:
     """Limits on the declared size of a video; more is an error instead of a full memory."""
 
-    pixels_per_frame: Count = 36_000_000  # 8K is 33 million
+    pixels_per_frame: Count = MAX_PIXELS
     frames: Count = 10_000  # 12 s at 120 Hz are 1440
 
 

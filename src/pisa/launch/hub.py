@@ -23,14 +23,7 @@ from pisa.io.weights import read, read_metadata, save
 from pisa.launch.runs import WEIGHTS
 from pisa.models.lora import merged_state
 from pisa.reports.metrics_json import read_metrics
-from pisa.reports.names import (
-    metric_label,
-    model_label,
-    order_metrics,
-    order_models,
-    order_splits,
-    split_label,
-)
+from pisa.reports.table import markdown_table
 
 RELEASE_NAME = "model.safetensors"  # what loaders of the Hub look for first
 METRICS, CONFIG = "metrics.json", "config.yaml"
@@ -170,23 +163,8 @@ def _scores(path: Path) -> list[str]:
     if not path.is_file():
         return ["This run was not scored."]
     metrics = read_metrics(path)
-    lines = ["| model | test set | metric | mean [95 %] | clips |", "|---|---|---|---|---|"]
-    for model in order_models(metrics["summary"]):
-        splits = metrics["summary"][model]
-        for split in order_splits(splits):
-            for metric in order_metrics(splits[split]):
-                cell = splits[split][metric]
-                where = f"| {model_label(model)} | {split_label(split)} | {metric_label(metric)}"
-                lines.append(f"{where} | {_value(cell)} | {cell['n']} |")
-    commit = metrics["provenance"]["commit"]
-    return [f"Protocol `{metrics['protocol']}`, commit `{commit}`.", "\n".join(lines)]
-
-
-def _value(cell: dict[str, Any]) -> str:
-    if cell["mean"] is None:
-        return "-"
-    low, high = (f"{x:.4f}" if x is not None else "-" for x in cell["ci95"])
-    return f"{cell['mean']:.4f} [{low}, {high}]"
+    origin = f"Protocol `{metrics['protocol']}`, commit `{metrics['provenance']['commit']}`."
+    return [origin, markdown_table(metrics).strip()]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

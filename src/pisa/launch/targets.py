@@ -115,9 +115,10 @@ def plain(node: Any) -> Any:
     """
     config = node if OmegaConf.is_config(node) else OmegaConf.create(node)
     resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    for text in _texts(resolved):
-        if "${" in text:
-            raise PisaError(f"an escaped interpolation is not allowed in a setting: {text!r}")
+    for _, part in _parts(resolved, ""):
+        for text in part if isinstance(part, Mapping) else (part,):
+            if isinstance(text, str) and "${" in text:
+                raise PisaError(f"an escaped interpolation is not allowed in a setting: {text!r}")
     return resolved
 
 
@@ -172,8 +173,9 @@ def check_hydra(node: DictConfig) -> None:
         if target != SWEEP_SUMMARY and not _HYDRAS_OWN.fullmatch(target):
             raise PisaError(f"hydra: _target_ {target!r} is not on the allow-list")
     for part in ("job_logging", "hydra_logging"):
-        if any(key in _FACTORIES for key in _keys(settings.get(part))):
-            raise PisaError(f"hydra.{part} must not name classes or factories")
+        for _, inner in _parts(settings.get(part), ""):
+            if isinstance(inner, Mapping) and any(key in _FACTORIES for key in inner):
+                raise PisaError(f"hydra.{part} must not name classes or factories")
 
 
 def _may_be_built(target: str, found: Any) -> bool:
@@ -261,16 +263,22 @@ def _refusal(target: str) -> str:
     )
 
 
-def _holders(settings: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """All mappings in plain settings that have a ``_target_``, each with its place."""
+def _parts(settings: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """All mappings, lists and values in plain settings, each with its place."""
+    yield place, settings
     if isinstance(settings, Mapping):
-        if "_target_" in settings:
-            yield place, settings
         for key, value in settings.items():
-            yield from _holders(value, f"{place}.{key}" if place else str(key))
+            yield from _parts(value, f"{place}.{key}" if place else str(key))
     elif isinstance(settings, list | tuple):
         for i, value in enumerate(settings):
-            yield from _holders(value, f"{place}[{i}]")
+            yield from _parts(value, f"{place}[{i}]")
+
+
+def _holders(settings: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """All mappings in plain settings that have a ``_target_``, each with its place."""
+    for where, part in _parts(settings, place):
+        if isinstance(part, Mapping) and "_target_" in part:
+            yield where, part
 
 
 def _resolvable(node: Any) -> Any:
@@ -283,22 +291,3 @@ def _resolvable(node: Any) -> Any:
         with suppress(InterpolationResolutionError, MissingMandatoryValue):
             found[key] = _resolvable(node[key])
     return found if is_dict else list(found.values())
-
-
-def _texts(settings: Any) -> Iterator[str]:
-    if isinstance(settings, Mapping):
-        for key, value in settings.items():
-            yield str(key)
-            yield from _texts(value)
-    elif isinstance(settings, list | tuple):
-        for value in settings:
-            yield from _texts(value)
-    elif isinstance(settings, str):
-        yield settings
-
-
-def _keys(settings: Any) -> Iterator[str]:
-    if isinstance(settings, Mapping):
-        for key, value in settings.items():
-            yield str(key)
-            yield from _keys(value)

@@ -11,11 +11,10 @@ from pisa.bench.row import METRICS
 from pisa.data.clip_info import NOT_RECORDED
 from pisa.metrics.failures import LABELS, failure_labels
 from pisa.reports.metrics_json import paired_summary, summarise
-from pisa.reports.names import TRUTH, order_models
+from pisa.reports.names import REFERENCES, TRUTH, order_models
 
 GROUPS = ("scene", "num_objects")  # keys a row may carry
-_REFERENCES = ("psft", "base")  # what the other models are compared with
-_NOT_COMPARED = (TRUTH, "frozen")
+_COMPARED_WITH = ("psft", "base")
 
 
 def paired_list(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -24,8 +23,8 @@ def paired_list(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     ``cells[metric]`` is ``{"mean", "ci95", "n", "a_better"}`` of ``a - b``. Without either of the
     two references, every later model is compared with the first.
     """
-    models = [m for m in order_models(metrics["summary"]) if m not in _NOT_COMPARED]
-    references = [m for m in _REFERENCES if m in models] or models[:1]
+    models = [m for m in order_models(metrics["summary"]) if m not in REFERENCES]
+    references = [m for m in _COMPARED_WITH if m in models] or models[:1]
     return [
         {"a": a, "b": b, "split": split, "cells": cells}
         for a in models

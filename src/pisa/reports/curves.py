@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pisa.errors import PisaError
-from pisa.reports.names import TRUTH, metric_label, model_label, order_models, split_label
+from pisa.reports.names import REFERENCES, metric_label, model_label, order_models, split_label
 
 Curve = Sequence[tuple[float, float]]
 _NOT_CURVES = ("step", "epoch")
@@ -76,7 +76,7 @@ def titled(
     Those are the scores of the model that training started from, the row before in ``summary``.
     Other names stay as they are.
     """
-    rows = [m for m in order_models(summary) if m not in (TRUTH, "frozen")]
+    rows = [m for m in order_models(summary) if m not in REFERENCES]
     shown: dict[str, Curve] = {}
     starts: dict[str, float] = {}
     for name, curve in curves.items():

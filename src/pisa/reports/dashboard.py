@@ -77,13 +77,12 @@ def _section(section: Section) -> Any:
 
 def _plot(panel: Panel) -> Any:
     _, wr = _library()
-    plain = [key for key in panel.keys if "*" not in key]
-    smooth = {"smoothing_factor": panel.smooth, "smoothing_type": "exponential"}
+    key, smooth = panel.key, {"smoothing_factor": panel.smooth, "smoothing_type": "exponential"}
     return wr.LinePlot(
         title=panel.title,
         x=X_AXIS,
-        y=plain,
-        metric_regex=None if plain else "|".join(_regex(key) for key in panel.keys),
+        y=[] if "*" in key else [key],
+        metric_regex=_regex(key) if "*" in key else None,
         log_y=panel.log_y or None,
         aggregate=True,
         groupby_aggfunc="mean",
@@ -119,10 +118,10 @@ X_AXIS = "trainer/global_step"
 
 @dataclass(frozen=True)
 class Panel:
-    """Curves in one plot; ``keys`` may end in ``*``. ``smooth`` from 0 (none) to 1."""
+    """Curves in one plot; ``key`` may hold ``*``. ``smooth`` from 0 (none) to 1."""
 
     title: str
-    keys: tuple[str, ...]
+    key: str
     smooth: float = 0.0
     log_y: bool = False
 
@@ -141,7 +140,7 @@ SECTIONS = (
     Section(
         "PisaBench",
         tuple(
-            Panel(f"{label}, {objects}", (f"pisabench/{split}/{metric}",))
+            Panel(f"{label}, {objects}", f"pisabench/{split}/{metric}")
             for split, objects in SPLITS.items()
             for metric, label in METRICS.items()
         ),
@@ -149,19 +148,19 @@ SECTIONS = (
     Section(
         "Loss and reward",
         (
-            Panel("training loss", ("train/loss",), smooth=0.8),
-            Panel("validation loss", ("val/loss",)),
-            Panel("reward, training", ("train/reward*",), smooth=0.8),
-            Panel("reward, validation", ("val/reward*",)),
+            Panel("training loss", "train/loss", smooth=0.8),
+            Panel("validation loss", "val/loss"),
+            Panel("reward, training", "train/reward*", smooth=0.8),
+            Panel("reward, validation", "val/reward*"),
         ),
     ),
     Section(
         "Gradient microscope",
         (
-            Panel("length of the gradient by denoising step", ("microscope/step_*_norm",)),
-            Panel("direction by step (cosine)", ("microscope/step_*_cosine",)),
-            Panel("share by step", ("microscope/step_*_share",)),
-            Panel("used against full gradient", ("microscope/used_*",)),
+            Panel("length of the gradient by denoising step", "microscope/step_*_norm"),
+            Panel("direction by step (cosine)", "microscope/step_*_cosine"),
+            Panel("share by step", "microscope/step_*_share"),
+            Panel("used against full gradient", "microscope/used_*"),
         ),
     ),
     Section(
@@ -172,12 +171,12 @@ SECTIONS = (
     Section(
         "Optimiser and machine",
         (
-            Panel("gradient norm", ("train/gradient_norm",), log_y=True),
-            Panel("learning rate", ("lr-*",)),
-            Panel("steps skipped (not finite)", ("train/nonfinite_steps",)),
-            Panel("fraction of steps clipped", ("train/clipped_fraction",)),
-            Panel("seconds per step", ("throughput/step_s",)),
-            Panel("peak memory (GiB)", ("memory/*",)),
+            Panel("gradient norm", "train/gradient_norm", log_y=True),
+            Panel("learning rate", "lr-*"),
+            Panel("steps skipped (not finite)", "train/nonfinite_steps"),
+            Panel("fraction of steps clipped", "train/clipped_fraction"),
+            Panel("seconds per step", "throughput/step_s"),
+            Panel("peak memory (GiB)", "memory/*"),
         ),
     ),
 )

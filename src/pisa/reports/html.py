@@ -92,7 +92,7 @@ def write_report(out_html: Path | str, metrics: Mapping[str, Any], page: Page) -
             pairs=_pairs(metrics.get("paired", ())),
             correction=page.correction,
             beyond=_beyond_table(metrics),
-            measure_meanings=_measure_meanings(),
+            measure_meanings=[(metric_label(m), METRIC_MEANINGS[m]) for m in MEASURES],
             kinds=page.kinds,
             notes=page.notes,
             ranked=page.ranked,
@@ -139,10 +139,6 @@ def _meanings(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     return found + [(split_label(s), SPLIT_MEANINGS[s]) for s in shown if s in SPLIT_MEANINGS]
 
 
-def _measure_meanings() -> list[tuple[str, str]]:
-    return [(metric_label(m), METRIC_MEANINGS[m]) for m in MEASURES]
-
-
 def _beyond_table(metrics: Mapping[str, Any]) -> ResultTable | None:
     """Means of the measures beyond position; None where no row has one."""
     seed = int(metrics["provenance"].get("seed") or 0)
@@ -153,7 +149,10 @@ def _beyond_table(metrics: Mapping[str, Any]) -> ResultTable | None:
 
 def _pairs(pairs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Paired differences with a verdict in each cell."""
-    return [{**pair, "cells": _verdicts(pair["cells"])} for pair in pairs]
+    return [
+        {**pair, "cells": {m: {**c, "verdict": _verdict(c, m)} for m, c in pair["cells"].items()}}
+        for pair in pairs
+    ]
 
 
 def _breakdown_tables(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -167,10 +166,6 @@ def _breakdown_tables(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
         for group, values in metrics.get("breakdown", {}).items()
         for value, part in values.items()
     ]
-
-
-def _verdicts(cells: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    return {metric: {**cell, "verdict": _verdict(cell, metric)} for metric, cell in cells.items()}
 
 
 def _verdict(cell: Mapping[str, Any], metric: str) -> str:

@@ -14,14 +14,13 @@ from pisa.errors import PisaError
 from pisa.reports.breakdown import breakdown, count_kinds
 from pisa.reports.html import Page, write_report
 from pisa.reports.metrics_json import build_metrics, read_metrics, rows_by_model
-from pisa.reports.names import TRUTH, model_label, split_label
+from pisa.reports.names import REFERENCES, model_label, split_label
 from pisa.reports.panels import read_report_clips
 from pisa.reports.published import published_elsewhere, published_table_1
 from pisa.reports.ranking import CORRECTION, against_best, compare_all
 from pisa.reports.seeds import by_experiment, common_provenance, join_seeds
 from pisa.reports.table import print_table
 
-_REFERENCES = (TRUTH, "frozen")
 _MAX_CLIPS = 60
 
 
@@ -114,7 +113,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     ]
     rows = [rows_by_model(document) for document in joined]
     names = [{model: model for model in own} for own in rows]
-    for model in {m for own in rows for m in own if m not in _REFERENCES}:
+    for model in {m for own in rows for m in own if m not in REFERENCES}:
         alike = _same_model([(i, own[model]) for i, own in enumerate(rows) if model in own])
         for members in alike if len(alike) > 1 else []:
             for i in members:
@@ -224,7 +223,7 @@ def merge_clips(
 
 
 def _described(run: Run) -> dict[str, str]:
-    own = [model_label(name) for old, name in run.names.items() if old not in _REFERENCES]
+    own = [model_label(name) for old, name in run.names.items() if old not in REFERENCES]
     origin = run.metrics["provenance"]
     return {
         "run": ", ".join(folder.name for folder in run.folders),

@@ -15,7 +15,8 @@ LOWER_IS_BETTER = frozenset(
     }
 )  # fmt: skip
 TRUTH = "truth"
-_FIRST_MODELS = (TRUTH, "frozen", "base", "psft")
+REFERENCES = (TRUTH, "frozen")  # rows that are no model's
+_FIRST_MODELS = (*REFERENCES, "base", "psft")
 
 _METRIC_LABELS = {
     "l2": "L2",

@@ -16,7 +16,7 @@ from pisa.bench.row import METRICS
 from pisa.metrics.statistics import Interval, simultaneous_differences
 from pisa.reports.metrics_json import clip_values, paired_summary, rows_by_model
 from pisa.reports.names import (
-    TRUTH,
+    REFERENCES,
     direction,
     metric_label,
     model_label,
@@ -28,7 +28,6 @@ CORRECTION = (
     "Intervals of differences hold for all pairs of models of a split and metric together (95 %, "
     "max-t bootstrap over clips and seeds): they are corrected for the number of models."
 )
-_REFERENCES = (TRUTH, "frozen")
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def compare_all(metrics: Mapping[str, Any]) -> list[Comparison]:
         rows = {
             model: [r for r in own if r["split"] == split and not r.get("partial")]
             for model, own in by_model.items()
-            if model not in _REFERENCES
+            if model not in REFERENCES
         }
         clips = list(dict.fromkeys(row["clip"] for own in rows.values() for row in own))
         for metric in METRICS:

@@ -25,10 +25,9 @@ from pisa.reports.metrics_json import (
     rows_by_model,
     write_metrics,
 )
-from pisa.reports.names import HIGHER_IS_BETTER, TRUTH, metric_label, model_label, split_label
+from pisa.reports.names import HIGHER_IS_BETTER, REFERENCES, metric_label, model_label, split_label
 from pisa.reports.panels import read_report_clips
 
-_REFERENCES = (TRUTH, "frozen")
 DIFFERS = "differs between the runs"
 Run = TypeVar("Run")  # a folder, or what was read from it
 
@@ -139,7 +138,7 @@ def markdown(joined: Mapping[str, Any]) -> str:
     seeds = joined["provenance"]["run_seeds"]
     lines = [f"{len(seeds)} seeds: {', '.join(map(str, seeds))}", ""]
     lines += ["| model | set | metric | mean over seeds | each seed |", "|---|---|---|---|---|"]
-    models = [model for model in joined["summary"] if model not in _REFERENCES]
+    models = [model for model in joined["summary"] if model not in REFERENCES]
     for model in models:
         for split, cells in joined["summary"][model].items():
             for metric, cell in cells.items():

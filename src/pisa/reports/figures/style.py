@@ -28,7 +28,7 @@ from pisa.data.manifest import data_sha256, is_complete, list_clips, read_manife
 from pisa.errors import PisaError
 from pisa.io.files import write_atomic
 from pisa.io.provenance import git_commit
-from pisa.reports.names import TRUTH, order_models
+from pisa.reports.names import REFERENCES, order_models
 
 COLUMN_IN, TEXT_IN = 3.25, 6.75  # one and two columns of a conference page
 INK, GREY, PALE = "#1d2329", "#6b7280", "#c9ced4"
@@ -221,7 +221,7 @@ def model_of(document: Mapping[str, Any], name: str | None) -> str:
     """
     models = order_models(document["models"])
     if name is None:
-        return next((m for m in reversed(models) if m not in (TRUTH, "frozen")), models[-1])
+        return next((m for m in reversed(models) if m not in REFERENCES), models[-1])
     if name not in models:
         raise PisaError(f"no model {name!r} in this result; it has {', '.join(models)}")
     return name

@@ -17,7 +17,7 @@ from pisa.reports.figures import style
 from pisa.reports.figures.style import origin_of, read_analysis
 from pisa.reports.figures.table1 import write_table
 from pisa.reports.names import (
-    TRUTH,
+    REFERENCES,
     direction,
     metric_arrow,
     metric_label,
@@ -64,7 +64,7 @@ def draw_grid(grids: Mapping[str, Grid]) -> Figure:
 
     Raises ``PisaError`` where only reference rows were scored.
     """
-    models = [m for m in order_models(grids) if m not in (TRUTH, "frozen")]
+    models = [m for m in order_models(grids) if m not in REFERENCES]
     if not models:
         raise PisaError("no model was scored by depth and height, only the reference rows")
     figure = style.new_figure(style.TEXT_IN, 2.15 * len(models))
