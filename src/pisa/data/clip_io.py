@@ -42,9 +42,7 @@ from pisa.ops.video import from_frames, to_frames
 from pisa.types import Camera, Clip, Poses
 
 
-def write_clip(
-    folder: Path, clip: Clip, *, jpeg_quality: int = 95, extra: Mapping[str, object] | None = None
-) -> None:
+def write_clip(folder: Path, clip: Clip, *, extra: Mapping[str, object] | None = None) -> None:
     """Write a clip so that ``folder`` appears complete or not at all; an older one is replaced.
 
     ``extra`` adds keys to ``clip_info.json`` (seed, prior, split, object names ...). Flow goes to
@@ -60,7 +58,7 @@ def write_clip(
     with replace_folder(folder) as part:
         for i, frame in enumerate(to_frames(clip.video)):
             image = Image.fromarray(frame)
-            image.save(part / f"rgba_{i:05d}.jpg", quality=jpeg_quality, subsampling=0)
+            image.save(part / f"rgba_{i:05d}.jpg", quality=95, subsampling=0)
         masks = rearrange(clip.masks, "n t h w -> t n h w").cpu().contiguous().numpy()
         write_npz(part / "mask.npz", {"mask": masks})
         if truth := _truth(clip):
