@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from pisa.ops.video import read_video
-from pisa.reports.breakdown import with_details
+from pisa.reports.comparison import with_details
 from pisa.reports.html import Page, write_report
 from pisa.reports.metrics_json import build_metrics
 

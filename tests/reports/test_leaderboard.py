@@ -9,11 +9,11 @@ import pytest
 
 from pisa.__main__ import main
 from pisa.errors import PisaError
+from pisa.reports.comparison import CORRECTION, against_best, compare_all
 from pisa.reports.html import Page, write_report
 from pisa.reports.leaderboard import merge, merge_clips, read_runs
 from pisa.reports.metrics_json import build_metrics, write_metrics
 from pisa.reports.panels import read_report_clips
-from pisa.reports.ranking import CORRECTION, against_best, compare_all
 
 CLIPS = [f"00000{i}" for i in range(4)]
 PROVENANCE = {"commit": "abc", "config_sha256": "1", "data_sha256": "2", "seed": 0, "versions": {}}

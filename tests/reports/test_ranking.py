@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pisa.reports.comparison import against_best, compare_all
 from pisa.reports.metrics_json import build_metrics
-from pisa.reports.ranking import against_best, compare_all
 from tests.reports.saved_results import PROVENANCE
 
 

@@ -17,7 +17,7 @@ from pisa.io.provenance import provenance
 from pisa.launch.runs import EvalRun
 from pisa.perception.base import Tracker
 from pisa.perception.mask_cache import tracker_identity
-from pisa.reports.breakdown import with_details
+from pisa.reports.comparison import with_details
 from pisa.reports.html import Page, write_report
 from pisa.reports.metrics_json import build_metrics, write_metrics
 from pisa.reports.table import print_table

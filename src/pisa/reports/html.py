@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pisa.bench.row import METRICS
 from pisa.io.files import write_atomic
 from pisa.metrics.beyond import MEASURES
-from pisa.reports.breakdown import KindTable
+from pisa.reports.comparison import KindTable
 from pisa.reports.curves import Curve, draw_charts, titled
 from pisa.reports.metrics_json import summarise, validate_metrics
 from pisa.reports.names import (

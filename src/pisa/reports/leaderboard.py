@@ -11,13 +11,12 @@ from typing import Any
 
 from pisa.bench.row import comparable
 from pisa.errors import PisaError
-from pisa.reports.breakdown import breakdown, count_kinds
+from pisa.reports.comparison import CORRECTION, against_best, breakdown, compare_all, count_kinds
 from pisa.reports.html import Page, write_report
 from pisa.reports.metrics_json import build_metrics, read_metrics, rows_by_model
 from pisa.reports.names import REFERENCES, model_label, split_label
 from pisa.reports.panels import read_report_clips
 from pisa.reports.published import published_elsewhere, published_table_1
-from pisa.reports.ranking import CORRECTION, against_best, compare_all
 from pisa.reports.seeds import by_experiment, common_provenance, join_seeds
 from pisa.reports.table import print_table
 

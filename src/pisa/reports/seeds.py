@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from pisa.errors import PisaError
 from pisa.io.files import write_atomic
-from pisa.reports.breakdown import with_details
+from pisa.reports.comparison import with_details
 from pisa.reports.html import Page, write_report
 from pisa.reports.metrics_json import (
     build_metrics,

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from pisa.reports.breakdown import with_details
+from pisa.reports.comparison import with_details
 from pisa.reports.html import Page, write_report
 from pisa.reports.metrics_json import build_metrics, read_metrics, write_metrics
 from pisa.reports.table import print_table
