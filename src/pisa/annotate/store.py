@@ -68,14 +68,14 @@ class ProjectStore:
             project.next_clip += 1
             if any(other.name == clip.name for other in project.clips.values()):
                 raise ConflictError(f"there is a clip named {clip.name} already")
-            self._record(project, f"new clip {clip.name}", key, None, clip_to_json(clip))
+            self._record(project, f"new clip {clip.name}", key, None, asdict(clip))
         return project, key
 
     def edit(self, key: str, changes: Mapping[str, Any], seen: int, label: str) -> Project:
         """``changes``: fields of ``ClipDraft`` with their new values as in JSON."""
         with self._edited() as project:
             clip = _clip(project, key)
-            old = clip_to_json(clip)
+            old = asdict(clip)
             new = {name: value for name, value in changes.items() if old[name] != value}
             _refuse_stale(project, key, new, seen, clip.name)
             if new:
@@ -87,7 +87,7 @@ class ProjectStore:
         with self._edited() as project:
             clip = _clip(project, key)
             _refuse_stale(project, key, FIELDS, seen, clip.name)
-            self._record(project, f"removal of {clip.name}", key, clip_to_json(clip), None)
+            self._record(project, f"removal of {clip.name}", key, asdict(clip), None)
         return project
 
     def undo(self, key: str | None) -> tuple[Project, str]:
@@ -169,7 +169,7 @@ def _apply(
     elif before is None:
         project.clips[key] = clip_from_json(after)
     else:
-        project.clips[key] = clip_from_json({**clip_to_json(project.clips[key]), **after})
+        project.clips[key] = clip_from_json({**asdict(project.clips[key]), **after})
     names = FIELDS if before is None or after is None else after
     touched = project.touched.setdefault(key, {})
     touched |= {name: project.version for name in names}
@@ -249,27 +249,18 @@ class Project:
 FIELDS = tuple(entry.name for entry in fields(ClipDraft))
 
 
-def clip_to_json(clip: ClipDraft) -> dict[str, Any]:
-    return asdict(clip)
-
-
 def clip_from_json(record: Mapping[str, Any]) -> ClipDraft:
     """Raises ``PisaError`` for values no clip can have."""
     try:
-        clip = ClipDraft(
-            name=check_name(record["name"]),
-            recording=str(record["recording"]),
-            start=int(record["start"]),
-            stop=int(record["stop"]),
-            crop=Crop(**{key: int(record["crop"][key]) for key in ("left", "top", "side")}),
-            objects=tuple(_object(entry) for entry in record["objects"]),
-            description=str(record["description"]),
-            scene=str(record["scene"]),
-            drop_height_m=_optional(record["drop_height_m"]),
+        objects = tuple(
+            ObjectDraft(tuple(Click(**click) for click in entry["clicks"]))
+            for entry in record["objects"]
         )
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        clip = ClipDraft(**{**record, "crop": Crop(**record["crop"]), "objects": objects})
+        check_name(clip.name)
+        check_clip(clip)
+    except (KeyError, TypeError) as error:
         raise PisaError(f"a clip of the project is broken: {error!r:.100}") from error
-    check_clip(clip)
     return clip
 
 
@@ -289,15 +280,7 @@ def check_clip(clip: ClipDraft) -> None:
 
 
 def project_to_json(project: Project) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        "version": project.version,
-        "next_clip": project.next_clip,
-        "clips": {key: clip_to_json(clip) for key, clip in project.clips.items()},
-        "slowdown": project.slowdown,
-        "touched": project.touched,
-        "history": [asdict(change) for change in project.history],
-    }
+    return {"schema": SCHEMA, **asdict(project)}
 
 
 def project_from_json(record: Any) -> Project:
@@ -308,30 +291,10 @@ def project_from_json(record: Any) -> Project:
         return Project(
             version=int(record["version"]),
             next_clip=int(record["next_clip"]),
-            clips={str(k): clip_from_json(v) for k, v in record["clips"].items()},
-            slowdown={str(k): float(v) for k, v in record["slowdown"].items()},
-            touched={
-                str(k): {str(f): int(n) for f, n in v.items()} for k, v in record["touched"].items()
-            },
+            clips={key: clip_from_json(clip) for key, clip in record["clips"].items()},
+            slowdown={name: float(factor) for name, factor in record["slowdown"].items()},
+            touched={key: dict(changes) for key, changes in record["touched"].items()},
             history=[Change(**entry) for entry in record["history"]],
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PisaError(f"is not a project of annotate.py: {error!r:.100}") from error
-
-
-def _object(record: Mapping[str, Any]) -> ObjectDraft:
-    return ObjectDraft(
-        tuple(
-            Click(int(c["frame"]), float(c["x"]), float(c["y"]), bool(c["positive"]))
-            for c in record["clicks"]
-        )
-    )
-
-
-def _optional(value: Any) -> float | None:
-    if value is None:
-        return None
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{value!r} is not a number")
-    return number
