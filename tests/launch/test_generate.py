@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pisa.data.borders import content_window, pad_to, padded_window
+from pisa.data.borders import central_window, content_window, pad_to
 from pisa.data.video_files import read_footage
 from pisa.errors import PisaError
 from pisa.launch import generate as generation
@@ -73,7 +73,7 @@ def test_padding_is_removed_to_the_pixel(size):
     side = min(size)
     picture = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
     padded = pad_to(picture, *size)
-    window = padded_window(1.0, *size)
+    window = central_window(*size, 1.0)
     assert padded.shape[:2] == size and np.array_equal(padded[window], picture)
     assert content_window(padded, 1.0) == window
     outside = padded.copy()

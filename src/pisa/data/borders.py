@@ -48,17 +48,15 @@ def central_window(height: int, width: int, aspect: float) -> Window:
 def pad_to(
     frame: UInt8[np.ndarray, "h w 3"], height: int, width: int
 ) -> UInt8[np.ndarray, "i j 3"]:
-    """The whole picture as large as it fits into ``height`` x ``width``, centred on black."""
-    rows, columns = padded_window(frame.shape[1] / frame.shape[0], height, width)
+    """The whole picture as large as it fits into ``height`` x ``width``, centred on black.
+
+    It lies in the ``central_window`` of its aspect ratio.
+    """
+    rows, columns = central_window(height, width, frame.shape[1] / frame.shape[0])
     size = columns.stop - columns.start, rows.stop - rows.start
     padded = np.zeros((height, width, 3), dtype=np.uint8)
     padded[rows, columns] = np.asarray(Image.fromarray(frame).resize(size))
     return padded
-
-
-def padded_window(aspect: float, height: int, width: int) -> Window:
-    """Where ``pad_to`` puts a picture of that aspect ratio (width / height)."""
-    return central_window(height, width, aspect)
 
 
 def _span(bright: Bool[np.ndarray, " n"], length: int) -> slice | None:

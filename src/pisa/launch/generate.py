@@ -21,7 +21,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from pisa.data.borders import pad_to, padded_window
+from pisa.data.borders import central_window, pad_to
 from pisa.data.clip_info import caption_of, read_info
 from pisa.data.image_files import frame_paths, read_frames
 from pisa.errors import IncompleteError, PisaError
@@ -276,7 +276,7 @@ class ClipGenerator:
         self, first: UInt8[np.ndarray, "h w 3"], video: Float[Tensor, "3 t h w"]
     ) -> Frames:
         aspect = first.shape[1] / first.shape[0]
-        rows, columns = padded_window(aspect, self.settings.height, self.settings.width)
+        rows, columns = central_window(self.settings.height, self.settings.width, aspect)
         return to_frames(video[:, : self.settings.keep_frames, rows, columns])
 
 
