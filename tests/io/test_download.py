@@ -90,14 +90,6 @@ def test_a_broken_asset_download_is_resumed_by_the_same_call(bucket, tmp_path):
     assert (tmp_path / "Shoe" / "visual_geometry.obj").is_file()
 
 
-def test_an_expected_hash_holds_for_archives(bucket, tmp_path):
-    url, handler = bucket
-    serve_library(handler, {"Mug": MESH})
-    with pytest.raises(PisaError, match="the file was removed"):
-        fetch_library("gso", tmp_path, bucket=url, hashes={"Mug": "0" * 64})
-    assert not (tmp_path / "Mug").exists()
-
-
 @pytest.mark.parametrize("member", ["../evil.obj", "Mug/../../evil.obj", "/etc/evil.obj"])
 def test_members_cannot_leave_the_folder(bucket, tmp_path, member):
     url, handler = bucket

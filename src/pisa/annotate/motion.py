@@ -184,8 +184,8 @@ def check_inside(crop: Crop, size: tuple[int, int]) -> None:
         raise PisaError(f"the crop leaves the frame of {size[1]}x{size[0]} px")
 
 
-def leaves(masks: Bool[np.ndarray, "t h w"], border_px: int = 1) -> list[int]:
+def leaves(masks: Bool[np.ndarray, "t h w"]) -> list[int]:
     """Frames in which the object touches the picture's border or is not seen at all."""
-    inner = masks[:, border_px:-border_px, border_px:-border_px].sum(axis=(1, 2))
+    inner = masks[:, 1:-1, 1:-1].sum(axis=(1, 2))
     total = masks.sum(axis=(1, 2))
     return [int(t) for t in np.flatnonzero((inner < total) | (total == 0))]

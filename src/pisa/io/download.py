@@ -15,7 +15,7 @@ import tarfile
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -89,12 +89,11 @@ def fetch_library(
     *,
     bucket: str = BUCKET,
     names: Sequence[str] | None = None,
-    hashes: Mapping[str, str] | None = None,
 ) -> Path:
     """``folder`` with the assets of a library, one subfolder each; finished ones are skipped.
 
-    ``names`` restricts it to some assets. ``hashes`` holds the expected SHA-256 of archives by
-    asset name; the hashes found are recorded in ``source.json``, with the licence.
+    ``names`` restricts it to some assets. The SHA-256 of archives are recorded in ``source.json``,
+    with the licence.
 
     Raises:
         PisaError: an unknown library, a broken manifest or archive, or what ``download`` raises.
@@ -115,9 +114,7 @@ def fetch_library(
     for asset in track(wanted, f"fetching {name}", transient=True):
         if (folder / asset).is_dir():
             continue
-        archive = download(
-            f"{remote}/{asset}.tar.gz", folder / f"{asset}.tar.gz", sha256=(hashes or {}).get(asset)
-        )
+        archive = download(f"{remote}/{asset}.tar.gz", folder / f"{asset}.tar.gz")
         digest = sha256_of(archive)
         _unpack(archive, folder / asset)
         archive.unlink()
