@@ -41,10 +41,10 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "figure5": ("pisa.reports.figures.ablation", "ablations: steps, initialisation, clips"),
         "figure6": ("pisa.reports.figures.ambiguous", "scenes that share a first frame"),
         "figure7": ("pisa.reports.figures.lifting", "trajectories lifted to 3D"),
-        "hero": ("pisa.reports.figures.hero", "an animated picture of a run for a README"),
+        "figure8": ("pisa.reports.figures.drop_times", "drop times against p(t | y)"),
         "figure10": ("pisa.reports.figures.annotations", "real clips and their masks"),
         "figure12a": ("pisa.reports.figures.words", "words of the captions of real clips"),
-        "figure8": ("pisa.reports.figures.drop_times", "drop times against p(t | y)"),
+        "hero": ("pisa.reports.figures.hero", "an animated picture of a run for a README"),
     },
     "Data": {
         "fetch": ("pisa.data.fetch", "the authors' clips and checkpoints, scanned objects, HDRIs"),
