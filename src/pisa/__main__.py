@@ -63,7 +63,7 @@ COMMANDS = {name: entry for group in GROUPS.values() for name, entry in group.it
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand; returns the exit code, 2 for a mistake of the user's."""
+    """Run one subcommand; returns the exit code: 2 for a mistake of the user's, 3 incomplete."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     name = given[0] if given else "--help"
     if name in ("-h", "--help"):
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(name, given[1:])
     except PisaError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return PisaError.exit_code
+        return error.exit_code
     except OSError as error:
         if error.errno is None:
             raise

@@ -36,7 +36,8 @@ def test_both_simulated_sets_are_scored_in_one_run(bench: Bench, tmp_path: Path,
     out = str(tmp_path / "out")
     command = ["eval", "videos", str(tmp_path / "v"), "--benchmark", "sim", "--out", out]
     command += ["--data-dir", str(bench.root), "data.sim_unseen=sim_seen"]  # the clips of both
-    assert main([*command, "allow_missing=true"]) == 0
+    assert main(command) == 3
+    assert main([*command, "allow_missing=true", "overwrite=true"]) == 0
     scores = json.loads((tmp_path / "out" / "metrics.json").read_text())
     counts = {split: cells["l2"]["n"] for split, cells in scores["summary"]["videos"].items()}
     assert counts == {"sim_seen": 3, "sim_unseen": 2}

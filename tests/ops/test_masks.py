@@ -19,6 +19,13 @@ def test_centroid_of_a_rectangle_is_its_middle() -> None:
 def test_centroid_of_nothing_is_nan() -> None:
     assert np.isnan(ops.centroid(np.zeros((4, 4), dtype=bool))).all()
     assert ops.centroids(np.zeros((0, 4, 4), dtype=bool)).shape == (0, 2)
+    assert np.isnan(ops.centroids(np.zeros((2, 4, 4), dtype=bool))).all()
+
+
+def test_centroids_are_the_centroid_of_each_frame() -> None:
+    masks = np.random.default_rng(0).random((6, 9, 11)) > 0.7
+    masks[:, :2] = masks[3] = False
+    np.testing.assert_array_equal(ops.centroids(masks), [ops.centroid(mask) for mask in masks])
 
 
 def test_bounding_box_is_tight() -> None:

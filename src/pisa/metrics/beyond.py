@@ -154,7 +154,7 @@ def _shadowed(
 ) -> Bool[np.ndarray, "t p"]:
     """Pixels that one factor relates to frame 0: a shadow that came (below 1) or went (above)."""
     power = np.maximum((first**2).sum(axis=1), 1e-6)
-    factor = (later * first).sum(axis=2) / power
+    factor = np.einsum("tpc,pc->tp", later, first) / power
     tint = np.abs(later - factor[..., None] * first).max(axis=2)
     darker = np.minimum(factor, 1 / np.maximum(factor, 1e-6))
     return np.asarray((darker >= _SHADOW[0]) & (darker <= _SHADOW[1]) & (tint <= _TINT))

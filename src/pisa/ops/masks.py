@@ -110,7 +110,16 @@ def centroid(mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, " 2"]:
 
 def centroids(masks: Bool[np.ndarray, "t h w"]) -> Float[np.ndarray, "t 2"]:
     """``centroid`` of every frame."""
-    return np.array([centroid(mask) for mask in masks], dtype=np.float64).reshape(len(masks), 2)
+    box = bounding_box(masks.any(axis=0))
+    if box is None:
+        return np.full((len(masks), 2), np.nan)
+    crop = masks[:, *box]
+    column_counts = np.count_nonzero(crop, axis=1)
+    row_counts = np.count_nonzero(crop, axis=2)
+    sum_x = column_counts @ np.arange(box[1].start, box[1].stop)
+    sum_y = row_counts @ np.arange(box[0].start, box[0].stop)
+    areas = row_counts.sum(axis=1)
+    return np.stack([sum_x, sum_y], axis=1) / np.where(areas, areas, np.nan)[:, None]
 
 
 def iou(first: Bool[np.ndarray, "h w"], second: Bool[np.ndarray, "h w"]) -> float:
