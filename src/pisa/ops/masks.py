@@ -110,7 +110,7 @@ def centroid(mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, " 2"]:
 
 def centroids(masks: Bool[np.ndarray, "t h w"]) -> Float[np.ndarray, "t 2"]:
     """``centroid`` of every frame."""
-    box = bounding_box(masks.any(axis=0))
+    box = bounding_box(np.asarray(masks.any(axis=0)))
     if box is None:
         return np.full((len(masks), 2), np.nan)
     crop = masks[:, *box]
