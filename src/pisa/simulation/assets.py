@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -28,13 +29,19 @@ from pisa.simulation.shapes import SHAPE_PREFIX, shape_file, shape_names
 PAINTED_MESHES = ("duck.obj", "soccerball.obj", "torus/torus_textured.obj")  # have a texture
 PLAIN_MESHES = ("teddy2_VHACD_CHs.obj", "objects/mug.obj", "bunny.obj")
 TEST_EVERY = 10
-LIBRARIES = ("toys", "gso")
+LIBRARIES = ("toys", "gso", "household")
 GSO_FOLDER = "PISA_GSO_DIR"  # environment variable: the folder of unpacked GSO bundles
-GSO_PREFIX = "gso:"
+# Of libraries of textured scans: the environment variable with their folder, and where meshes lie.
+SCANS = {
+    "gso": (GSO_FOLDER, "*/visual_geometry.obj"),
+    "household": ("PISA_HOUSEHOLD_DIR", "stable_*/*/*.obj"),
+}
 TEST_FRACTION = 0.1
 LICENCES = {
     "toys": "procedural; six meshes of pybullet_data (Bullet Physics SDK, zlib licence)",
     "gso": "Google Scanned Objects (Google Research), CC BY 4.0",
+    "household": "distributed with LIBERO; stable_hope_objects: HOPE (NVIDIA), CC BY-NC-SA 4.0; "
+    "stable_scanned_objects: Google Scanned Objects, CC BY 4.0",
 }
 
 
@@ -62,8 +69,8 @@ def asset_names(split: str, library: str = "toys") -> tuple[str, ...]:
     """
     if split not in ("train", "test"):
         raise ValueError(f"split must be 'train' or 'test', not {split!r}")
-    if library == "gso":
-        return kubric_split(_gso_names())[split == "test"]
+    if library in SCANS:
+        return kubric_split(tuple(_scans(library)))[split == "test"]
     names = (*shape_names(), *PAINTED_MESHES, *PLAIN_MESHES)
     ordered = sorted(names, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
     test = set(ordered[::TEST_EVERY])
@@ -87,8 +94,12 @@ def load_asset(name: str) -> Asset:
 
     Raises ``PisaError`` for a mesh that is absent, broken or flat.
     """
-    if name.startswith(GSO_PREFIX):
-        return _read_mesh(name, _gso_mesh(name), textured=True)
+    library = name.partition(":")[0]
+    if library in SCANS:
+        mesh = _scans(library).get(name)
+        if mesh is None:
+            raise PisaError(f"the folder of {SCANS[library][0]} has no object {name}")
+        return _read_mesh(name, mesh, textured=True)
     if name.startswith(SHAPE_PREFIX):
         return _read_mesh(name, shape_file(name), textured=False)
     path = Path(pybullet_data.getDataPath()) / name
@@ -97,8 +108,8 @@ def load_asset(name: str) -> Asset:
 
 def _read_mesh(name: str, path: Path, textured: bool) -> Asset:
     try:
-        lines = path.read_text(errors="replace").splitlines()
-        vertices = np.array([line.split()[1:4] for line in lines if line.startswith("v ")], float)
+        lines = _vertex_lines(path)
+        vertices = np.array([line.split()[1:4] for line in lines], float)
         if len(vertices) < 4 or not np.isfinite(vertices).all():
             raise ValueError("it needs at least four finite vertices")
         low, high = vertices.min(axis=0), vertices.max(axis=0)
@@ -113,27 +124,40 @@ def _read_mesh(name: str, path: Path, textured: bool) -> Asset:
     return Asset(name, path, (center[0], center[1], center[2]), extent, hull, textured)
 
 
-def _gso_folder() -> Path:
-    folder = os.environ.get(GSO_FOLDER)
+@cache
+def _scans(library: str) -> dict[str, Path]:
+    """Meshes of a library of scans, by name.
+
+    Of household objects those of one mesh with a picture are taken, and of several with the same
+    vertices the first: no test object is a recoloured training object.
+    """
+    variable, pattern = SCANS[library]
+    folder = os.environ.get(variable)
     if not folder:
         raise PisaError(
-            f"prior.assets=gso needs the scanned objects: set {GSO_FOLDER} to their folder, or use "
-            "prior.assets=toys"
+            f"prior.assets={library} needs the scanned objects: set {variable} to their folder, or "
+            "use prior.assets=toys"
         )
-    return Path(folder)
+    meshes = sorted(Path(folder).glob(pattern), key=lambda p: (len(p.parent.name), str(p)))
+    if library == "household":
+        visible = [m for m in meshes if not m.stem.endswith(("_col", "_coll"))]
+        single = Counter(m.parent for m in visible)
+        textured = [m for m in visible if single[m.parent] == 1 and _has_picture(m)]
+        different = {_vertex_lines(m): m for m in reversed(textured)}
+        meshes = list(different.values())
+    if len(meshes) < 2:
+        raise PisaError(f"{folder}: holds fewer than two objects ({pattern})")
+    return {f"{library}:{mesh.parent.name}": mesh for mesh in meshes}
 
 
-@cache
-def _gso_names() -> tuple[str, ...]:
-    folder = _gso_folder()
-    found = tuple(GSO_PREFIX + p.parent.name for p in folder.glob("*/visual_geometry.obj"))
-    if len(found) < 2:
-        raise PisaError(f"{folder}: holds fewer than two objects (NAME/visual_geometry.obj)")
-    return found
+def _vertex_lines(mesh: Path) -> tuple[str, ...]:
+    lines = mesh.read_text(errors="replace").splitlines()
+    return tuple(line for line in lines if line.startswith("v "))
 
 
-def _gso_mesh(name: str) -> Path:
-    return _gso_folder() / name.removeprefix(GSO_PREFIX) / "visual_geometry.obj"
+def _has_picture(mesh: Path) -> bool:
+    material = mesh.with_suffix(".mtl")
+    return material.is_file() and "map_Kd" in material.read_text(errors="replace")
 
 
 def lowest_point_m(name: str, size_m: float, quaternion: tuple[float, ...]) -> float:

@@ -58,7 +58,7 @@ class Prior:
     friction: Interval = (0.4, 0.9)
     shadows: bool = True
     motion: str = "fall"  # "fall", or "drift" for the pre-training clips (simulation/physics.py)
-    assets: str = field(default="toys", metadata=LATER)  # or "gso", the paper's
+    assets: str = field(default="toys", metadata=LATER)  # or "gso", the paper's; "household"
     step_hz: Count = field(default=240, metadata=LATER)  # of the physics
     num_frames: FrameCount = field(default=32, metadata=LATER)  # of the Kubric backend
     fps_hz: Count = field(default=16, metadata=LATER)
