@@ -47,13 +47,13 @@ class Cell:
 
     @property
     def value_text(self) -> str:
-        return NO_VALUE if self.mean is None else f"{self.mean:.3f}"
+        return NO_VALUE if self.mean is None else f"{self.mean:z.3f}"
 
     @property
     def interval_text(self) -> str:
         if self.low is None or self.high is None or self.n == 1:  # one clip has no interval
             return ""
-        return f"[{self.low:.3f}, {self.high:.3f}]"
+        return f"[{self.low:z.3f}, {self.high:z.3f}]"
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def _published_row(row: PublishedRow) -> ResultRow:
 
 def _mark_best(rows: Sequence[ResultRow]) -> list[ResultRow]:
     """Ties at the printed precision are all best; a lone model is not compared with anything."""
-    rivals = [row for row in rows if row.model != TRUTH]
+    rivals = [row for row in rows if row.model not in (TRUTH, "frozen")]  # no models
     best = set()
     for key in {key for row in rivals for key in row.cells}:
         values = {r.model: _rank(r.cells[key], key[1]) for r in rivals if key in r.cells}

@@ -66,7 +66,7 @@ def draw(runs: Sequence[RunLog], *, published: bool = True) -> Figure:
                 _draw_published(axes, split, index, metric)
         axes.set_title(f"({letter}) {metric_label(metric)} {metric_arrow(metric)}", loc="left")
         axes.set_xlabel("training steps")
-        axes.set(xlim=(0, 1.05 * axes.dataLim.x1), ylim=(0, None))
+        axes.set(xlim=(0, 1.05 * axes.dataLim.x1), ylim=(0, 1.08 * axes.dataLim.y1))
     _draw_sizes(grid[1, 1], runs, splits)
     handles = _legend(runs, splits, published)
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
