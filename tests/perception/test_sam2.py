@@ -25,9 +25,7 @@ SIDE = 64
 def network() -> nn.Module:
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    built = build_sam2(SMALL, image_size=SIDE)
-    nn.init.constant_(built.sam_mask_decoder.pred_obj_score_head.layers[-1].bias, 5.0)  # seen
-    return built
+    return SAM2Tracker.random(SMALL, image_size=SIDE).network
 
 
 @pytest.fixture
@@ -103,6 +101,17 @@ def test_gradient_reaches_every_frame(network: nn.Module, clips: tuple[Tensor, T
     again = SAM2Tracker(network, recompute_frames=True).segment(video, masks)
     (recomputed,) = torch.autograd.grad(again[:, :, -1].sigmoid().mean(), video)
     torch.testing.assert_close(recomputed, gradient)
+
+
+def test_random_weights_give_the_segmentation_reward_a_gradient(clips) -> None:
+    """Were an object judged absent, its mask would be constant, as in a measured step once."""
+    video, masks = clips
+    for seed in range(5):
+        torch.manual_seed(seed)
+        tracker = SAM2Tracker.random(SMALL, SIDE, recompute_frames=True)
+        generated = video[:1].clone().requires_grad_()
+        (tracker.segment(generated, masks[:1]).sigmoid()[:, 1].sum()).backward()
+        assert generated.grad.abs().max() > 0, seed
 
 
 def test_frozen_and_stays_in_eval_mode(network: nn.Module) -> None:

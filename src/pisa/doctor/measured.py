@@ -28,7 +28,9 @@ from pisa.types import Batch
 
 ASSUMED_KEY = "assumed (driver, fragments)"  # of a GPU; on the CPU the process itself is measured
 M_MMAP_THRESHOLD = -3  # malloc.h
-MMAP_BYTES = 2**20  # tensors of this size are mapped, and given back when they are freed
+# Tensors of this size are mapped, and given back when they are freed. Many of SAM 2's activations
+# have 0.25 to 1 MB: from glibc's heap they leave holes that stay resident until the step's end.
+MMAP_BYTES = 2**17
 _CHUNKS = ("pairs_per_chunk", "frames_per_chunk", "recompute_frames")
 
 

@@ -78,7 +78,10 @@ class SAM2Tracker(SessionTracker):
         cls, size: HieraSize = HIERA_LARGE, image_size: int = 1024, recompute_frames: bool = False
     ) -> SAM2Tracker:
         """Random weights: for the time and memory of a step, nothing is downloaded."""
-        return cls(build_sam2(size, image_size), recompute_frames=recompute_frames)
+        network: Any = build_sam2(size, image_size)
+        # Every object is judged visible: masks of others are constant and have no gradient.
+        nn.init.constant_(network.sam_mask_decoder.pred_obj_score_head.layers[-1].bias, 5.0)
+        return cls(network, recompute_frames=recompute_frames)
 
     def session(self, prompt: Prompt, num_frames: int) -> SAM2Session:
         """Begins a clip of ``num_frames`` that is given in windows."""

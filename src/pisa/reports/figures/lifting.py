@@ -59,7 +59,10 @@ def choose(clips: Sequence[Clip], count: int) -> list[Clip]:
     """
     landed = sorted((c for c in clips if c["status"] == "impact"), key=lambda c: c["rms_m"])
     if count < 1 or len(landed) < count:
-        raise PisaError(f"figure 7 needs {max(count, 1)} clips with an impact; got {len(landed)}")
+        raise PisaError(
+            f"figure 7 needs {max(count, 1)} clips with an impact; got {len(landed)}: choose fewer "
+            "with --num, or another row with --model (truth has the simulated clips)"
+        )
     places = (np.arange(count) + 0.5) / count * len(landed)
     return [landed[int(place)] for place in places]
 
