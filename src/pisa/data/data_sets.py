@@ -76,10 +76,12 @@ class DataSets:
         """
         if is_complete(folder):
             return
+        name = folder_name.rpartition("-")[0]
+        self.spec(name).simulator.check()  # before a folder is made
         shard = f".lock-{self.shard.index}-of-{self.shard.count}"
         with hold(folder, shard, waiting=f"another run makes {folder}; waiting for it"):
             if not is_complete(folder):
-                self._make(folder, folder_name.rpartition("-")[0])
+                self._make(folder, name)
 
     def make(self, name: str) -> Path:
         """Simulate a data set by name and return its folder."""
