@@ -1,4 +1,4 @@
-"""How far apart two falls from one first frame end: no model can be nearer to both.
+"""How far apart two falls from one first frame are; half of it is a bound for any model.
 
     python benchmarks/fall_predictability.py
         [--clips 60] [--restitution 0.1 0.5] [--friction 0.4 0.9] [--rolling-friction 0.002]
