@@ -69,7 +69,7 @@ def test_runs_that_differ_in_their_seed_have_one_final_score(tmp_path):
     assert "Seeds of each: 2" in ablation._notes([first, second])
     joined = tmp_path / "joined"
     assert main(["seeds", *map(str, places), "--out", str(joined)]) == 0
-    run = read_run(str(joined))
+    run = read_run(joined)
     assert run.scores == first.scores and (run.max_steps, run.train_clips) == (100, 1000)
     assert main(["figure5", str(joined), "--out", str(tmp_path / "f5")]) == 0
 
