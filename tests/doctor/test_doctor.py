@@ -62,7 +62,7 @@ def test_data_sets_that_are_complete_are_found(tmp_path):
     assert names == ["psft", "sim_seen", "sim_unseen"] and not absent.data[0].present
     assert absent.verdict(gpus=0, online=False) == (
         True,
-        "first simulates psft (1000 clips), sim_seen (30 clips), sim_unseen (30 clips)",
+        "first simulates psft (2000 clips), sim_seen (30 clips), sim_unseen (30 clips)",
     )
     for data in absent.data:
         write_manifest(data.folder, Manifest(clips=()))

@@ -173,9 +173,9 @@ def test_more_processes_than_validation_clips_are_refused() -> None:
 
 
 def test_more_training_clips_than_there_are_is_an_error():
-    with pytest.raises(PisaError, match=r"num_train_clips=2000, but .* has 1000 clips"):
+    with pytest.raises(PisaError, match=r"num_train_clips=3000, but .* has 2000 clips"):
         declare_train(
-            resolved(compose("experiment=psft", "+psft.data.num_train_clips=2000", name="train"))
+            resolved(compose("experiment=psft", "+psft.data.num_train_clips=3000", name="train"))
         )
 
 

@@ -290,8 +290,8 @@ def test_a_broken_benchmark_clip_fails_its_samples_only(tmp_path: Path, bench: B
     [
         ("source.path=null", r"source\.path=DIR is needed"),
         ("source.path=nowhere", "cannot read the videos"),
-        ("benchmark=null", "benchmark must be one of real, sim_seen, sim_unseen or a folder"),
-        ("benchmark=sim", "not 'sim'"),
+        ("benchmark=null", "benchmark must be one of real, sim_seen, sim_unseen, sim "),
+        ("benchmark=simple", "not 'simple'"),
         ("protocol=lenient", "protocol must be one of official, paper, strict, not 'lenient'"),
         ("source.fit=squeeze", "valid: refuse, stretch, crop"),
         ("source.device=gpu9", "no device 'gpu9'"),
