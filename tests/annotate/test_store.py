@@ -108,7 +108,15 @@ def test_a_broken_file_is_named_and_kept(store: ProjectStore, text: str) -> None
 
 def test_an_impossible_clip_never_reaches_the_file(store: ProjectStore) -> None:
     seen = store.add(CLIP)[0].version
-    for changes in ({"stop": 90}, {"stop": 100 + 1441}, {"objects": []}, {"name": "../up"}):
+    click = {"frame": 0, "x": "left", "y": 1.0, "positive": True}
+    for changes in (
+        {"stop": 90},
+        {"stop": 100 + 1441},
+        {"objects": []},
+        {"objects": [{"clicks": [click]}]},
+        {"crop": {"left": 0, "top": None, "side": 64}},
+        {"name": "../up"},
+    ):
         with pytest.raises(PisaError):
             store.edit("c1", changes, seen, "end")
     assert store.read().clips["c1"] == CLIP

@@ -253,15 +253,22 @@ def clip_from_json(record: Mapping[str, Any]) -> ClipDraft:
     """Raises ``PisaError`` for values no clip can have."""
     try:
         objects = tuple(
-            ObjectDraft(tuple(Click(**click) for click in entry["clicks"]))
+            ObjectDraft(tuple(_click(click) for click in entry["clicks"]))
             for entry in record["objects"]
         )
-        clip = ClipDraft(**{**record, "crop": Crop(**record["crop"]), "objects": objects})
+        crop = Crop(**{side: int(value) for side, value in record["crop"].items()})
+        ends = {end: int(record[end]) for end in ("start", "stop")}
+        clip = ClipDraft(**{**record, **ends, "crop": crop, "objects": objects})
         check_name(clip.name)
         check_clip(clip)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise PisaError(f"a clip of the project is broken: {error!r:.100}") from error
     return clip
+
+
+def _click(record: Mapping[str, Any]) -> Click:
+    x, y = float(record["x"]), float(record["y"])
+    return Click(int(record["frame"]), x, y, bool(record["positive"]))
 
 
 def check_clip(clip: ClipDraft) -> None:

@@ -104,6 +104,7 @@ class DataSets:
             if what == "damaged":
                 discard(folder / "clips" / clip)
         if wrong:
+            spec.simulator.check()
             self._make_clips(folder, name, spec, Shard())
             hashes = read_manifest(folder).sha256
             other = [c for c in wrong if clip_sha256(folder / "clips" / c) != hashes[c]]
@@ -141,7 +142,6 @@ class DataSets:
         )
 
     def _make_clips(self, folder: Path, name: str, spec: DataSetSpec, shard: Shard) -> None:
-        spec.simulator.check()
         clips, wanted = folder / "clips", [spec.clip_name(i) for i in shard.indices(spec.num_clips)]
         failed = folder / f"failed-{shard.index}-of-{shard.count}.json"
         try:

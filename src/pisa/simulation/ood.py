@@ -10,15 +10,7 @@ from numpy.random import default_rng
 from pisa.errors import PisaError
 from pisa.ranges import Positive, PositiveInterval
 from pisa.simulation.materials import identity
-from pisa.simulation.scene import (
-    Physics,
-    Prior,
-    Scene,
-    draw_object,
-    lift,
-    object_in_view,
-    sized_for,
-)
+from pisa.simulation.scene import Prior, Scene, draw_object, lift, object_in_view, sized_for
 from pisa.types import Camera
 
 MAX_DRAWS = 1000
@@ -78,7 +70,7 @@ class OodPrior:
                     shadows=self.scene.shadows,
                     step_hz=self.scene.step_hz,
                     density_kg_m3=self.scene.density_kg_m3,
-                    physics=Physics(rolling_friction=self.scene.rolling_friction),
+                    physics=self.scene.physics,
                     study=self._study(depth_m, height_m),
                 )
         raise PisaError(f"no drop in {MAX_DRAWS} draws is in view; make prior.height_m smaller")

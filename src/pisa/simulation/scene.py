@@ -88,6 +88,11 @@ class Prior:
         if self.num_dropping[0] < 1:
             raise PisaError("prior.num_dropping must allow at least one dropping object")
 
+    @property
+    def physics(self) -> Physics:
+        """How the floor and gravity act in its scenes."""
+        return Physics(rolling_friction=self.rolling_friction)
+
     def draw(self, seed: int, split: str, resolution: int) -> Scene:
         """The scene of one seed; see ``draw_scene``."""
         return draw_scene(self, seed, split, resolution)
@@ -205,7 +210,7 @@ def draw_scene(prior: Prior, seed: int, split: str, resolution: int) -> Scene:
         motion=prior.motion,
         step_hz=prior.step_hz,
         density_kg_m3=prior.density_kg_m3,
-        physics=Physics(rolling_friction=prior.rolling_friction),
+        physics=prior.physics,
     )
 
 
