@@ -49,6 +49,15 @@ def test_both_simulated_sets_are_scored_in_one_run(bench: Bench, tmp_path: Path,
     assert "sim_seen/sim_seen" in capsys.readouterr().err
 
 
+def test_a_setting_wins_over_an_option_that_was_not_given(bench: Bench, tmp_path: Path):
+    videos = write_videos(tmp_path / "videos")
+    command = ["eval", "videos", str(videos), "--out", str(tmp_path / "out")]
+    assert main([*command, f"data_dir={bench.root}", "protocol=strict", "name=mine"]) == 0
+    scores = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert scores["protocol"] == "strict"
+    assert "mine" in scores["summary"]
+
+
 def test_a_wrong_protocol_is_one_sentence(bench: Bench, tmp_path: Path):
     with pytest.raises(PisaError, match="protocol"):
         evaluate_videos(tmp_path, protocol="offical", data_dir=bench.root)

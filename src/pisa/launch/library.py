@@ -50,7 +50,7 @@ def evaluate_videos(
         output_dir: gets metrics.json and report.html; None: a folder under ``runs/eval``.
         data_dir: where the benchmark's clips are.
         protocol: ``official``, ``paper`` or ``strict``.
-        overrides: further settings as ``eval.py`` takes them, ``key=value``.
+        overrides: settings as ``eval.py`` takes them, ``key=value``; they win over the arguments.
 
     Returns:
         The content of metrics.json (schema 1).
@@ -61,8 +61,9 @@ def evaluate_videos(
     given = {"source.path": videos, "benchmark": benchmark, "name": name, "data_dir": data_dir}
     given |= {"protocol": protocol} | ({} if output_dir is None else {"output_dir": output_dir})
     cfg = composed("eval", ["source=videos", *overrides])
-    for key, value in given.items():  # not as overrides, whose grammar paths may break
-        OmegaConf.update(cfg, key, str(value))
+    overridden = {text.partition("=")[0].lstrip("+") for text in overrides}
+    for key in given.keys() - overridden:  # not as overrides, whose grammar paths may break
+        OmegaConf.update(cfg, key, str(given[key]))
     run = compose_eval(cfg)
     evaluate(run)
     document: dict[str, Any] = json.loads((run.folder / METRICS_FILE).read_text())
@@ -91,7 +92,7 @@ def track(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", choices=["videos"], help="what is scored")
     parser.add_argument("folder", type=Path, help="NAME.mp4 or NAME/ for each clip NAME")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as eval.py takes them")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as eval.py takes them; they win over options")
     parser.add_argument(
         "--benchmark", default="sim_seen", help="sim_seen, sim_unseen, sim (both), real or DIR"
     )
