@@ -175,7 +175,11 @@ def scored_splits(run: EvalRun) -> list[str]:
     known = (*build_data(run.data, run.sets).splits, REAL)
     unknown = [split for split in splits if split not in known]
     if unknown:
-        raise PisaError(f"no test set named {unknown[0]!r}; valid: {', '.join(known)}")
+        name = unknown[0]
+        simulated = name in run.sets.names  # val_seen, say
+        hint = f"; data.sim_seen={name} puts that data set in the place of sim_seen"
+        valid = ", ".join(known) + (hint if simulated else "")
+        raise PisaError(f"no test set named {name!r}; valid: {valid}")
     return splits
 
 
