@@ -52,7 +52,7 @@ def test_a_mistake_is_one_line(script, arguments, expected, tmp_path):
     ("arguments", "expected"),
     [
         (["experiment=psft", "psft.max_stepz=3"], "'max_stepz' in psft; valid: batch_size"),
-        (["experiment=psft", "scenario=[o]"], "no scenario named 'o'; valid: ambiguous, ood"),
+        (["experiment=psft", "scenario=[o]"], "no scenario named 'o'; valid: ambiguous, "),
         (["hydra.searchpath=[file:///nowhere]"], "hydra.searchpath: there is no folder /nowhere"),
         (["oro_flow"], "'oro_flow' is not an override; these have the form name=value"),
     ],
