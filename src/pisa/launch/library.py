@@ -94,7 +94,9 @@ def track(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", choices=["videos"], metavar="videos", help="what is scored")
     parser.add_argument("folder", type=Path, help="NAME.mp4 or NAME/ for each clip NAME")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as eval.py takes them")
+    parser.add_argument(
+        "overrides", nargs="*", default=[], metavar="KEY=VALUE", help="as eval.py takes them"
+    )
     parser.add_argument(
         "--benchmark",
         default="sim_seen",
