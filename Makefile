@@ -3,7 +3,6 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-export WANDB_SILENT ?= true
 
 .PHONY: demo test check lint types contracts size install lock kubric-env kubric-lock clean help
 

@@ -37,6 +37,12 @@ def test_an_unknown_command_is_one_line_with_the_valid_ones(capsys):
     assert capsys.readouterr().err.startswith("error: no command 'docter'; valid: clean, dashboard")
 
 
+@pytest.mark.parametrize(("name", "missing"), [("memory", "psft|oro"), ("eval", "videos, folder")])
+def test_a_missing_argument_is_named_with_its_choices(name, missing, capsys):
+    assert main([name]) == 2
+    assert f"error: the following arguments are required: {missing};" in capsys.readouterr().err
+
+
 def test_the_console_script_is_this_function():
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     assert scripts == {"pisa": "pisa.__main__:main"}

@@ -95,6 +95,23 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_an_offline_run_prints_only_how_to_upload_it(tmp_path):
+    program = """
+from pisa.callbacks.loggers import WandbLogger
+logger = WandbLogger("run", offline=True)
+logger.log_metrics({"loss": 1.0}, 0)
+logger.finalize("success")
+"""
+    environment = {name: v for name, v in os.environ.items() if name != "WANDB_SILENT"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert len(logs(tmp_path / "run")) == 1
+    assert done.stdout.startswith("To upload this run: wandb sync ")
+    assert "wandb: " not in done.stderr and len(done.stdout.splitlines()) == 1
+
+
 @pytest.mark.parametrize("secret", [TOKEN, HUB, "something private", "pass-word"])
 def test_no_secret_is_in_any_file_of_the_run(run, secret):
     files = [p for p in (run / "wandb").rglob("*") if p.is_file() and not p.is_symlink()]

@@ -52,12 +52,22 @@ def test_a_mistake_is_one_line(script, arguments, expected, tmp_path):
     ("arguments", "expected"),
     [
         (["experiment=psft", "psft.max_stepz=3"], "'max_stepz' in psft; valid: batch_size"),
+        (["experiment=psft", "scenario=[o]"], "no scenario named 'o'; valid: ambiguous, "),
+        (["hydra.searchpath=[file:///nowhere]"], "hydra.searchpath: there is no folder /nowhere"),
         (["oro_flow"], "'oro_flow' is not an override; these have the form name=value"),
     ],
 )
 def test_other_mistakes_are_reported_alike(arguments, expected):
     message = mistake_in(arguments, "train")
     assert message is not None and expected in message and "\n" not in message
+
+
+def test_own_configurations_are_among_the_valid_names(tmp_path):
+    (tmp_path / "reward").mkdir()
+    (tmp_path / "reward" / "calm.yaml").touch()
+    searched = f"hydra.searchpath=[file://{tmp_path}]"
+    message = mistake_in([searched, "experiment=oro_flow", "reward=clam"], "train")
+    assert message is not None and message.startswith("no reward named 'clam'; valid: calm, depth")
 
 
 def test_a_group_that_the_command_does_not_have_is_one_line():

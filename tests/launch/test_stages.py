@@ -63,3 +63,10 @@ def test_weights_of_a_stage_that_is_left_out_are_refused(tmp_path):
     options = ("experiment=oro_flow", "stages=[oro]", "psft.checkpoint=x.ckpt")
     with pytest.raises(PisaError, match=r"psft.checkpoint .* add psft to stages"):
         compose_train(compose(*options, f"output_dir={tmp_path}", name="train"))
+
+
+def test_an_unknown_test_set_is_reported_before_the_training(tmp_path, trained_from):
+    options = ("experiment=psft", f"output_dir={tmp_path}", "evaluation.splits=[sim_seen,val_seen]")
+    with pytest.raises(PisaError, match=r"named 'val_seen'; valid: sim_seen, .*; data\.sim_seen=v"):
+        train.train(compose_train(compose(*options, name="train")))
+    assert not trained_from

@@ -96,6 +96,8 @@ class WandbLogger(LightningWandbLogger):
         **options: Any,
     ) -> None:
         self.is_offline = "WANDB_API_KEY" not in os.environ if offline is None else offline
+        if self.is_offline:  # wandb prints 40 lines, and ``finalize`` the one that is needed
+            os.environ.setdefault("WANDB_SILENT", "true")
         self.folder = Path(save_dir)
         self.folder.mkdir(parents=True, exist_ok=True)
         super().__init__(

@@ -31,7 +31,7 @@ RANGES = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("stage", choices=["psft", "oro"])
+    parser.add_argument("stage", choices=["psft", "oro"], metavar="psft|oro")
     parser.add_argument(
         "--memory-gb", type=float, nargs="+", default=CARDS_GB, help="of one GPU, 10^9 bytes"
     )

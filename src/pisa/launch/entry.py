@@ -76,6 +76,9 @@ def mistake_in(arguments: Sequence[str], config_name: str) -> str | None:
     overrides = [a for a in arguments if "=" in a and not a.startswith("-")]
     try:
         first_values = [_first_value(text) for text in overrides]
+        absent = [folder for folder in _searched(first_values) if not folder.is_dir()]
+        if absent:
+            return f"hydra.searchpath: there is no folder {absent[0]}"
         with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
             cfg = hydra.compose(config_name, first_values, return_hydra_config=True)
         check_hydra(cfg.hydra)
@@ -95,7 +98,7 @@ def mistake_in(arguments: Sequence[str], config_name: str) -> str | None:
             f"for one value that holds a comma, write {quoted(key, value)}"
         )
     if not flags and not sweeps and OmegaConf.is_missing(cfg, "name"):
-        return f"experiment=NAME is missing; valid: {_choices('experiment')}"
+        return f"experiment=NAME is missing; valid: {_choices('experiment', first_values)}"
     return None
 
 
@@ -142,10 +145,10 @@ def quoted(key: str, value: str) -> str | None:
 
 def _shorten(message: str, config_name: str, overrides: list[str]) -> str:
     """Hydra's message on one line, with the valid names where a configuration was not found."""
-    missing = re.search(r"(?:Could not find|Could not override) '([^']+)'", message)
+    missing = re.search(r"Could not (?:find|override|load) '([^']+)'", message)
     if missing and "/" in missing.group(1):
         group, _, name = missing.group(1).rpartition("/")
-        return f"no {group} named {name!r}; valid: {_choices(group)}"
+        return f"no {group} named {name!r}; valid: {_choices(group, overrides)}"
     if missing:
         return _unknown_setting(missing.group(1), config_name, overrides)
     key = re.search(r"Key '([^']+)' is not in struct", message)
@@ -155,8 +158,17 @@ def _shorten(message: str, config_name: str, overrides: list[str]) -> str:
     return "; ".join(lines[:2])
 
 
-def _choices(group: str) -> str:
-    return ", ".join(sorted(path.stem for path in (CONFIGS / group).glob("*.yaml")))
+def _choices(group: str, overrides: Sequence[str]) -> str:
+    folders = (folder / group for folder in (CONFIGS, *_searched(overrides)))
+    return ", ".join(sorted({path.stem for f in folders for path in f.glob("*.yaml")}))
+
+
+def _searched(overrides: Sequence[str]) -> list[Path]:
+    """The folders that ``hydra.searchpath`` adds to the project's own."""
+    given = [text for text in overrides if text.partition("=")[0] == "hydra.searchpath"]
+    values = OverridesParser.create().parse_override(given[-1]).value() if given else None
+    places = map(str, values if isinstance(values, list) else [])
+    return [Path(p.removeprefix("file://")) for p in places if not p.startswith("pkg://")]
 
 
 def _unknown_setting(name: str, config_name: str, overrides: list[str]) -> str:

@@ -150,14 +150,9 @@ def scored_loaders(run: EvalRun) -> dict[str, DataLoader[Any]]:
         PisaError: an unknown split, or clips that cannot be had (what to fetch, and where to put
             it).
     """
-    settings = run.evaluation
-    splits = list(settings.splits) if run.benchmark is None else [run.benchmark]
-    limit = {"num_eval_clips": settings.num_clips}
-    simulated = build_data(run.data, run.sets, batch_size=settings.batch_size, **limit)
-    known = (*simulated.splits, REAL)
-    unknown = [split for split in splits if split not in known]
-    if unknown:
-        raise PisaError(f"no test set named {unknown[0]!r}; valid: {', '.join(known)}")
+    splits = scored_splits(run)
+    limit = {"num_eval_clips": run.evaluation.num_clips}
+    simulated = build_data(run.data, run.sets, batch_size=run.evaluation.batch_size, **limit)
     loaders: dict[str, DataLoader[Any]] = {}
     if run.own_clips or REAL in splits:
         real = run.real.build(root=str(run.data_dir), **limit)
@@ -172,6 +167,20 @@ def scored_loaders(run: EvalRun) -> dict[str, DataLoader[Any]]:
         simulated.setup("test")
         loaders |= zip(simulated.splits, simulated.test_dataloader(), strict=True)
     return {split: loaders[split] for split in splits}
+
+
+def scored_splits(run: EvalRun) -> list[str]:
+    """``benchmark`` alone, or ``evaluation.splits``. Raises ``PisaError`` for an unknown split."""
+    splits = list(run.evaluation.splits) if run.benchmark is None else [run.benchmark]
+    known = (*build_data(run.data, run.sets).splits, REAL)
+    unknown = [split for split in splits if split not in known]
+    if unknown:
+        name = unknown[0]
+        simulated = name in run.sets.names  # val_seen, say
+        hint = f"; data.sim_seen={name} puts that data set in the place of sim_seen"
+        valid = ", ".join(known) + (hint if simulated else "")
+        raise PisaError(f"no test set named {name!r}; valid: {valid}")
+    return splits
 
 
 def learning_curves(weights: Mapping[str, Path | None]) -> dict[str, list[tuple[int, float]]]:

@@ -1,4 +1,7 @@
-"""PisaBench from Python and from ``pisa eval``, without a command line of Hydra's.
+"""Score a folder of videos on PisaBench, from the command line or from Python.
+
+pisa eval videos DIR --benchmark sim_seen --out OUT    DIR/CLIP.mp4 for each clip of the test set
+pisa eval videos DIR --benchmark sim --out OUT         DIR/sim_seen and DIR/sim_unseen
 
 from pisa import evaluate_videos, fetch, track
 fetch("real")  # the authors' real clips, into data/real
@@ -90,16 +93,24 @@ def track(
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", choices=["videos"], help="what is scored")
+    parser.add_argument("kind", choices=["videos"], metavar="videos", help="what is scored")
     parser.add_argument("folder", type=Path, help="NAME.mp4 or NAME/ for each clip NAME")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as eval.py takes them; they win over options")
     parser.add_argument(
-        "--benchmark", default="sim_seen", help="sim_seen, sim_unseen, sim (both), real or DIR"
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="KEY=VALUE",
+        help="as eval.py takes them; they win over options",
+    )
+    parser.add_argument(
+        "--benchmark",
+        default="sim_seen",
+        help="sim_seen (default), sim_unseen, sim (both), real or DIR",
     )
     parser.add_argument("--name", default="videos", help="of the row in the table")
     parser.add_argument("--out", type=Path, help="default: a folder under runs/eval")
-    parser.add_argument("--data-dir", type=Path, default=Path("data"))
-    parser.add_argument("--protocol", default="official", help="official, paper or strict")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="default: data")
+    parser.add_argument("--protocol", default="official", help="official (default), paper, strict")
 
 
 def main(given: argparse.Namespace) -> None:

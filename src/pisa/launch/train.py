@@ -20,7 +20,7 @@ from pisa.io.files import hold
 from pisa.io.lightning_internals import AtomicCheckpointIO
 from pisa.io.provenance import SETTINGS, machine_facts, provenance
 from pisa.io.weights import save
-from pisa.launch.evaluate import score_weights
+from pisa.launch.evaluate import score_weights, scored_splits
 from pisa.launch.runs import (
     StageRun,
     TrainRun,
@@ -39,6 +39,8 @@ from pisa.ops.devices import precision_of
 def train(run: TrainRun) -> None:
     """Run the stages, then score base, each stage, and the two reference rows."""
     prepare_torch(run.seed)
+    if run.scoring is not None:
+        scored_splits(run.scoring)  # a mistake is reported before the training, not after it
     with claimed(run.folder, run.config_text):
         sources = train_stages(run)
         if run.scoring is not None and is_first_process():

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pisa.bench.row import METRICS
 from pisa.errors import PisaError, reason
 from pisa.io.files import write_atomic
+from pisa.reports.names import metric_label
 
 NAME = "PISA"
 GROUP_BY = ("experiment", "stage")  # keys of the configuration; a curve is the mean over seeds
@@ -106,13 +108,6 @@ def _library() -> tuple[Any, Any]:
 
 
 SPLITS = {"sim_seen": "seen objects", "sim_unseen": "unseen objects"}
-METRICS = {
-    "l2": "L2",
-    "chamfer": "Chamfer distance",
-    "iou": "IoU",
-    "time_error": "time error (s)",
-    "miss_rate": "missed frames",
-}
 X_AXIS = "trainer/global_step"
 
 
@@ -140,9 +135,9 @@ SECTIONS = (
     Section(
         "PisaBench",
         tuple(
-            Panel(f"{label}, {objects}", f"pisabench/{split}/{metric}")
+            Panel(f"{metric_label(metric)}, {objects}", f"pisabench/{split}/{metric}")
             for split, objects in SPLITS.items()
-            for metric, label in METRICS.items()
+            for metric in METRICS
         ),
     ),
     Section(

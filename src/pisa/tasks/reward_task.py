@@ -61,7 +61,8 @@ class RewardTask(DenoiserTask):
         num_steps, guidance, num_frames, decode_chunk: see ``Rollout``.
         caption: of every clip; None takes each clip's own.
         weight_decay, eps, warmup_steps, decay_steps: see ``Optimisation``.
-        max_nonfinite: skipped steps in a row that end the run.
+        max_nonfinite: steps with a non-finite reward or gradient that are skipped before the run
+            ends.
     """
 
     def __init__(
