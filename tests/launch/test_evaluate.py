@@ -163,6 +163,10 @@ def test_splits_may_mix_and_unknown_ones_are_named(data, tmp_path) -> None:
     mixed = ("evaluation.splits=[real,sim_unseen]", "evaluation.num_clips=1")
     evaluate(settings(data, tmp_path / "out", *mixed))
     assert set(read(tmp_path / "out")["summary"]["base"]) == {"real", "sim_unseen"}
+    named = ("evaluation.splits=[psft,sim_seen]", "evaluation.num_clips=2")
+    evaluate(settings(data, tmp_path / "named", *named))
+    scored = read(tmp_path / "named")["summary"]["base"]
+    assert scored["psft"]["iou"]["n"] == scored["sim_seen"]["iou"]["n"] == 2
     with pytest.raises(PisaError, match="no test set named 'unreal'; valid: sim_seen, sim_unseen"):
         evaluate(settings(data, tmp_path / "other", "benchmark=unreal"))
 

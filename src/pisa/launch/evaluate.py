@@ -14,11 +14,13 @@ from pisa.bench.references import REFERENCES, BestOf, ModelSource, VideoSource
 from pisa.bench.score import Scorer
 from pisa.data.loaders import ClipDataset, prepare_data_set
 from pisa.data.manifest import data_sha256
+from pisa.data.simulated import SimulatedDataModule
 from pisa.errors import PisaError
 from pisa.io.progress import clip_progress
 from pisa.launch.generate import generate_and_score
-from pisa.launch.results import document_of, provenance_of, publish
+from pisa.launch.results import document_of, passes_of, provenance_of, publish
 from pisa.launch.runs import (
+    SET_KEYS,
     EvalRun,
     RankInfo,
     build_data,
@@ -126,9 +128,10 @@ def score_weights(
     if ranks.rank != 0:
         return
     data = " ".join(f"{split}:{data_sha256(found.folder)}" for split, found in clips.items())
+    origin = provenance_of(run, data, scorer.tracker) | {"passes": passes_of(weights)}
     publish(
         run,
-        document_of(run, collection, provenance_of(run, data, scorer.tracker)),
+        document_of(run, collection, origin),
         list(weights)[-1],
         Page(
             title=f"PisaBench: {model_label(run.name)}",
@@ -144,6 +147,7 @@ def scored_loaders(run: EvalRun) -> dict[str, DataLoader[Any]]:
     """A loader of clips for ``benchmark`` alone, or for each of ``evaluation.splits``.
 
     Real clips and those of a folder are read as the group ``real`` says, all others as ``data``.
+    A split may also be a data set of the simulation, such as ``val_seen``.
     Clips that are missing are simulated or fetched.
 
     Raises:
@@ -153,11 +157,14 @@ def scored_loaders(run: EvalRun) -> dict[str, DataLoader[Any]]:
     settings = run.evaluation
     splits = list(settings.splits) if run.benchmark is None else [run.benchmark]
     limit = {"num_eval_clips": settings.num_clips}
-    simulated = build_data(run.data, run.sets, batch_size=settings.batch_size, **limit)
+    options = limit | {"batch_size": settings.batch_size}
+    simulated = build_data(run.data, run.sets, **options)
     known = (*simulated.splits, REAL)
-    unknown = [split for split in splits if split not in known]
+    others = [split for split in splits if split not in known]
+    unknown = [split for split in others if split not in run.sets.names]
     if unknown:
-        raise PisaError(f"no test set named {unknown[0]!r}; valid: {', '.join(known)}")
+        names = (*known, *(name for name in run.sets.names if name not in known))
+        raise PisaError(f"no test set named {unknown[0]!r}; valid: {', '.join(names)}")
     loaders: dict[str, DataLoader[Any]] = {}
     if run.own_clips or REAL in splits:
         real = run.real.build(root=str(run.data_dir), **limit)
@@ -166,12 +173,20 @@ def scored_loaders(run: EvalRun) -> dict[str, DataLoader[Any]]:
         loaders |= zip(
             splits if run.own_clips else real.splits, real.test_dataloader(), strict=True
         )
-    if not run.own_clips and splits != [REAL]:
-        for name in simulated.test_names:
-            prepare_data_set(simulated.root, name, simulated.prepare)
-        simulated.setup("test")
-        loaders |= zip(simulated.splits, simulated.test_dataloader(), strict=True)
+    if not run.own_clips and any(split in simulated.splits for split in splits):
+        loaders |= zip(simulated.splits, _prepared(simulated), strict=True)
+    for split in others:
+        named = {key: split for key in SET_KEYS[1:] if key in run.data.settings}
+        loaders[split] = _prepared(build_data(run.data, run.sets, **options, **named))[0]
     return {split: loaders[split] for split in splits}
+
+
+def _prepared(data: SimulatedDataModule) -> list[DataLoader[Any]]:
+    """The test loaders, after clips that are missing are made."""
+    for name in data.test_names:
+        prepare_data_set(data.root, name, data.prepare)
+    data.setup("test")
+    return data.test_dataloader()
 
 
 def learning_curves(weights: Mapping[str, Path | None]) -> dict[str, list[tuple[int, float]]]:
