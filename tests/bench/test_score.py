@@ -60,7 +60,9 @@ def test_measures_beyond_position_are_columns_of_the_row():
     (blue,) = rows_of(batch, shifted)
     assert blue.colour_change == pytest.approx(1 / 3)
     assert blue.background_change == pytest.approx(1 / 3)
-    assert blue.brightness_change == pytest.approx(0.114, rel=1e-4)  # blue's share of the grey level
+    assert blue.brightness_change == pytest.approx(
+        0.114, rel=1e-4
+    )  # blue's share of the grey level
     assert blue.high_frequency_change == 0.0
 
 

