@@ -173,9 +173,7 @@ def test_splits_may_mix_and_unknown_ones_are_named(data, tmp_path) -> None:
         evaluate(settings(data, tmp_path / "other", "benchmark=unreal"))
 
 
-def test_scorings_of_weights_record_their_passes_and_the_tracker_that_judged(
-    data, tmp_path
-) -> None:
+def test_scorings_of_weights_record_their_passes_and_their_judge(data, tmp_path) -> None:
     model = build_model(compose_eval(settings(data, tmp_path)).model, None)
     judge = save(tmp_path / "judge.safetensors", EmbeddedTracker().state_dict(), {})
     origins = []
