@@ -59,8 +59,9 @@ CAPTION = (
 )
 BROKE_CAPTION = (
     "Every measure whose corrected interval excludes zero on the bad side; a measure without a "
-    "good direction, where it is farther from the true clips' mean than PSFT's. Each measure has "
-    "a correction of its own: of twenty that do not change, one appears by chance."
+    "good direction, where it is farther from the true clips' mean than PSFT's. The correction is "
+    "for the methods, not for the measures: of twenty measures that no method changed, about one "
+    "is named by chance."
 )
 
 
@@ -151,7 +152,7 @@ def compare(runs: Sequence[Run], metrics: Mapping[str, Any]) -> list[Method]:
     compared = (START, *(name for name, _ in found), TRUTH)
     rows = [row for row in metrics["per_clip"] if row["model"] in compared]
     names = (*METRICS, *MEASURES)
-    metrics = metrics | {"per_clip": rows, "summary": summarise(rows, names, seed=seed)}
+    metrics = {**metrics, "per_clip": rows, "summary": summarise(rows, names, seed=seed)}
     by_split: dict[str, dict[str, Comparison]] = {}
     for comparison in compare_all(metrics, names):
         by_split.setdefault(comparison.split, {})[comparison.metric] = comparison
@@ -320,6 +321,7 @@ def frontier(methods: Sequence[Method]) -> str:
     splits = [s for s in _splits(drawn) if any("l2" in m.corrected.get(s, {}) for m in drawn)]
     if not splits:
         return ""
+    most = max(method.passes or 0 for method in drawn)
     colours = model_colours(method.name for method in methods)
     with mpl.rc_context(chart_style("frontier")):
         figure = Figure(figsize=(3.4 * len(splits) + 1.6, 2.6), layout="constrained")
@@ -340,10 +342,14 @@ def frontier(methods: Sequence[Method]) -> str:
                     label=model_label(method.name),
                 )
             axes.axhline(0, color=mpl.rcParams["text.color"], lw=0.8, alpha=0.5)
+            axes.plot(0, 0, color=mpl.rcParams["text.color"], marker="o", markerfacecolor="none")
+            axes.annotate("PSFT", (0, 0), (0, 5), textcoords="offset points", ha="center")
             axes.set_title(split_label(split), fontsize=9)
             axes.set_xlabel("forward passes of the denoiser")
             axes.spines[["top", "right"]].set_visible(False)
-            axes.margins(x=0.15)
+            axes.set_xlim(-0.12 * most, 1.25 * most)
         plots[0].set_ylabel("L2 minus PSFT's")
-        figure.legend(*plots[0].get_legend_handles_labels(), loc="outside right center")
+        figure.legend(
+            *plots[0].get_legend_handles_labels(), loc="outside right center", frameon=False
+        )
         return inline_svg(figure)
