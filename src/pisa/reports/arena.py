@@ -288,9 +288,9 @@ def _cell(method: Method, split: str, metric: str) -> str:
     if metric not in method.own.get(split, {}):
         return "-"
     own, of_all = method.own[split][metric], method.corrected[split][metric]
-    mean = f"**{own['mean']:+.3f}**" if _apart(of_all) else f"{own['mean']:+.3f}"
+    mean = f"**{own['mean']:+z.3f}**" if _apart(of_all) else f"{own['mean']:+z.3f}"
     low, high = of_all["ci95"]
-    return f"{mean} [{own['ci95'][0]:+.3f}, {own['ci95'][1]:+.3f}] ({low:+.3f}, {high:+.3f})"
+    return f"{mean} [{own['ci95'][0]:+z.3f}, {own['ci95'][1]:+z.3f}] ({low:+z.3f}, {high:+z.3f})"
 
 
 def _broken_rows(methods: Sequence[Method]) -> list[list[str]]:
@@ -308,7 +308,7 @@ def _broken_text(method: Method, split: str) -> str:
     for metric in method.broke[split]:
         low, high = cells[metric]["ci95"]
         mean = cells[metric]["mean"]
-        texts.append(f"{metric_label(metric)} {mean:+.3f} ({low:+.3f}, {high:+.3f})")
+        texts.append(f"{metric_label(metric)} {mean:+z.3f} ({low:+z.3f}, {high:+z.3f})")
     return "; ".join(texts) or "nothing measurable"
 
 
