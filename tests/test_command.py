@@ -34,7 +34,7 @@ def test_the_overview_lists_every_command(capsys):
 
 def test_an_unknown_command_is_one_line_with_the_valid_ones(capsys):
     assert main(["docter"]) == 2
-    assert capsys.readouterr().err.startswith("error: no command 'docter'; valid: clean, dashboard")
+    assert capsys.readouterr().err.startswith("error: no command 'docter'; valid: arena, clean")
 
 
 @pytest.mark.parametrize(("name", "missing"), [("memory", "psft|oro"), ("eval", "videos, folder")])

@@ -28,6 +28,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "Scores": {
         "eval": ("pisa.launch.library", "PisaBench scores of a folder of videos"),
         "leaderboard": ("pisa.reports.leaderboard", "several runs on one page"),
+        "arena": ("pisa.reports.arena", "post-training methods at equal compute on one page"),
         "seeds": ("pisa.reports.seeds", "runs of one experiment with several seeds"),
         "sweep": ("pisa.reports.sweep", "table of a sweep or a search"),
         "dashboard": ("pisa.reports.dashboard", "the Weights & Biases workspace as code"),

@@ -60,6 +60,10 @@ def test_measures_beyond_position_are_columns_of_the_row():
     (blue,) = rows_of(batch, shifted)
     assert blue.colour_change == pytest.approx(1 / 3)
     assert blue.background_change == pytest.approx(1 / 3)
+    assert blue.brightness_change == pytest.approx(
+        0.114, rel=1e-4
+    )  # blue's share of the grey level
+    assert blue.high_frequency_change == 0.0
 
 
 def test_gravity_is_a_column_where_the_scale_is_known():

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import hydra
 import pytest
-from hydra.utils import instantiate
 
 from pisa.callbacks.hack_watch import HackWatch
 from pisa.callbacks.microscope import GradientMicroscope
+from pisa.launch.targets import instantiate
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

@@ -171,7 +171,7 @@ def test_export_holds_the_average(tmp_path):
     fit(tmp_path, 4, ema, ExportWeights(tmp_path / "run" / "weights.safetensors"), loaders=0)
     model = toy_model(5)
     metadata = load_denoiser(model.denoiser, tmp_path / "run" / "weights.safetensors")
-    assert metadata == {"task": "PSFT", "step": "4"}
+    assert metadata == {"task": "PSFT", "step": "4", "denoiser_passes": "24"}  # 4 steps, 2 clips
     assert torch.equal(model.denoiser.enter.weight, ema._average["enter.weight"])
     assert os.listdir(tmp_path / "run") == ["weights.safetensors"]
 

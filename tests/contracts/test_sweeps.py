@@ -61,7 +61,7 @@ def test_sweeps_vary_what_figure_5_draws():
     assert [s["train_clips"] for s in tiny] == [125, 250, 500, 1000]
     paper = [settings_of(compose(*job, "run_dir=x"), "psft") for job in jobs_of(PAPER_CLIPS)]
     assert [s["train_clips"] for s in paper] == [500, 1000, 2000, 5000, 10000, 20000]
-    assert len(jobs_of(METHODS)) == 5 * 3
+    assert len(jobs_of(METHODS)) == 6 * 3
 
 
 def test_sweeps_share_runs():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import subprocess
 import sys
@@ -11,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.contracts.test_budget import METHODS
+
 ROOT = Path(__file__).parents[2]
 TINY = (
-    "experiment=psft",
     "scale=paper",
     "model=opensora_tiny",
     "perception=embedded",
@@ -60,6 +62,17 @@ def test_missing_weights_are_one_sentence_that_says_what_to_fetch(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_open_soras_architecture(tmp_path, method):
+    steps = () if method == "more_psft" else ("oro.task.num_steps=2",)
+    alone = ("trainer=cpu", "trainer.precision=32-true", "evaluate=false")
+    done = train(tmp_path, *TINY, f"experiment={method}", *alone, *steps)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = losses(next((tmp_path / "runs").glob(f"{method}-*")))
+    assert len(found) == 2 and all(math.isfinite(loss) for loss in found)
+
+
+@pytest.mark.slow
 def test_two_processes_of_torchrun_train_as_one_does_and_one_of_them_evaluates(tmp_path):
     runs = {}
     for name, options in {
@@ -68,6 +81,7 @@ def test_two_processes_of_torchrun_train_as_one_does_and_one_of_them_evaluates(t
         "alone": ("trainer=cpu", "trainer.precision=32-true", "evaluate=false"),
     }.items():
         processes = 0 if name == "alone" else 2
+        options = ("experiment=psft", *options)
         done = train(tmp_path, *TINY, *options, f"output_dir={name}", processes=processes)
         assert done.returncode == 0, done.stderr[-3000:]
         runs[name] = next((tmp_path / name).glob("psft-*"))

@@ -14,12 +14,14 @@ from torch import nn
 from pisa.data.clip_io import write_clip
 from pisa.data.manifest import Manifest, write_manifest
 from pisa.errors import IncompleteError, PisaError
+from pisa.io.weights import save
 from pisa.launch import evaluate as scoring
 from pisa.launch.compose import compose_eval
 from pisa.launch.runs import build_model
 from pisa.models.generate import generate
 from pisa.models.tiny_denoiser import Prediction
 from pisa.ops.video import from_frames
+from pisa.perception.embedded_segmentation import EmbeddedTracker
 from pisa.tasks.weights import save_denoiser
 from pisa.types import Clip
 from tests.launch.conftest import CLIPS, compose, evaluate, falling, write_real
@@ -163,8 +165,29 @@ def test_splits_may_mix_and_unknown_ones_are_named(data, tmp_path) -> None:
     mixed = ("evaluation.splits=[real,sim_unseen]", "evaluation.num_clips=1")
     evaluate(settings(data, tmp_path / "out", *mixed))
     assert set(read(tmp_path / "out")["summary"]["base"]) == {"real", "sim_unseen"}
+    named = ("evaluation.splits=[psft,sim_seen]", "evaluation.num_clips=2")
+    evaluate(settings(data, tmp_path / "named", *named))
+    scored = read(tmp_path / "named")["summary"]["base"]
+    assert scored["psft"]["iou"]["n"] == scored["sim_seen"]["iou"]["n"] == 2
     with pytest.raises(PisaError, match="no test set named 'unreal'; valid: sim_seen, sim_unseen"):
         evaluate(settings(data, tmp_path / "other", "benchmark=unreal"))
+
+
+def test_scorings_of_weights_record_their_passes_and_their_judge(data, tmp_path) -> None:
+    model = build_model(compose_eval(settings(data, tmp_path)).model, None)
+    judge = save(tmp_path / "judge.safetensors", EmbeddedTracker().state_dict(), {})
+    origins = []
+    for seed, chosen in enumerate(((), (f"perception.tracker.path={judge}",), ())):
+        path = tmp_path / f"{seed}.safetensors"
+        save_denoiser(path, model.denoiser.state_dict(), {"denoiser_passes": f"{96 + seed}"})
+        own = (f"ckpt={path}", f"seed={seed}", "name=nft", "evaluation.num_clips=1")
+        evaluate(settings(data, tmp_path / f"{seed}", *own, *chosen))
+        origins.append(read(tmp_path / f"{seed}")["provenance"])
+    assert [origin["passes"] for origin in origins] == [{"nft": 96 + seed} for seed in range(3)]
+    first, other, again = (origin["tracker"] for origin in origins)
+    assert first == again != other
+    first, other, again = (origin["experiment_sha256"] for origin in origins)
+    assert first == again != other  # weights of one method, as its seeds left them
 
 
 def test_a_device_that_is_not_there_is_one_sentence(data, tmp_path) -> None:

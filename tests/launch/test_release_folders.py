@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,10 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pisa.callbacks.checkpoints import SIGNALS
 from pisa.errors import PisaError
+from pisa.launch import train as launched
 from pisa.launch.compose import compose_eval, compose_train
 from pisa.launch.runs import build_data
-from pisa.launch.train import train
+from pisa.launch.train import build_task, train
 from tests.launch.conftest import compose, evaluate, falling, write_real
 
 FRAMES = 16  # what the tiny model makes
@@ -67,6 +71,31 @@ def test_both_stages_train_on_folders_of_the_release_and_nothing_is_simulated(re
     rows = json.loads((run.folder / "metrics.json").read_text())["per_clip"]
     assert {row["clip"] for row in rows if row["model"] == "oro_seg"} == set(NAMES)
     assert not list((tmp_path / "data").glob("*-*"))  # no simulated set
+
+
+def test_the_model_of_a_stage_is_gone_before_the_next_one_is_built(release, tmp_path, monkeypatch):
+    handlers = [signal.getsignal(number) for number in SIGNALS]
+    built: list[weakref.ref[object]] = []
+    alive: list[int] = []
+
+    def recorded(*given):
+        alive.append(sum(reference() is not None for reference in built))
+        task = build_task(*given)
+        built.append(weakref.ref(task))
+        return task
+
+    monkeypatch.setattr(launched, "build_task", recorded)
+    options = (
+        "experiment=oro_seg", "debug=smoke", f"data_dir={tmp_path / 'data'}",
+        f"output_dir={tmp_path / 'runs'}", f"psft.train={release / 'psft'}",
+        f"oro.train={release / 'oro'}", "psft.max_steps=1", "oro.max_steps=1",
+        "psft.batch_size=1", "psft.data.horizontal_flip=false", "callbacks.pisabench=null",
+        "callbacks.samples=null", "logger=csv", "evaluate=false",
+        f"data.sim_seen={release / 'sim_seen'}", f"data.sim_unseen={release / 'sim_seen'}",
+    )  # fmt: skip
+    train(compose_train(compose(*options, name="train")))
+    assert alive == [0, 0]
+    assert [signal.getsignal(number) for number in SIGNALS] == handlers
 
 
 def test_real_clips_are_scored_during_training(release, tmp_path):

@@ -97,7 +97,7 @@ def test_no_wrong_number_of_an_evaluation_passes(chosen):
         assert len(list(numbers(own))) > 0
         assert wrongly_accepted(lambda part: declare_eval(settings | part), own) == []
         return
-    unused = ("psft", "oro", "callbacks", "validate_every", "checkpoint_every", "trainer")
+    unused = ("psft", "oro", "callbacks", "validate_every", "checkpoint_every", "trainer", "budget")
     settings = {key: value for key, value in settings.items() if key not in unused}
     assert len(list(numbers(settings))) > 100
     assert wrongly_accepted(declare_eval, settings) == []

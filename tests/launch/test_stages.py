@@ -66,7 +66,7 @@ def test_weights_of_a_stage_that_is_left_out_are_refused(tmp_path):
 
 
 def test_an_unknown_test_set_is_reported_before_the_training(tmp_path, trained_from):
-    options = ("experiment=psft", f"output_dir={tmp_path}", "evaluation.splits=[sim_seen,val_seen]")
-    with pytest.raises(PisaError, match=r"named 'val_seen'; valid: sim_seen, .*; data\.sim_seen=v"):
+    options = ("experiment=psft", f"output_dir={tmp_path}", "evaluation.splits=[sim_seen,val_sen]")
+    with pytest.raises(PisaError, match=r"named 'val_sen'; valid: sim_seen, .*, val_seen"):
         train.train(compose_train(compose(*options, name="train")))
     assert not trained_from

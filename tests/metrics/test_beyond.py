@@ -41,6 +41,7 @@ def test_a_rigid_fall_keeps_everything() -> None:
     values = measured([texture()] * FRAMES) | object_measures(track())
     assert (values["colour_change"], values["texture_change"]) == (0.0, 0.0)
     assert values["background_change"] == 0.0
+    assert (values["brightness_change"], values["high_frequency_change"]) == (0.0, 0.0)
     assert (values["area_kept"], values["piece_share"]) == (1.0, 1.0)
     fallen_px = round(0.5 * (FRAMES - 1) ** 2 / 2)
     assert values["path_length"] == pytest.approx(fallen_px / np.hypot(SIZE, SIZE))
@@ -129,6 +130,37 @@ def test_a_shadow_is_no_change_of_the_background_but_a_dimmed_picture_is() -> No
     assert background(dimmed) == pytest.approx(50 / 255)
     stain = shadow * np.array([0, 1, 1])  # as dark as the shadow, in two channels
     assert background(stain) > 0.0
+
+
+def picture(change: np.ndarray) -> dict[str, float]:
+    """The measures where ``change`` is added to every frame but the first."""
+    frames = painted(track(), [texture()] * FRAMES).astype(int)
+    frames[1:] += change
+    return pixel_measures(frames.astype(np.uint8), track(), NOTHING)
+
+
+@pytest.mark.parametrize("levels", [-30, 1, 30])
+def test_a_brighter_or_darker_clip_costs_exactly_the_levels(levels: int) -> None:
+    values = picture(np.full((SIZE, SIZE, 3), levels))
+    assert values["brightness_change"] == pytest.approx(abs(levels) / 255, rel=1e-4)
+    assert values["high_frequency_change"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_fine_grid_costs_its_amplitude_and_is_no_change_of_brightness() -> None:
+    grid = 8 * (-1) ** np.indices((SIZE, SIZE)).sum(axis=0)[..., None].repeat(3, axis=2)
+    values = picture(grid)
+    assert values["high_frequency_change"] == pytest.approx(8 / 255, rel=1e-3)
+    lines = np.zeros((SIZE, SIZE, 3), int)
+    lines[::4], lines[:, ::4] = 8, 8
+    assert picture(lines)["high_frequency_change"] > 0.001
+    shadow = np.zeros((SIZE, SIZE, 3), int)
+    shadow[30:40, 26:46] = -GREY // 2  # 9 % of the picture
+    assert picture(shadow)["brightness_change"] == 0.0
+
+
+def test_one_frame_has_no_change() -> None:
+    values = pixel_measures(painted(track()[:1], [texture()]), track()[:1], NOTHING)
+    assert np.isnan(values["brightness_change"]) and np.isnan(values["high_frequency_change"])
 
 
 def test_two_objects_that_fall_alike_have_the_ratio_one_whatever_the_rate() -> None:

@@ -70,6 +70,7 @@ def test_a_missing_object_has_no_area(attack: str) -> None:
 
 def rows(**columns: list[float]) -> list[dict[str, float]]:
     everything = {"colour_change": 0.0, "texture_change": 0.0, "background_change": 0.0}
+    everything |= {"brightness_change": 0.0, "high_frequency_change": 0.0}
     everything |= {"area_kept": 1.0, "piece_share": 1.0, "path_length": 1.0, "g_m_s2": 9.81}
     count = len(next(iter(columns.values())))
     return [everything | {k: v[i] for k, v in columns.items()} for i in range(count)]
@@ -85,4 +86,4 @@ def test_caught_is_worse_than_95_percent_of_the_untouched_clips() -> None:
     assert shares["worse"]["area_kept"] == 0.0
     assert shares["partly"] == {"area_kept": 1.0}
     lines = measure_table({"untouched": untouched, "partly": partly}).splitlines()
-    assert lines[-1] == "| partly |  |  |  | **100** |  |  |  |"
+    assert lines[-1] == "| partly |  |  |  |  |  | **100** |  |  |  |"

@@ -52,9 +52,11 @@ class ScoreRow:
     frame_shift: int | None = None  # 1: the video lacks the first frame; -1: it shows it twice
     partial: bool | None = None  # True: too little was compared for a mean (``is_partial``)
     num_objects: int | None = None  # in the clip's first frame
-    colour_change: float | None = None  # these eight: see ``pisa.metrics.beyond``
+    colour_change: float | None = None  # these ten: see ``pisa.metrics.beyond``
     texture_change: float | None = None
     background_change: float | None = None
+    brightness_change: float | None = None
+    high_frequency_change: float | None = None
     area_kept: float | None = None
     piece_share: float | None = None
     path_length: float | None = None

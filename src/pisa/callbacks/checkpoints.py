@@ -14,7 +14,7 @@ from pisa.callbacks.loggers import CSVLogger
 from pisa.io.lightning_internals import as_before_the_batch, count_logged_steps
 from pisa.models.lora import exported_state
 from pisa.ranges import Count
-from pisa.tasks.base import DenoiserTask, denoiser_of
+from pisa.tasks.base import DenoiserTask, denoiser_of, passes_metadata
 from pisa.tasks.weights import codec_metadata, save_adapter, save_denoiser
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -87,7 +87,10 @@ class StopOnSignal(Checkpoint):
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            # Otherwise Lightning has put back the handlers from before the fit. Its own, kept in
+            # `_before`, would hold the trainer and its model, and swallow SIGTERM from here on.
+            if signal.getsignal(number) == self._ask:
+                signal.signal(number, handler)
         self._before = {}
 
     def _ask(self, number: int, frame: object) -> None:
@@ -109,7 +112,7 @@ class ExportWeights(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metadata = {"task": type(pl_module).__name__, "step": str(trainer.global_step)}
         if isinstance(pl_module, DenoiserTask):
-            metadata |= codec_metadata(pl_module.model)
+            metadata |= codec_metadata(pl_module.model) | passes_metadata(pl_module)
         denoiser, write = denoiser_of(pl_module), trainer.is_global_zero
         with averaged_weights(trainer):
             save_adapter(self.path.parent / "adapter", denoiser, write=write)

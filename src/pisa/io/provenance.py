@@ -45,11 +45,13 @@ def config_sha256(config: Mapping[str, Any]) -> str:
 
 
 def experiment_sha256(config: Mapping[str, Any]) -> str:
-    """Hash of a configuration without seeds and the run's own folder.
+    """Hash of a configuration without seeds, the run's own folder and the weights it scores.
 
-    It is equal for the runs of one experiment that differ in their seed only.
+    It is equal for the runs of one experiment that differ in their seed only, and for scorings of
+    their weights.
     """
-    kept = _without_seeds({key: value for key, value in config.items() if key != "run_dir"})
+    own = ("run_dir", "ckpt")
+    kept = _without_seeds({key: value for key, value in config.items() if key not in own})
     folder, text = config.get("run_dir"), json.dumps(kept, sort_keys=True)
     text = text.replace(json.dumps(folder)[1:-1], "") if folder else text
     return hashlib.sha256(text.encode("utf-8")).hexdigest()

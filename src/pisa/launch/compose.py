@@ -55,7 +55,8 @@ from pisa.launch.targets import Part, plain
 
 # Training-only keys, dropped for scoring; and keys that change no score.
 TRAINING_KEYS = (
-    "trainer", "psft", "oro", "callbacks", "sampling", "validate_every", "checkpoint_every"
+    "trainer", "psft", "oro", "callbacks", "sampling", "validate_every", "checkpoint_every",
+    "budget",
 )  # fmt: skip
 NOT_SCORES = ("output_dir", "overwrite", "allow_missing", "generate_only")
 RESULTS = ("metrics.json", "ood.json", "drop_time.json", "lift3d.json")

@@ -36,6 +36,7 @@ OTHER_CONFIGS = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name",
 SWEEP_FLAGS = ("--multirun", "-m")
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's own variable; set to 1, tracebacks are kept
 _LOST_LOADER = re.compile(r"DataLoader worker \(pid.* (is killed|exited)")  # torch's words
+_FROM_RESOLVER = "PisaError raised while resolving interpolation: "  # OmegaConf's words
 _FROM_LOADER = re.compile(r"Caught \w+ in DataLoader worker process")
 _VALUE_ERRORS = ("ValueError", "TypeError", "ZeroDivisionError", "MisconfigurationException")
 
@@ -217,7 +218,8 @@ def _attempt(run: Callable[[DictConfig], None], cfg: DictConfig) -> tuple[str | 
             raise
         return message, PisaError.exit_code
     except OmegaConfBaseException as error:
-        return str(error).splitlines()[0], PisaError.exit_code
+        line = str(error).splitlines()[0]
+        return line.removeprefix(_FROM_RESOLVER), PisaError.exit_code
     except OSError as error:
         if error.errno is None:
             raise

@@ -22,8 +22,8 @@ from pisa.ops.devices import precision_of
 from pisa.rewards.base import Reward, rewards_of
 from pisa.simulation.fast import FastSimulator
 from pisa.simulation.produce import DataSetSpec
-from pisa.tasks.base import DenoiserTask
-from pisa.tasks.reward_task import FORWARD_BACKWARD, RewardTask
+from pisa.tasks.base import FORWARD_BACKWARD, DenoiserTask
+from pisa.tasks.reward_task import RewardTask
 from pisa.types import Batch, Clip, collate
 
 REPEATS = 2  # after one step that warms up
@@ -114,9 +114,8 @@ def _training_s(stage: StageRun, clip: Clip) -> float:
     settings = stage.settings
     batch = _batch(stage, clip, settings.batch_size)
     with _precision(stage):
-        step = FORWARD_BACKWARD * _pass_s(task.model, batch)
+        step = task.passes_per_clip * _pass_s(task.model, batch)
         if isinstance(task, RewardTask):
-            step *= task.passes_per_clip / FORWARD_BACKWARD
             step += _reward_s(task.reward, batch)
     return settings.max_steps * step
 

@@ -14,11 +14,13 @@ from pisa.bench.references import REFERENCES, BestOf, ModelSource, VideoSource
 from pisa.bench.score import Scorer
 from pisa.data.loaders import ClipDataset, prepare_data_set
 from pisa.data.manifest import data_sha256
+from pisa.data.simulated import SimulatedDataModule
 from pisa.errors import PisaError
 from pisa.io.progress import clip_progress
 from pisa.launch.generate import generate_and_score
-from pisa.launch.results import document_of, provenance_of, publish
+from pisa.launch.results import document_of, passes_of, provenance_of, publish
 from pisa.launch.runs import (
+    SET_KEYS,
     EvalRun,
     RankInfo,
     build_data,
@@ -126,9 +128,10 @@ def score_weights(
     if ranks.rank != 0:
         return
     data = " ".join(f"{split}:{data_sha256(found.folder)}" for split, found in clips.items())
+    origin = provenance_of(run, data, scorer.tracker) | {"passes": passes_of(weights)}
     publish(
         run,
-        document_of(run, collection, provenance_of(run, data, scorer.tracker)),
+        document_of(run, collection, origin),
         list(weights)[-1],
         Page(
             title=f"PisaBench: {model_label(run.name)}",
@@ -144,6 +147,7 @@ def scored_loaders(run: EvalRun) -> dict[str, DataLoader[Any]]:
     """A loader of clips for ``benchmark`` alone, or for each of ``evaluation.splits``.
 
     Real clips and those of a folder are read as the group ``real`` says, all others as ``data``.
+    A split may also be a data set of the simulation, such as ``val_seen``.
     Clips that are missing are simulated or fetched.
 
     Raises:
@@ -152,7 +156,8 @@ def scored_loaders(run: EvalRun) -> dict[str, DataLoader[Any]]:
     """
     splits = scored_splits(run)
     limit = {"num_eval_clips": run.evaluation.num_clips}
-    simulated = build_data(run.data, run.sets, batch_size=run.evaluation.batch_size, **limit)
+    options = limit | {"batch_size": run.evaluation.batch_size}
+    simulated = build_data(run.data, run.sets, **options)
     loaders: dict[str, DataLoader[Any]] = {}
     if run.own_clips or REAL in splits:
         real = run.real.build(root=str(run.data_dir), **limit)
@@ -161,26 +166,30 @@ def scored_loaders(run: EvalRun) -> dict[str, DataLoader[Any]]:
         loaders |= zip(
             splits if run.own_clips else real.splits, real.test_dataloader(), strict=True
         )
-    if not run.own_clips and splits != [REAL]:
-        for name in simulated.test_names:
-            prepare_data_set(simulated.root, name, simulated.prepare)
-        simulated.setup("test")
-        loaders |= zip(simulated.splits, simulated.test_dataloader(), strict=True)
+    if not run.own_clips and any(split in simulated.splits for split in splits):
+        loaders |= zip(simulated.splits, _prepared(simulated), strict=True)
+    for split in set(splits) - {*simulated.splits, REAL}:
+        named = {key: split for key in SET_KEYS[1:] if key in run.data.settings}
+        loaders[split] = _prepared(build_data(run.data, run.sets, **options, **named))[0]
     return {split: loaders[split] for split in splits}
 
 
 def scored_splits(run: EvalRun) -> list[str]:
     """``benchmark`` alone, or ``evaluation.splits``. Raises ``PisaError`` for an unknown split."""
     splits = list(run.evaluation.splits) if run.benchmark is None else [run.benchmark]
-    known = (*build_data(run.data, run.sets).splits, REAL)
+    known = dict.fromkeys((*build_data(run.data, run.sets).splits, REAL, *run.sets.names))
     unknown = [split for split in splits if split not in known]
     if unknown:
-        name = unknown[0]
-        simulated = name in run.sets.names  # val_seen, say
-        hint = f"; data.sim_seen={name} puts that data set in the place of sim_seen"
-        valid = ", ".join(known) + (hint if simulated else "")
-        raise PisaError(f"no test set named {name!r}; valid: {valid}")
+        raise PisaError(f"no test set named {unknown[0]!r}; valid: {', '.join(known)}")
     return splits
+
+
+def _prepared(data: SimulatedDataModule) -> list[DataLoader[Any]]:
+    """The test loaders, after clips that are missing are made."""
+    for name in data.test_names:
+        prepare_data_set(data.root, name, data.prepare)
+    data.setup("test")
+    return data.test_dataloader()
 
 
 def learning_curves(weights: Mapping[str, Path | None]) -> dict[str, list[tuple[int, float]]]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pisa.bench.collect import Collection
 from pisa.errors import IncompleteError
 from pisa.io.provenance import provenance
+from pisa.io.weights import read_metadata
 from pisa.launch.runs import EvalRun
 from pisa.perception.base import Tracker
 from pisa.perception.mask_cache import tracker_identity
@@ -21,12 +23,20 @@ from pisa.reports.comparison import with_details
 from pisa.reports.html import Page, write_report
 from pisa.reports.metrics_json import build_metrics, write_metrics
 from pisa.reports.table import print_table
+from pisa.tasks.base import PASSES
 
 
 def provenance_of(run: EvalRun, data_sha256: str, tracker: Tracker | None) -> dict[str, Any]:
     """The provenance of a scoring; ``tracker`` made its masks (None: they were given)."""
     made_by = "given masks" if tracker is None else tracker_identity(tracker)
     return provenance(run.config, data_sha256, run.seed) | {"tracker": made_by}
+
+
+def passes_of(weights: Mapping[str, Path | None]) -> dict[str, int]:
+    """By row, the forward passes of the denoiser that the weights record (``passes_metadata``)."""
+    files = {row: path for row, path in weights.items() if path and path.suffix == ".safetensors"}
+    found = {row: read_metadata(path).get(PASSES) for row, path in files.items()}
+    return {row: int(passes) for row, passes in found.items() if passes is not None}
 
 
 def document_of(

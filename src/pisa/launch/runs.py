@@ -232,8 +232,13 @@ def denoiser_file(path: str) -> Path:
 
 
 def build_model(model: Part, weights: Path | None) -> VideoModel:
-    """The base model, with the denoiser of ``weights`` where given."""
-    built: VideoModel = model.build()
+    """The base model, with the denoiser of ``weights`` where given.
+
+    Weights that are random (``model=opensora_tiny``) are the same whenever a run builds it.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(torch.initial_seed())  # of prepare_torch
+        built: VideoModel = model.build()
     if weights is not None:
         load_weights(built, weights)
     return built

@@ -101,6 +101,7 @@ class TrainSettings:
     allow_missing: bool
     validate_every: Count  # optimiser steps
     checkpoint_every: Count
+    budget: Count
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,15 @@ def by_scale(values: Node, *, _root_: Node) -> Any:
     return values[scale]
 
 
+def steps_in_budget(stage: str, *, _root_: Node) -> int:
+    """The optimiser steps of a stage that ``budget`` pays for: ``${steps_in_budget:oro}``."""
+    from pisa.launch.budget import steps_of  # imports torch
+
+    return steps_of(_root_[stage], stage, _root_["budget"])
+
+
 OmegaConf.register_new_resolver("by_scale", by_scale, replace=True)
+OmegaConf.register_new_resolver("steps_in_budget", steps_in_budget, replace=True)
 
 
 def read(kind: type[Settings], node: Any, name: str) -> Settings:

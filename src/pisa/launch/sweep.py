@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 import time
 import traceback
@@ -27,9 +26,9 @@ def run_member(cfg: DictConfig, attempt: ErrorLine) -> None:
     Any other exception is printed whole and recorded too. Nothing but Ctrl-C and a signal stops
     the sweep; the same command then resumes it, since finished members are found by their settings.
     """
-    import torch
     from lightning.pytorch.utilities import rank_zero_only
 
+    from pisa.ops.devices import free_memory
     from pisa.reports.sweep import Member, write_member
 
     record = rank_zero_only(write_member)
@@ -49,8 +48,7 @@ def run_member(cfg: DictConfig, attempt: ErrorLine) -> None:
     record(place, member)
     if member.error is not None:
         print(f"member {member.number} failed: {member.error}", file=sys.stderr)
-    gc.collect()
-    torch.cuda.empty_cache()
+    free_memory()
 
 
 def folder_of(cfg: DictConfig) -> Path:

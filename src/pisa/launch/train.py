@@ -33,7 +33,7 @@ from pisa.launch.runs import (
 )
 from pisa.launch.targets import Part
 from pisa.models.lora import add_lora
-from pisa.ops.devices import precision_of
+from pisa.ops.devices import free_memory, precision_of
 
 
 def train(run: TrainRun) -> None:
@@ -52,6 +52,7 @@ def train_stages(run: TrainRun) -> dict[str, Path | None]:
     sources: dict[str, Path | None] = {"base": None}
     for stage in run.stages:
         sources[stage.row] = _stage_weights(stage, list(sources.values())[-1])
+        free_memory()  # or the next stage would train beside this one's model
     return sources
 
 

@@ -14,6 +14,10 @@ Each compares frames of one video with that video's own frame 0:
 * ``background_change``: mean absolute colour difference to frame 0, as a fraction of the range,
   over the pixels that the object never covers, its shadow never darkens, and other objects, which
   it may strike, do not cover in frame 0.
+* ``brightness_change``: how far the whole picture became brighter or darker, as a fraction of the
+  range: the median over the pixels, so that a moving object or its shadow does not count.
+* ``high_frequency_change``: how far the strength of the finest detail (the picture without its
+  binomial blur) moved, likewise: a grid or noise that a method adds, or a blur.
 
 ``galileo_ratio`` and the gravity of ``pisa.metrics.readout`` test the law of the fall itself.
 """
@@ -32,7 +36,8 @@ Frames = UInt8[np.ndarray, "t h w 3"]
 Track = Bool[np.ndarray, "t h w"]
 
 OBJECT_MEASURES = ("area_kept", "piece_share", "path_length")
-PIXEL_MEASURES = ("colour_change", "texture_change", "background_change")
+PICTURE_MEASURES = ("brightness_change", "high_frequency_change")
+PIXEL_MEASURES = ("colour_change", "texture_change", "background_change", *PICTURE_MEASURES)
 MEASURES = (*PIXEL_MEASURES, *OBJECT_MEASURES, "g_m_s2", "galileo")
 
 _LEVELS = 256
@@ -75,6 +80,22 @@ def pixel_measures(
         "colour_change": _mean_distance(colours),
         "texture_change": _mean_distance(textures),
         "background_change": _background_change(whole, track, others),
+    } | picture_measures(frames)
+
+
+def picture_measures(frames: Frames) -> dict[str, float]:
+    """``PICTURE_MEASURES`` of a video, whatever is in it; NaN for a single frame."""
+    if len(frames) < 2:
+        return dict.fromkeys(PICTURE_MEASURES, float("nan"))
+    grey = frames.astype(np.float32) @ _GREY
+    brighter = np.median(grey[1:] - grey[0], axis=(1, 2))
+    blurred = grey
+    for axis in (1, 2):
+        blurred = ndimage.convolve1d(blurred, np.array([0.25, 0.5, 0.25]), axis, mode="mirror")
+    detail = np.median(np.abs(grey - blurred), axis=(1, 2))
+    return {
+        "brightness_change": float(np.abs(brighter).mean() / 255),
+        "high_frequency_change": float(np.abs(detail[1:] - detail[0]).mean() / 255),
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import torch
 
 from pisa.errors import PisaError, check_choice, reason
@@ -33,3 +35,9 @@ def dtype_of(name: str) -> torch.dtype:
     check_choice("dtype", name, ("float32", "bfloat16", "float16"))
     found: torch.dtype = getattr(torch, name)
     return found
+
+
+def free_memory() -> None:
+    """Give back what unreachable objects hold: a trainer and its model refer to each other."""
+    gc.collect()
+    torch.cuda.empty_cache()

@@ -149,8 +149,8 @@ class Comparison:
         return f"{where}: rank {', '.join(ranks)}{end}."
 
 
-def compare_all(metrics: Mapping[str, Any]) -> list[Comparison]:
-    """Every split and metric in which two models or more are scored.
+def compare_all(metrics: Mapping[str, Any], names: Sequence[str] = METRICS) -> list[Comparison]:
+    """Every split and metric of ``names`` in which two models or more are scored.
 
     The intervals are corrected for the number of models (``simultaneous_differences``).
     """
@@ -163,7 +163,7 @@ def compare_all(metrics: Mapping[str, Any]) -> list[Comparison]:
             if model not in REFERENCES
         }
         clips = list(dict.fromkeys(row["clip"] for own in rows.values() for row in own))
-        for metric in METRICS:
+        for metric in names:
             scored = {
                 model: clip_values(own, metric, clips)
                 for model, own in rows.items()
@@ -201,9 +201,18 @@ def against_best(
         best, *others = by_metric.get("l2", next(iter(by_metric.values()))).models
         for model in others:
             cells = paired_summary(metrics, model, best).get(split, {})
-            for metric, cell in cells.items():
-                found = by_metric[metric].differences[model, best]
-                cell |= {"mean": found.mean, "ci95": [found.lo, found.hi]}
             if cells:
+                cells = corrected(cells, by_metric, model, best)
                 pairs.append({"a": model, "b": best, "split": split, "cells": cells})
     return pairs
+
+
+def corrected(
+    cells: Mapping[str, Any], by_metric: Mapping[str, Comparison], a: str, b: str
+) -> dict[str, Any]:
+    """Cells of ``paired_summary`` with the intervals of ``a - b`` that hold for all pairs."""
+    found = {metric: by_metric[metric].differences[a, b] for metric in cells}
+    return {
+        metric: cell | {"mean": found[metric].mean, "ci95": [found[metric].lo, found[metric].hi]}
+        for metric, cell in cells.items()
+    }

@@ -136,16 +136,16 @@ def average_windows(curve: Curve, max_points: int) -> tuple[list[float], list[fl
     return steps, values, window
 
 
+def chart_style(name: str) -> dict[Any, Any]:
+    """Matplotlib's settings of a chart that ``inline_svg`` puts on a page."""
+    inks = ("text.color", "xtick.color", "ytick.color", "axes.edgecolor", "axes.labelcolor")
+    style = {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 9}
+    return style | dict.fromkeys(inks, _INK)
+
+
 def _svg(name: str, steps: Sequence[float], values: Sequence[float], start: float | None) -> str:
     """A few points are drawn as points, on an axis that includes zero: no line between them."""
-    style: dict[Any, Any] = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": name,
-        "font.size": 9,
-        "text.color": _INK,
-    }
-    style |= {f"{axis}tick.color": _INK for axis in "xy"} | {"axes.edgecolor": _INK}
-    with mpl.rc_context(style):
+    with mpl.rc_context(chart_style(name)):
         figure = Figure(figsize=(3.5, 1.9), layout="constrained")
         axes = figure.add_subplot()
         few = len(steps) < _FEW
@@ -156,7 +156,7 @@ def _svg(name: str, steps: Sequence[float], values: Sequence[float], start: floa
             _include_zero(axes, steps, [*values, *([] if start is None else [start])])
         axes.grid(color=_INK, alpha=0.12, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.set_xlabel("step", color=_INK)
+        axes.set_xlabel("step")
         return inline_svg(figure)
 
 

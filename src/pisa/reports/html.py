@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from pisa.bench.row import METRICS
 from pisa.io.files import write_atomic
@@ -46,6 +48,18 @@ LOST_L2 = 0.03  # of the true clip itself: its tracked path is not the object's
 
 
 @dataclass(frozen=True, kw_only=True)
+class Section:
+    """A table, and a picture above it, that come before the results."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str
+    svg: str = ""  # from ``curves.inline_svg``
+    svg_caption: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Page:
     """A report's content beside its numbers."""
 
@@ -61,6 +75,7 @@ class Page:
     # merged runs, {"run", "models", "commit", "config_sha256"} each
     runs: Sequence[Mapping[str, str]] = ()
     correction: str = ""  # of the paired differences for several models
+    sections: Sequence[Section] = ()
 
 
 def write_report(out_html: Path | str, metrics: Mapping[str, Any], page: Page) -> Path:
@@ -96,6 +111,7 @@ def write_report(out_html: Path | str, metrics: Mapping[str, Any], page: Page) -
             kinds=page.kinds,
             notes=page.notes,
             ranked=page.ranked,
+            sections=page.sections,
             runs=page.runs,
             breakdown=_breakdown_tables(metrics),
             charts=draw_charts(*titled(page.curves, metrics["summary"])),
@@ -126,6 +142,7 @@ def _environment() -> Environment:
         "direction": direction,
         "split_label": split_label,
         "signed": _signed,
+        "bold": _bold,
     }
     return environment
 
@@ -234,6 +251,11 @@ def _page_data(
             for panel, l2 in zip(panels, lost, strict=True)
         ],
     }
+
+
+def _bold(text: str) -> Markup:
+    """Escaped, with ``**markdown's**`` bold."""
+    return Markup(re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", str(escape(text))))
 
 
 def _signed(value: float) -> str:

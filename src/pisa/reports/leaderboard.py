@@ -85,7 +85,7 @@ def write_leaderboard(
             kinds=count_kinds(videos, fps_hz) if videos else None,
             notes=[*_data_notes(read), *ranks, *notes],
             ranked=True,
-            runs=[_described(run) for run in read],
+            runs=[described(run) for run in read],
             correction=CORRECTION,
         ),
     )
@@ -221,7 +221,7 @@ def merge_clips(
     return ordered[:max_clips], rate or 16.0, notes
 
 
-def _described(run: Run) -> dict[str, str]:
+def described(run: Run) -> dict[str, str]:
     own = [model_label(name) for old, name in run.names.items() if old not in REFERENCES]
     origin = run.metrics["provenance"]
     return {

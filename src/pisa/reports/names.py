@@ -11,7 +11,8 @@ HIGHER_IS_BETTER = frozenset({"iou", "area_kept", "piece_share"})
 LOWER_IS_BETTER = frozenset(
     {
         "l2", "chamfer", "time_error", "miss_rate", "spurious_rate", "split_rate",
-        "colour_change", "texture_change", "background_change",
+        "colour_change", "texture_change", "background_change", "brightness_change",
+        "high_frequency_change",
     }
 )  # fmt: skip
 TRUTH = "truth"
@@ -29,6 +30,8 @@ _METRIC_LABELS = {
     "colour_change": "Colour change",
     "texture_change": "Texture change",
     "background_change": "Background change",
+    "brightness_change": "Brightness change",
+    "high_frequency_change": "Fine detail change",
     "area_kept": "Area kept",
     "piece_share": "Largest piece",
     "path_length": "Path",
@@ -46,6 +49,10 @@ METRIC_MEANINGS = {
     "texture_change": "the same of the strength of the edges inside the object",
     "background_change": "mean colour difference to frame 0 where neither the object nor its "
     "shadow ever is",
+    "brightness_change": "how far the whole picture became brighter or darker than frame 0, as a "
+    "fraction of the range",
+    "high_frequency_change": "how far the strength of the finest detail (grids, noise, blur) moved "
+    "from frame 0, as a fraction of the range",
     "area_kept": "the object's area beside that in frame 0, 1 (the same) to 0 (gone)",
     "piece_share": "share of the object's largest connected piece",
     "path_length": "how far the object's centre travels, in diagonals of the picture",

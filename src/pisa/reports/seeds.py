@@ -76,7 +76,10 @@ def check_seeds(runs: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:
 def by_experiment(
     runs: Sequence[tuple[Run, Mapping[str, Any]]],
 ) -> list[list[tuple[Run, Mapping[str, Any]]]]:
-    """Runs in groups that differ in their seed only; a run that records no experiment is alone."""
+    """Runs in groups that differ in their seed only, each in the order of their seeds.
+
+    A run that records no experiment is alone.
+    """
     groups: dict[Any, list[tuple[Run, Mapping[str, Any]]]] = {}
     for index, (run, document) in enumerate(runs):
         origin = document["provenance"]
@@ -88,7 +91,9 @@ def by_experiment(
         ):
             key = index
         groups.setdefault(key, []).append((run, document))
-    return list(groups.values())
+    return [
+        sorted(group, key=lambda run: run[1]["provenance"]["seed"]) for group in groups.values()
+    ]
 
 
 def join_seeds(documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from pisa.tasks.rectified_flow import BatchSlice
 from pisa.tasks.weights import leave_out_base, restore_base
 
 _Part = TypeVar("_Part", bound=nn.Module)
+PASSES = "denoiser_passes"  # entry of the metadata of weights
+FORWARD_BACKWARD = 3  # forward passes: a backward pass counts as two
 
 
 class Detached(Generic[_Part]):
@@ -96,6 +98,16 @@ class DenoiserTask(pl.LightningModule):
     @property
     def model(self) -> VideoModel:
         return self._model.part
+
+    @property
+    def passes_per_clip(self) -> float:
+        """Forward passes of the denoiser per clip of a training step; a backward counts as two.
+
+        The unit in which methods are compared at equal compute. Teachers and codec are not in it.
+        Here one velocity with its gradient; it depends on the method's settings alone, not on the
+        model or the reward.
+        """
+        return FORWARD_BACKWARD
 
     @property
     def clipped_fraction(self) -> float:
@@ -190,6 +202,16 @@ class DenoiserTask(pl.LightningModule):
         restore_base(checkpoint, self.denoiser)
         check_fits(self.state_dict(), checkpoint["state_dict"], "the checkpoint")
         self.guard.load_state_dict(checkpoint["gradient_guard"])
+
+
+def passes_metadata(task: DenoiserTask) -> dict[str, str]:
+    """The forward passes of the denoiser that training took so far, for the weights' metadata."""
+    trainer = task.trainer
+    clips = getattr(getattr(trainer, "datamodule", None), "batch_size", None)
+    if clips is None:
+        return {}
+    steps = trainer.global_step * trainer.accumulate_grad_batches
+    return {PASSES: str(round(task.passes_per_clip * clips * trainer.world_size * steps))}
 
 
 def denoiser_of(task: pl.LightningModule) -> nn.Module:

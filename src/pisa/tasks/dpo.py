@@ -11,9 +11,9 @@ from torch import Tensor
 from pisa.models.base import VideoModel
 from pisa.ranges import Positive
 from pisa.rewards.base import Reward
+from pisa.tasks.base import FORWARD_BACKWARD
 from pisa.tasks.group import GroupTask
 from pisa.tasks.reference import Reference
-from pisa.tasks.reward_task import FORWARD_BACKWARD
 from pisa.types import Batch
 
 

@@ -18,10 +18,10 @@ from pisa.models.base import VideoModel
 from pisa.models.generate import model_velocity
 from pisa.ranges import Count, Fraction, NonNegative, Positive
 from pisa.rewards.base import Reward
+from pisa.tasks.base import FORWARD_BACKWARD
 from pisa.tasks.group import GroupTask
 from pisa.tasks.rectified_flow import BatchSlice
 from pisa.tasks.reference import RecordedChain, Reference
-from pisa.tasks.reward_task import FORWARD_BACKWARD
 from pisa.types import Batch
 
 CHAINS_KEY = "grpo_chains"  # checkpoint entry

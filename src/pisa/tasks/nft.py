@@ -10,9 +10,9 @@ from torch import Tensor
 from pisa.models.base import VideoModel
 from pisa.ranges import Fraction, Positive
 from pisa.rewards.base import Reward
+from pisa.tasks.base import FORWARD_BACKWARD
 from pisa.tasks.group import GroupTask
 from pisa.tasks.reference import Snapshot
-from pisa.tasks.reward_task import FORWARD_BACKWARD
 from pisa.types import Batch
 
 OLD_KEY = "old_denoiser"  # checkpoint entry

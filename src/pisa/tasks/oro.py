@@ -21,6 +21,7 @@ from pisa.errors import PisaError
 from pisa.models.base import VideoModel
 from pisa.ranges import Count, NonNegative
 from pisa.rewards.base import Reward, reward_name
+from pisa.tasks.base import FORWARD_BACKWARD
 from pisa.tasks.gradient_steps import (
     FullGradient,
     GradientWindow,
@@ -30,7 +31,7 @@ from pisa.tasks.gradient_steps import (
 from pisa.tasks.nonfinite_dump import GeneratedClips, dump_nonfinite
 from pisa.tasks.rectified_flow import BatchSlice, RectifiedFlowLoss
 from pisa.tasks.reference import RecordedChain, Reference
-from pisa.tasks.reward_task import FORWARD_BACKWARD, ChainStart, RewardTask
+from pisa.tasks.reward_task import ChainStart, RewardTask
 from pisa.types import Batch
 
 
@@ -118,7 +119,7 @@ class ORO(RewardTask):
 
     @property
     def passes_per_clip(self) -> float:
-        """See ``RewardTask``; a gradient window's steps count as it chooses them on average."""
+        """See ``DenoiserTask``; a gradient window's steps count as it chooses them on average."""
         num_steps = self.rollout.num_steps
         chosen = len(self.gradient_window(num_steps, torch.Generator().manual_seed(0)))
         recomputed = chosen if self.replay or self.checkpoint_steps else 0

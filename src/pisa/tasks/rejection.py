@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from pisa.tasks.base import FORWARD_BACKWARD
 from pisa.tasks.group import GroupTask
-from pisa.tasks.reward_task import FORWARD_BACKWARD
 from pisa.types import Batch
 
 

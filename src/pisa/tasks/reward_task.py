@@ -22,8 +22,6 @@ from pisa.tasks.latents import LatentEncoder
 from pisa.tasks.rectified_flow import BatchSlice
 from pisa.types import Batch
 
-FORWARD_BACKWARD = 3  # forward passes: a backward pass counts as two
-
 
 @dataclass(frozen=True)
 class Rollout:
@@ -111,10 +109,7 @@ class RewardTask(DenoiserTask):
     @property
     @abstractmethod
     def passes_per_clip(self) -> float:
-        """Forward passes of the denoiser per clip of a training step; a backward counts as two.
-
-        The unit in which methods are compared at equal compute. Teachers and codec are not in it.
-        """
+        """See ``DenoiserTask``."""
 
     @torch.no_grad()
     def validation_step(
