@@ -86,6 +86,15 @@ def test_figure_8_draws_the_samples_and_eq_4(results, tmp_path, capsys):
     assert "f8.pdf" in capsys.readouterr().out
 
 
+def test_figure_8_draws_fewer_images_where_there_are_fewer(results, tmp_path):
+    document = json.loads((results / "drop_time.json").read_text())
+    images = document["models"]["psft"]["images"]
+    document["models"]["psft"]["images"] = images[:2]
+    (tmp_path / "drop_time.json").write_text(json.dumps(document))
+    assert run("figure8", tmp_path, "--out", tmp_path / "f8") == 0
+    check_files(tmp_path / "f8")
+
+
 def test_figure_8_counts_the_images_that_pass(results):
     document = json.loads((results / "drop_time.json").read_text())
     summary = document["models"]["psft"]["summary"]

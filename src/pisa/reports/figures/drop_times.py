@@ -29,7 +29,9 @@ Fit = Mapping[str, Any]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("result", type=Path, help="drop_time.json, or its folder")
     parser.add_argument("--model", help="a row of the result; default: the last")
-    parser.add_argument("--num", type=int, default=SHOWN, help="images, evenly spread by height")
+    parser.add_argument(
+        "--num", type=int, help=f"images, evenly spread by height; default: {SHOWN}"
+    )
     style.add_out(parser, "figure8")
 
 
@@ -37,7 +39,8 @@ def main(given: argparse.Namespace) -> None:
     document = read_analysis(given.result, "drop_time")
     model = model_of(document, given.model)
     result = document["models"][model]
-    fits = choose(result["images"], given.num)
+    count = min(SHOWN, len(result["images"])) if given.num is None else given.num
+    fits = choose(result["images"], count)
     style.write(
         given.out,
         origin_of(document["provenance"]),
@@ -77,7 +80,7 @@ def draw(fits: Sequence[Fit], fps_hz: float, num_frames: int) -> Figure:
         _draw_cdf(axes_column[1], fit, fps_hz, num_frames)
         axes_column[1].set_xlabel("drop time (s)")
     grid[0, 0].set_ylabel("density (1/s)")
-    grid[1, 0].set_ylabel("distribution function")
+    grid[1, 0].set_ylabel("cumulative")
     handles = [h for axes in grid[:, 0] for h in axes.get_legend_handles_labels()[0]]
     figure.legend(handles=handles, loc="outside upper center", ncols=4)
     return figure
