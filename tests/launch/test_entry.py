@@ -33,7 +33,7 @@ def run(script: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
 @pytest.mark.parametrize(
     ("script", "arguments", "expected"),
     [
-        ("train.py", ["experiment=oro_magic"], "oro_depth, oro_flow"),
+        ("train.py", ["experiment=oro_magic"], "oro_depth, oro_equal"),
         ("simulate.py", ["datasets=[nothing]"], "valid: psft"),
         ("eval.py", ["ckpt=absent.safetensors", "output_dir=out"], "absent.safetensors"),
     ],
