@@ -1,6 +1,6 @@
 """Train a video model until things fall: PSFT, then ORO, then a PisaBench report.
 
-  python train.py experiment=oro_flow             the demo: about 20 minutes on two CPU cores
+  python train.py experiment=oro_flow             the demo: about 14 minutes on two CPU cores
   torchrun --nproc-per-node=2 train.py experiment=psft scale=paper            on two large GPUs
 
 The commonest settings:
