@@ -12,8 +12,8 @@ from pisa.launch.settings import Node
 from pisa.launch.targets import Part, plain
 
 
-class AnyModel(nn.Module):
-    """Stands for the video model where passes are counted, which do not depend on it."""
+class PlaceholderModel(nn.Module):
+    """Replaces the video model while passes are counted; they do not depend on it."""
 
     sample_posterior = False
 
@@ -43,7 +43,7 @@ def passes_per_clip(task: Part, rewarded: bool) -> float:
     Raises:
         PisaError: the task does not state it.
     """
-    options: dict[str, Any] = {"model": AnyModel()} | ({"reward": nn.Module()} if rewarded else {})
+    options: dict[str, Any] = {"model": PlaceholderModel()} | ({"reward": nn.Module()} if rewarded else {})
     passes = getattr(task.build(**options), "passes_per_clip", None)
     if passes is None:
         raise PisaError(

@@ -168,9 +168,10 @@ def scored_loaders(run: EvalRun) -> dict[str, DataLoader[Any]]:
         )
     if not run.own_clips and any(split in simulated.splits for split in splits):
         loaders |= zip(simulated.splits, _prepared(simulated), strict=True)
-    for split in set(splits) - {*simulated.splits, REAL}:
-        named = {key: split for key in SET_KEYS[1:] if key in run.data.settings}
-        loaders[split] = _prepared(build_data(run.data, run.sets, **options, **named))[0]
+    for split in splits:
+        if split not in loaders:
+            named = {key: split for key in SET_KEYS[1:] if key in run.data.settings}
+            loaders[split] = _prepared(build_data(run.data, run.sets, **options, **named))[0]
     return {split: loaders[split] for split in splits}
 
 

@@ -226,7 +226,7 @@ def _samples(
 def _broken(
     cells: Mapping[str, Any], summary: Mapping[str, Any], name: str, split: str
 ) -> list[str]:
-    """Measures of ``BROKE_CAPTION``."""
+    """The measures that became worse, see ``BROKE_CAPTION``."""
     return [
         metric
         for metric, cell in cells.items()
