@@ -43,7 +43,9 @@ def passes_per_clip(task: Part, rewarded: bool) -> float:
     Raises:
         PisaError: the task does not state it.
     """
-    options: dict[str, Any] = {"model": PlaceholderModel()} | ({"reward": nn.Module()} if rewarded else {})
+    options: dict[str, Any] = {"model": PlaceholderModel()}
+    if rewarded:
+        options["reward"] = nn.Module()
     passes = getattr(task.build(**options), "passes_per_clip", None)
     if passes is None:
         raise PisaError(
