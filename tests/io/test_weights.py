@@ -36,6 +36,13 @@ def test_safetensors_file_and_folder(tmp_path):
     assert_loaded(tmp_path / "model.safetensors")
 
 
+def test_saved_weights_are_readable_to_whom_other_files_are(tmp_path):
+    other = tmp_path / "other"
+    other.touch()
+    saved = save(tmp_path / "weights.safetensors", {"a": torch.ones(2)})
+    assert saved.stat().st_mode == other.stat().st_mode
+
+
 def test_sharded_folder_and_model_subfolder(tmp_path):
     (tmp_path / "model").mkdir()
     write_sharded(tmp_path / "model")

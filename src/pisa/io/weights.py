@@ -216,7 +216,10 @@ def save(
     """
     try:
         with replace_file(path) as part:
+            part.touch()
+            mode = part.stat().st_mode
             save_file(dict(tensors), part, dict(metadata or {}))
+            part.chmod(mode)  # safetensors leaves a file that only its owner may read
     except SafetensorError as error:
         raise PisaError(f"cannot write {path}: {reason(error)}") from error
     return path
