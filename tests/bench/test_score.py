@@ -66,6 +66,21 @@ def test_measures_beyond_position_are_columns_of_the_row():
     assert blue.high_frequency_change == 0.0
 
 
+def test_diversity_is_the_difference_to_a_second_video_from_other_noise():
+    batch = falling_batch(2)
+
+    def brighter(batch, seed):
+        return (batch.video + 0.5 * seed).clamp(-1, 1)
+
+    def diversity(asked):
+        names = {"model": "m", "split": "sim_seen", "diversity": asked}
+        return [r.row.diversity for r in SCORER.score_source(brighter, [batch], **names)]
+
+    dark = float((batch.video == -1).float().mean())  # becomes -0.5: 64 of 255 levels
+    assert diversity(True) == [pytest.approx(dark * 64 / 255, abs=1 / 255)] * 2
+    assert diversity(False) == [None, None]
+
+
 def test_gravity_is_a_column_where_the_scale_is_known():
     clip = falling_clip()
     masks = torch.zeros(1, 6, 64, 64, dtype=torch.bool)

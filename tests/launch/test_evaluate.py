@@ -188,6 +188,8 @@ def test_scorings_of_weights_record_their_passes_and_their_judge(data, tmp_path)
     assert first == again != other
     first, other, again = (origin["experiment_sha256"] for origin in origins)
     assert first == again != other  # weights of one method, as its seeds left them
+    for row in read(tmp_path / "0")["per_clip"]:  # the weights are the base model's own
+        assert row.get("stage_change") == (0 if row["model"] == "nft" else None)
 
 
 def test_a_device_that_is_not_there_is_one_sentence(data, tmp_path) -> None:

@@ -98,7 +98,9 @@ def test_the_model_of_a_stage_is_gone_before_the_next_one_is_built(release, tmp_
     assert [signal.getsignal(number) for number in SIGNALS] == handlers
 
 
-def test_real_clips_are_scored_during_training(release, tmp_path):
+def test_real_clips_are_scored_during_training_and_a_second_run_reuses_it(
+    release, tmp_path, capsys
+):
     for which, name in enumerate(NAMES):
         write_real(tmp_path / "data" / "real" / name, which)
     options = (
@@ -118,6 +120,11 @@ def test_real_clips_are_scored_during_training(release, tmp_path):
     for split in ("sim_seen", "sim_unseen", "real"):
         assert float(logged[-1][f"pisabench/{split}/n"]) == 2
     assert 0 <= float(logged[-1]["pisabench/real/iou"]) <= 1
+    before = (run.folder / "weights.safetensors").stat().st_mtime_ns
+    capsys.readouterr()
+    train(compose_train(compose(*options, name="train")))
+    assert f"psft: using {run.folder / 'weights.safetensors'}" in capsys.readouterr().out
+    assert (run.folder / "weights.safetensors").stat().st_mtime_ns == before
 
 
 def test_other_folders_make_other_runs(release, tmp_path):

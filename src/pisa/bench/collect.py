@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from einops import rearrange
 
 from pisa.bench.row import ScoreRow
 from pisa.bench.score import Failure, Scored
@@ -64,10 +63,9 @@ class Collection:
         self.add_row(row)
         key = (row.split, row.clip)
         if self.shown_clips is None or key in self._shown or len(self._shown) < self.shown_clips:
-            frames = rearrange(result.video, "c t h w -> t h w c").numpy()
-            shown = {"frames": frames, "mask": result.mask.numpy()}
+            shown = {"frames": result.frames, "mask": result.mask.numpy()}
             if thin_from_hz is not None:
-                shown = thinned(frames, shown["mask"], thin_from_hz)
+                shown = thinned(result.frames, shown["mask"], thin_from_hz)
             self._shown.setdefault(key, {}).setdefault(row.model, shown)
 
     def add_row(self, row: ScoreRow) -> None:
@@ -75,6 +73,11 @@ class Collection:
         self.rows.append(row)
         if row.partial:
             self.failures.append(Failure(row.model, row.split, row.clip, row.seed, _partial(row)))
+
+    def frames(self, split: str, clip: str, model: str) -> np.ndarray[Any, Any] | None:
+        """Frames [T, H, W, 3] of a kept video as the report shows them; None of another."""
+        shown = self._shown.get((split, clip), {}).get(model)
+        return None if shown is None else shown["frames"]
 
     def show(self, split: str, clip: str, model: str, picture: Mapping[str, Any]) -> None:
         """Pictures made elsewhere: ``frames`` [T, H, W, 3] and ``mask`` [T, H, W]."""

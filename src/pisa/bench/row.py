@@ -52,7 +52,7 @@ class ScoreRow:
     frame_shift: int | None = None  # 1: the video lacks the first frame; -1: it shows it twice
     partial: bool | None = None  # True: too little was compared for a mean (``is_partial``)
     num_objects: int | None = None  # in the clip's first frame
-    colour_change: float | None = None  # these ten: see ``pisa.metrics.beyond``
+    colour_change: float | None = None  # these twelve: see ``pisa.metrics.beyond``
     texture_change: float | None = None
     background_change: float | None = None
     brightness_change: float | None = None
@@ -62,6 +62,8 @@ class ScoreRow:
     path_length: float | None = None
     g_m_s2: float | None = None  # None without a known camera and depth
     galileo: float | None = None  # None unless two objects fall in the true clip
+    stage_change: float | None = None  # None without a model before
+    diversity: float | None = None  # None unless asked for
     groups: Mapping[str, Any] = field(default_factory=dict)  # further columns (scene, depth_m ...)
 
     def as_dict(self) -> dict[str, Any]:

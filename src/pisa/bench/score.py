@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
@@ -23,7 +24,13 @@ from pisa.bench.references import VideoSource
 from pisa.bench.row import ScoreRow, check_rates, row_of
 from pisa.errors import PisaError, check_choice
 from pisa.metrics import evaluate_pair, time_error
-from pisa.metrics.beyond import falls, galileo_ratio, object_measures, pixel_measures
+from pisa.metrics.beyond import (
+    falls,
+    galileo_ratio,
+    object_measures,
+    pixel_measures,
+    video_difference,
+)
 from pisa.metrics.pair import find_protocol
 from pisa.metrics.readout import read_out
 from pisa.ops.video import to_frames, to_uint8
@@ -59,6 +66,13 @@ class Scored:
     @property
     def clip(self) -> str:
         return self.row.clip
+
+    @property
+    def frames(self) -> UInt8[np.ndarray, "t h w 3"]:
+        return rearrange(self.video, "c t h w -> t h w c").numpy()
+
+    def with_columns(self, **columns: Any) -> Scored:
+        return replace(self, row=replace(self.row, **columns))
 
 
 class Scorer:
@@ -154,11 +168,18 @@ class Scorer:
         model: str,
         split: str,
         seed: int = 0,
+        diversity: bool = False,
     ) -> Iterator[Scored | Failure]:
-        """Generate and score batch after batch."""
+        """Generate and score batch after batch; ``diversity`` takes a second video of each clip."""
         for batch in batches:
             batch = batch.to(self.device)
-            yield from self.score(batch, source(batch, seed), model=model, split=split, seed=seed)
+            results = self.score(batch, source(batch, seed), model=model, split=split, seed=seed)
+            others = source(batch, seed + 1) if diversity else [None] * len(results)
+            for result, other in zip(results, others, strict=True):
+                if other is not None and isinstance(result, Scored) and other.isfinite().all():
+                    difference = video_difference(result.frames, to_frames(other))
+                    result = result.with_columns(diversity=difference)
+                yield result
 
 
 def second_falling(truth: Batch) -> int | None:

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from pisa.bench.collect import Collection
 from pisa.bench.references import REFERENCES, BestOf, ModelSource, VideoSource
-from pisa.bench.score import Scorer
+from pisa.bench.score import Failure, Scored, Scorer
 from pisa.data.loaders import ClipDataset, prepare_data_set
 from pisa.data.manifest import data_sha256
 from pisa.data.simulated import SimulatedDataModule
@@ -29,6 +29,7 @@ from pisa.launch.runs import (
     claimed,
     prepare_torch,
 )
+from pisa.metrics.beyond import video_difference
 from pisa.models.base import VideoModel
 from pisa.ops.devices import pick_device
 from pisa.ranges import Count
@@ -105,6 +106,7 @@ def score_weights(
     order = {(split, path.name): i for split, c in clips.items() for i, path in enumerate(c.paths)}
     loaders = {split: _share(loader, ranks) for split, loader in loaders.items()}
     collection, model = Collection(), None
+    before = dict(zip(list(weights)[1:], weights, strict=False))
     with clip_progress() as progress:
         for name in (*REFERENCES, *weights):
             source: VideoSource
@@ -118,9 +120,14 @@ def score_weights(
             task = progress.add_task(f"scoring {name}", total=mine)
             for split, loader in loaders.items():
                 for result in scorer.score_source(
-                    source, loader, model=name, split=split, seed=settings.seed
+                    source,
+                    loader,
+                    model=name,
+                    split=split,
+                    seed=settings.seed,
+                    diversity=settings.diversity and name not in REFERENCES,
                 ):
-                    collection.add(result)
+                    collection.add(_with_stage_change(result, collection, before.get(name)))
                     progress.advance(task)
     collection = Collection.joined(
         ranks.gather(collection), order=lambda row: order[row.split, row.clip]
@@ -141,6 +148,18 @@ def score_weights(
             fps_hz=float(next(iter(clips.values()))[0].fps_hz),
         ),
     )
+
+
+def _with_stage_change(
+    result: Scored | Failure, collection: Collection, before: str | None
+) -> Scored | Failure:
+    """The result with its difference to the video of the model before."""
+    if before is None or isinstance(result, Failure):
+        return result
+    earlier = collection.frames(result.row.split, result.clip, before)
+    if earlier is None:
+        return result
+    return result.with_columns(stage_change=video_difference(result.frames, earlier))
 
 
 def scored_loaders(run: EvalRun) -> dict[str, DataLoader[Any]]:

@@ -112,6 +112,7 @@ class EvaluationSettings(Sampling):
     batch_size: Count
     seed: Seed
     show_published: bool
+    diversity: bool
     prompt: Literal["mask", "points"]  # of the tracker on a video
 
 

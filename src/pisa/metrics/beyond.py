@@ -20,6 +20,12 @@ Each compares frames of one video with that video's own frame 0:
   binomial blur) moved, likewise: a grid or noise that a method adds, or a blur.
 
 ``galileo_ratio`` and the gravity of ``pisa.metrics.readout`` test the law of the fall itself.
+
+Two measures compare videos of one first frame with each other (``video_difference``):
+
+* ``stage_change``: with the video of the model before (PSFT for ORO, base for PSFT) from the same
+  noise: how far a stage moved the model.
+* ``diversity``: with the same model's video from other noise; 0 where all outcomes are one.
 """
 
 from __future__ import annotations
@@ -38,7 +44,8 @@ Track = Bool[np.ndarray, "t h w"]
 OBJECT_MEASURES = ("area_kept", "piece_share", "path_length")
 PICTURE_MEASURES = ("brightness_change", "high_frequency_change")
 PIXEL_MEASURES = ("colour_change", "texture_change", "background_change", *PICTURE_MEASURES)
-MEASURES = (*PIXEL_MEASURES, *OBJECT_MEASURES, "g_m_s2", "galileo")
+VIDEO_PAIR_MEASURES = ("stage_change", "diversity")
+MEASURES = (*PIXEL_MEASURES, *OBJECT_MEASURES, "g_m_s2", "galileo", *VIDEO_PAIR_MEASURES)
 
 _LEVELS = 256
 _GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
@@ -97,6 +104,11 @@ def picture_measures(frames: Frames) -> dict[str, float]:
         "brightness_change": float(np.abs(brighter).mean() / 255),
         "high_frequency_change": float(np.abs(detail[1:] - detail[0]).mean() / 255),
     }
+
+
+def video_difference(first: Frames, second: Frames) -> float:
+    """Mean absolute difference of two videos of one length and size, as a fraction of the range."""
+    return float(np.abs(first.astype(np.float32) - second).mean() / 255)
 
 
 def galileo_ratio(first: Track, second: Track, fps_hz: float) -> float:

@@ -37,6 +37,8 @@ _METRIC_LABELS = {
     "path_length": "Path",
     "g_m_s2": "g (m/s²)",
     "galileo": "Galileo ratio",
+    "stage_change": "Change by stage",
+    "diversity": "Diversity",
 }
 METRIC_MEANINGS = {
     "l2": "distance between the object's centre in the generated and in the true clip, as a "
@@ -58,6 +60,9 @@ METRIC_MEANINGS = {
     "path_length": "how far the object's centre travels, in diagonals of the picture",
     "g_m_s2": "acceleration of the fall, where camera and depth are known; 9.81 is right",
     "galileo": "accelerations of two objects that fall in one clip, divided; 1 is right",
+    "stage_change": "mean difference to the video that the model before makes from the same noise, "
+    "as a fraction of the range",
+    "diversity": "the same between two videos of one model, from different noise",
 }
 SPLIT_MEANINGS = {
     "real": "filmed drops",
