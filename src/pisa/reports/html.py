@@ -107,7 +107,7 @@ def write_report(out_html: Path | str, metrics: Mapping[str, Any], page: Page) -
             pairs=_pairs(metrics.get("paired", ())),
             correction=page.correction,
             beyond=_beyond_table(metrics),
-            measure_meanings=[(metric_label(m), METRIC_MEANINGS[m]) for m in MEASURES],
+            measure_meanings=_measure_meanings(metrics["per_clip"]),
             kinds=page.kinds,
             notes=page.notes,
             ranked=page.ranked,
@@ -154,6 +154,12 @@ def _meanings(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     found = [(metric_label(m), METRIC_MEANINGS[m]) for m in names if m in METRIC_MEANINGS]
     shown = order_splits(split for split, _ in splits)
     return found + [(split_label(s), SPLIT_MEANINGS[s]) for s in shown if s in SPLIT_MEANINGS]
+
+
+def _measure_meanings(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Name and meaning of each measure beyond position that a row has."""
+    found = [m for m in MEASURES if any(row.get(m) is not None for row in rows)]
+    return [(metric_label(m), METRIC_MEANINGS[m]) for m in found]
 
 
 def _beyond_table(metrics: Mapping[str, Any]) -> ResultTable | None:

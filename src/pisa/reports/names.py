@@ -75,6 +75,8 @@ _SPLIT_LABELS = {
     "real": "Real",
     "sim_seen": "Sim (seen)",
     "sim_unseen": "Sim (unseen)",
+    "val_seen": "Validation (seen)",
+    "val_unseen": "Validation (unseen)",
     "id": "In distribution",
     "ood": "Out of distribution",
 }
