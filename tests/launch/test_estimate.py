@@ -27,8 +27,8 @@ def test_every_part_of_the_run_is_counted_and_longer_training_takes_longer(tmp_p
 
 
 def test_a_stage_whose_weights_are_given_is_not_counted(tmp_path: Path):
-    given = "psft.checkpoint=weights.safetensors"
-    assert "psft" not in parts(line(tmp_path, given, "oro.max_steps=4"))
+    given = ("psft.checkpoint=weights.safetensors", "oro.max_steps=4", "evaluate=false")
+    assert list(parts(line(tmp_path, *given))) == ["simulation", "oro"]
 
 
 def test_on_a_gpu_and_for_a_few_steps_nothing_is_measured(tmp_path: Path):
