@@ -55,6 +55,15 @@ def test_a_mistake_is_one_line(script, arguments, expected, tmp_path):
         (["experiment=psft", "scenario=[o]"], "no scenario named 'o'; valid: ambiguous, "),
         (["hydra.searchpath=[file:///nowhere]"], "hydra.searchpath: there is no folder /nowhere"),
         (["oro_flow"], "'oro_flow' is not an override; these have the form name=value"),
+        (
+            ["experiment=psft", "logger=null"],
+            "logger takes a name; valid: csv, wandb; none: logger=[]",
+        ),
+        (["experiment=psft", "model=3"], "model=3: model takes a name; valid: "),
+        (
+            ["experiment=psft", "task@oro.task=null"],
+            "task@oro.task=null: task takes a name; valid: ",
+        ),
     ],
 )
 def test_other_mistakes_are_reported_alike(arguments, expected):

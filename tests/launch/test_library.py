@@ -15,6 +15,7 @@ import torch
 import pisa
 from pisa.__main__ import main
 from pisa.errors import PisaError
+from pisa.launch.compose import composed
 from pisa.launch.library import evaluate_videos, track
 from pisa.ops.video import from_frames
 from tests.launch.conftest import CLIPS, Bench, falling, write_videos
@@ -61,6 +62,11 @@ def test_a_setting_wins_over_an_option_that_was_not_given(bench: Bench, tmp_path
 def test_a_wrong_protocol_is_one_sentence(bench: Bench, tmp_path: Path):
     with pytest.raises(PisaError, match="protocol"):
         evaluate_videos(tmp_path, protocol="offical", data_dir=bench.root)
+
+
+def test_a_group_without_a_name_is_one_sentence():
+    with pytest.raises(PisaError, match="model=null: model takes a name; valid: "):
+        composed("eval", ["model=null"])
 
 
 def test_objects_are_tracked_from_their_first_masks():

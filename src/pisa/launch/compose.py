@@ -25,7 +25,7 @@ from pisa.data.manifest import list_clips
 from pisa.errors import PisaError, reason
 from pisa.io.provenance import config_sha256, settings_of
 from pisa.io.secrets import redacted
-from pisa.launch.entry import CONFIGS
+from pisa.launch.entry import CONFIGS, without_a_name
 from pisa.launch.runs import (
     SET_KEYS,
     SIM,
@@ -71,6 +71,11 @@ def composed(config_name: str, overrides: Sequence[str], configs: Path = CONFIGS
             return hydra.compose(config_name, list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise PisaError(reason(error)) from error
+    except ValueError as error:
+        message = without_a_name(error, overrides)
+        if message is None:
+            raise
+        raise PisaError(message) from error
 
 
 def compose_train(cfg: DictConfig) -> TrainRun:

@@ -35,6 +35,8 @@ FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i")  # of Hydr
 OTHER_CONFIGS = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")
 SWEEP_FLAGS = ("--multirun", "-m")
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's own variable; set to 1, tracebacks are kept
+_LISTS = ("callbacks", "logger", "scenario")  # groups of which several, or none, are chosen
+_NO_NAME = "Config group override must be a string or a list"  # Hydra's words
 _LOST_LOADER = re.compile(r"DataLoader worker \(pid.* (is killed|exited)")  # torch's words
 _FROM_RESOLVER = "PisaError raised while resolving interpolation: "  # OmegaConf's words
 _FROM_LOADER = re.compile(r"Caught \w+ in DataLoader worker process")
@@ -87,6 +89,11 @@ def mistake_in(arguments: Sequence[str], config_name: str) -> str | None:
         return str(error)
     except (HydraException, OmegaConfBaseException) as error:
         return _shorten(str(error), config_name, first_values)
+    except ValueError as error:
+        message = without_a_name(error, first_values)
+        if message is None:
+            raise
+        return message
     except yaml.YAMLError as error:
         return f"a configuration file is not valid YAML: {reason(error)}"
     swept = [text for text, first in zip(overrides, first_values, strict=True) if text != first]
@@ -157,6 +164,20 @@ def _shorten(message: str, config_name: str, overrides: list[str]) -> str:
         return f"unknown setting {key.group(1)!r}; --cfg job lists all settings"
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     return "; ".join(lines[:2])
+
+
+def without_a_name(error: ValueError, overrides: Sequence[str]) -> str | None:
+    """A line about the override that gives a group a value that is no name; None of other errors.
+
+    Hydra raises a plain ``ValueError`` for it.
+    """
+    for text in overrides if str(error).startswith(_NO_NAME) else ():
+        value = OverridesParser.create().parse_override(text).value()
+        group = text.lstrip("+").partition("=")[0].partition("@")[0]
+        if (CONFIGS / group).is_dir() and not isinstance(value, (str, list)):
+            none = f"; none: {group}=[]" if group in _LISTS else ""
+            return f"{text}: {group} takes a name; valid: {_choices(group, overrides)}{none}"
+    return None
 
 
 def _choices(group: str, overrides: Sequence[str]) -> str:
