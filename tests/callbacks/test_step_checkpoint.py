@@ -151,6 +151,14 @@ def test_kill_9_at_a_random_moment_and_a_resume_repeat_the_run(tmp_path, build):
     assert a["gradient_guard"] == b["gradient_guard"]
 
 
+def test_a_checkpoint_that_is_removed_meanwhile_is_passed_over(tmp_path):
+    """As a run in progress removes its older ones; a broken link is listed and cannot be read."""
+    (tmp_path / "step_000002.ckpt").symlink_to(tmp_path / "removed")
+    assert newest_checkpoint(tmp_path) is None
+    (tmp_path / "step_000004.ckpt").touch()
+    assert newest_checkpoint(tmp_path) == tmp_path / "step_000004.ckpt"
+
+
 def test_the_newest_alone_is_kept(tmp_path):
     folder = run(tmp_path)
     assert [p.name for p in (folder / "checkpoints").iterdir()] == ["step_000008.ckpt"]

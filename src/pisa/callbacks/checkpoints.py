@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -122,8 +123,11 @@ class ExportWeights(pl.Callback):
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """The checkpoint that was written last; None where there is none."""
-    found = [path for path in folder.glob("*.ckpt") if path.exists()]
-    return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
+    written: dict[Path, int] = {}
+    for path in folder.glob("*.ckpt"):
+        with suppress(FileNotFoundError):  # a run in progress removes its older ones
+            written[path] = path.stat().st_mtime_ns
+    return max(written, key=written.__getitem__, default=None)
 
 
 def save_between_steps(trainer: pl.Trainer, path: Path) -> None:
