@@ -69,9 +69,11 @@ class Scored:
 
     @property
     def frames(self) -> UInt8[np.ndarray, "t h w 3"]:
+        """The video, 0 to 255, in the layout of image files."""
         return rearrange(self.video, "c t h w -> t h w c").numpy()
 
     def with_columns(self, **columns: Any) -> Scored:
+        """A copy whose row has these values, by name of the column."""
         return replace(self, row=replace(self.row, **columns))
 
 

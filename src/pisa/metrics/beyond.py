@@ -107,7 +107,7 @@ def picture_measures(frames: Frames) -> dict[str, float]:
 
 
 def video_difference(first: Frames, second: Frames) -> float:
-    """Mean absolute difference of two videos of one length and size, as a fraction of the range."""
+    """Mean absolute difference of two videos of equal shape, 0 .. 1 (0 to 255 levels)."""
     return float(np.abs(first.astype(np.float32) - second).mean() / 255)
 
 
