@@ -146,7 +146,7 @@ class Batch:
             value = getattr(self, f.name)
             if isinstance(value, Tensor):
                 cut[f.name] = value[chosen]
-            elif isinstance(value, tuple):
+            elif isinstance(value, tuple) and value:  # no points: none is known
                 cut[f.name] = tuple(value[row] for row in rows)
         return replace(self, **cut)
 

@@ -123,6 +123,7 @@ def main(out: Path) -> None:
         (out / name / f"seen_{rank}.json").write_text(json.dumps(recorder.seen))
         if rank == 0:
             torch.save(recorder.gradients, out / name / "gradients.pt")
+    torch.distributed.destroy_process_group()  # gloo's threads must end before Python does
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 import hydra
 import pytest
 from hydra.errors import InstantiationException
+from torch import distributed
 from torch.utils.data import DataLoader, Dataset
 
 from pisa.errors import PisaError
@@ -228,3 +229,13 @@ def test_a_signal_while_the_command_line_is_read_stops_with_its_code(monkeypatch
             entry.entry_point(lambda cfg: None, "train", "")
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_the_process_group_ends_with_the_work(tmp_path, monkeypatch):
+    """Left to Python's end, gloo's threads abort the process (exit code -6) now and then."""
+    monkeypatch.setattr(sys, "argv", ["train.py", "experiment=psft", "--cfg", "job"])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    store = f"file://{tmp_path / 'store'}"
+    distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1)
+    entry.entry_point(lambda cfg: None, "train", "")
+    assert not distributed.is_initialized()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pisa.launch.compose import compose_train
 from pisa.launch.estimate import estimate
+from pisa.rewards.base import rewards_of
 from tests.launch.conftest import compose
 
 
@@ -29,6 +30,20 @@ def test_every_part_of_the_run_is_counted_and_longer_training_takes_longer(tmp_p
 def test_a_stage_whose_weights_are_given_is_not_counted(tmp_path: Path):
     given = ("psft.checkpoint=weights.safetensors", "oro.max_steps=4", "evaluate=false")
     assert list(parts(line(tmp_path, *given))) == ["simulation", "oro"]
+
+
+def test_the_rewards_of_a_whole_group_are_measured(tmp_path: Path, monkeypatch):
+    """A group was counted as one clip: rejection sampling took four times the time announced."""
+    rewarded: list[int] = []
+
+    def recorded(reward, generated, batch):
+        rewarded.append(len(batch))
+        return rewards_of(reward, generated, batch)
+
+    monkeypatch.setattr("pisa.launch.estimate.rewards_of", recorded)
+    alone = ("psft.checkpoint=weights.safetensors", "evaluate=false", "oro.max_steps=4")
+    line(tmp_path, "experiment=rejection", *alone, "oro.batch_size=2", "oro.task.group_size=3")
+    assert set(rewarded) == {6}
 
 
 def test_on_a_gpu_and_for_a_few_steps_nothing_is_measured(tmp_path: Path):

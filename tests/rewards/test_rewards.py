@@ -143,6 +143,33 @@ def test_the_true_flow_is_computed_once_per_clip_and_kept_for_the_last_clips(bat
         assert teacher.clips == computed
 
 
+@pytest.mark.parametrize(("reward_class", "method"), [(FlowReward, "flow"), (DepthReward, "depth")])
+def test_the_teacher_sees_the_true_clip_of_a_group_once(
+    batch: Batch, reward_class: type, method: str
+) -> None:
+    """Clips of a group share their true clip; that was computed as often as clips are drawn."""
+
+    class Teacher(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.clips: list[int] = []
+
+        def forward(self, video):
+            self.clips.append(len(video))
+            return video[:, :2, 1:] if method == "flow" else video[:, 0]
+
+    teacher = Teacher()
+    setattr(teacher, method, teacher.forward)
+    group = batch.clips(torch.tensor([0, 0, 0, 1, 1, 1]))
+    generated = noisy(group)
+    rewards = reward_class(teacher)(generated, group)
+    assert teacher.clips == [2, 6]
+    alone = [
+        reward_class(teacher)(generated[[i]], group.clips(torch.tensor([i]))) for i in range(6)
+    ]
+    assert torch.allclose(rewards, torch.cat(alone), atol=1e-6)
+
+
 def test_flow_by_object_counts_objects_alike_and_nothing_else(batch: Batch) -> None:
     """Clip 1 has two objects of 9 px in each frame; clip 0 has one and a padding mask."""
     generated = batch.video.clone()

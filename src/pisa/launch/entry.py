@@ -58,6 +58,7 @@ def entry_point(run: Callable[[DictConfig], None], config_name: str, help_text: 
         if "--help" in arguments or "-h" in arguments:
             print(help_text.strip())
         start(_reporting(run))()
+        _leave_process_group()
     except KeyboardInterrupt:  # before or after the work
         _stop()
 
@@ -291,6 +292,17 @@ def _stop() -> None:
     print("stopped; the same command resumes from here", file=sys.stderr)
     sys.stderr.flush()
     os._exit(EXIT_INTERRUPTED)  # loader and simulation workers must not hold the exit
+
+
+def _leave_process_group() -> None:
+    """Ends torch's process group, if there is one, while Python is whole.
+
+    Threads of gloo may hold tensors; where these are freed as Python ends, the process aborts
+    (SIGABRT) although its work is done.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _as_interrupt(signum: int, frame: object) -> None:

@@ -19,10 +19,11 @@ from pisa.launch.train import build_task
 from pisa.models.base import VideoModel
 from pisa.models.generate import model_velocity
 from pisa.ops.devices import precision_of
-from pisa.rewards.base import Reward, rewards_of
+from pisa.rewards.base import rewards_of
 from pisa.simulation.fast import FastSimulator
 from pisa.simulation.produce import DataSetSpec
 from pisa.tasks.base import FORWARD_BACKWARD, DenoiserTask
+from pisa.tasks.group import GroupTask
 from pisa.tasks.reward_task import RewardTask
 from pisa.types import Batch, Clip, collate
 
@@ -116,7 +117,7 @@ def _training_s(stage: StageRun, clip: Clip) -> float:
     with _precision(stage):
         step = task.passes_per_clip * _pass_s(task.model, batch)
         if isinstance(task, RewardTask):
-            step += _reward_s(task.reward, batch)
+            step += _reward_s(task, batch)
     return settings.max_steps * step
 
 
@@ -145,9 +146,15 @@ def _pass_s(model: VideoModel, batch: Batch) -> float:
     return _seconds(lambda: velocity(latents, level).square().mean().backward()) / FORWARD_BACKWARD
 
 
-def _reward_s(reward: Reward, batch: Batch) -> float:
+def _reward_s(task: RewardTask, batch: Batch) -> float:
+    """Seconds to reward the clips of a step; only ORO needs the gradient."""
+    rows = torch.arange(len(batch)).repeat_interleave(task.clips_per_first_frame)
+    batch = batch.clips(rows)
+    if isinstance(task, GroupTask):
+        with torch.no_grad():
+            return _seconds(lambda: rewards_of(task.reward, batch.video, batch))
     video = batch.video.clone().requires_grad_()
-    return _seconds(lambda: rewards_of(reward, video, batch).sum().backward())
+    return _seconds(lambda: rewards_of(task.reward, video, batch).sum().backward())
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -12,6 +11,7 @@ from pisa.errors import PisaError, check_choice
 from pisa.perception.base import DepthEstimator
 from pisa.ranges import Positive
 from pisa.rewards.base import Reward, masked_mean
+from pisa.rewards.truth import TruthCache
 from pisa.types import Batch
 
 CHANGED = 0.05  # of the frame's depth range
@@ -47,15 +47,17 @@ class DepthReward(Reward):
         self.power = power
         self.scale = scale
         self.region = region
+        self._truth = TruthCache(self._depth)
 
     def forward(self, generated: Float[Tensor, "b 3 t h w"], batch: Batch) -> Float[Tensor, " b"]:
-        with torch.no_grad():
-            truth = normalised_per_frame(self.depth_estimator.depth(batch.video))
-        depth = normalised_per_frame(self.depth_estimator.depth(generated))
+        truth, depth = self._truth(batch), self._depth(generated)
         difference = (self.scale * (depth - truth).abs()).pow(self.power)
         if self.region == "all":
             return -difference.flatten(1).mean(dim=1)
         return -masked_mean(difference, _changed(depth.detach()) | _changed(truth))
+
+    def _depth(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b t h w"]:
+        return normalised_per_frame(self.depth_estimator.depth(video))
 
 
 def normalised_per_frame(

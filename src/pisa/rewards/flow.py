@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Callable
 
-import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -16,6 +13,7 @@ from pisa.errors import PisaError, check_choice
 from pisa.perception.base import FlowEstimator
 from pisa.ranges import NonNegative, WholeNumber
 from pisa.rewards.base import Reward, masked_mean
+from pisa.rewards.truth import TruthCache
 from pisa.types import Batch
 
 MOVING_PX = 0.5
@@ -90,38 +88,3 @@ def object_means(
 def moving(flow: Float[Tensor, "b 2 u h w"]) -> Bool[Tensor, "b u h w"]:
     """Pixels that move more than half a pixel to the next frame."""
     return flow.norm(dim=1) > MOVING_PX
-
-
-class TruthCache:
-    """Computes without gradient, and keeps the last ``num_clips`` results in CPU memory.
-
-    Keyed by clip name, size, and the pixels of the first and the last frame, so that a mirrored or
-    shortened clip has its own. One clip takes as much memory as the result (flow of 32 frames at
-    256x256: 16 MB).
-    """
-
-    def __init__(self, compute: Callable[[Tensor], Tensor], num_clips: int) -> None:
-        self._compute = compute
-        self._num_clips = num_clips
-        self._kept: dict[str, Tensor] = {}
-
-    @torch.no_grad()
-    def __call__(self, batch: Batch) -> Tensor:
-        """The teacher's result for ``batch.video``, on its device."""
-        if not self._num_clips:
-            return self._compute(batch.video)
-        keys = [_key(name, clip) for name, clip in zip(batch.names, batch.video, strict=True)]
-        found = {key: self._kept[key] for key in keys if key in self._kept}
-        missing = [i for i, key in enumerate(keys) if key not in found]
-        if missing:
-            for i, result in zip(missing, self._compute(batch.video[missing]), strict=True):
-                found[keys[i]] = result.cpu().clone()
-        self._kept |= found
-        for key in list(self._kept)[: -self._num_clips]:  # the oldest
-            del self._kept[key]
-        return torch.stack([found[key].to(batch.video.device) for key in keys])
-
-
-def _key(name: str, clip: Tensor) -> str:
-    ends = clip[:, [0, -1]].contiguous().float().cpu().numpy().tobytes()
-    return f"{name} {tuple(clip.shape)} {hashlib.blake2b(ends, digest_size=16).hexdigest()}"

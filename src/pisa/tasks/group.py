@@ -83,6 +83,10 @@ class GroupTask(RewardTask):
         self.group_size = group_size
 
     @property
+    def clips_per_first_frame(self) -> int:
+        return self.group_size
+
+    @property
     def passes_to_draw(self) -> int:
         """Forward passes of the denoiser to generate the group of one first frame."""
         return self.group_size * self.rollout.num_steps * self.passes_per_velocity

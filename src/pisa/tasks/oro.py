@@ -118,6 +118,10 @@ class ORO(RewardTask):
         return super().start(batch.clips(copied), batch_idx)
 
     @property
+    def clips_per_first_frame(self) -> int:
+        return self.copies
+
+    @property
     def passes_per_clip(self) -> float:
         """See ``DenoiserTask``; a gradient window's steps count as it chooses them on average."""
         num_steps = self.rollout.num_steps

@@ -107,6 +107,11 @@ class RewardTask(DenoiserTask):
         return 1 if self.rollout.guidance == 1.0 else 2
 
     @property
+    def clips_per_first_frame(self) -> int:
+        """How many clips a training step generates and rewards for each clip of its batch."""
+        return 1
+
+    @property
     @abstractmethod
     def passes_per_clip(self) -> float:
         """See ``DenoiserTask``."""
