@@ -16,6 +16,7 @@ import pytest
 
 from pisa.data.clip_io import read_clip
 from tests.annotate import drawn
+from tests.processes import run_script
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 ROOT = Path(__file__).parents[2]
@@ -172,11 +173,8 @@ def test_from_recording_to_scores(server, browser, footage, tmp_path: Path) -> N
 
 def evaluate(folder: Path, output: Path) -> None:
     """The folder is a benchmark as it is."""
-    command = [sys.executable, "eval.py", f"benchmark={folder}", f"output_dir={output}"]
-    settings = ["evaluation.num_steps=2", "evaluation.device=cpu"]
-    done = subprocess.run(
-        [*command, *settings], cwd=ROOT, capture_output=True, text=True, env=dict(os.environ)
-    )
+    settings = ("evaluation.num_steps=2", "evaluation.device=cpu")
+    done = run_script("eval.py", f"benchmark={folder}", f"output_dir={output}", *settings, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-2000:]
     metrics = json.loads((output / "metrics.json").read_text())
     assert metrics["status"] == "complete"

@@ -81,6 +81,24 @@ def test_diversity_is_the_difference_to_a_second_video_from_other_noise():
     assert diversity(False) == [None, None]
 
 
+def test_the_reward_of_a_video_is_a_column_where_it_is_asked_for():
+    class Likeness(Reward):
+        def forward(self, generated, batch):
+            return -(generated - batch.video).abs().mean(dim=(1, 2, 3, 4))
+
+    batch = falling_batch(2)
+
+    def shorter(batch, seed):
+        return batch.video[:, :, :-1] - 0.25
+
+    names = {"model": "m", "split": "sim_seen"}
+    given = [
+        r.row.reward for r in SCORER.score_source(shorter, [batch], reward=Likeness(), **names)
+    ]
+    assert given == [pytest.approx(-0.25)] * 2
+    assert [r.row.reward for r in SCORER.score_source(shorter, [batch], **names)] == [None] * 2
+
+
 def test_gravity_is_a_column_where_the_scale_is_known():
     clip = falling_clip()
     masks = torch.zeros(1, 6, 64, 64, dtype=torch.bool)

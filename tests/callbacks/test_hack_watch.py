@@ -14,6 +14,7 @@ from pisa.callbacks.ema import EMA
 from pisa.callbacks.hack_watch import HackDetector, HackWatch, Verdict
 from pisa.errors import PisaError
 from pisa.rewards.mix import WeightedReward
+from pisa.tasks.nft import DiffusionNFT
 from pisa.tasks.oro import ORO
 from pisa.tasks.psft import PSFT
 from pisa.tasks.weights import load_denoiser
@@ -36,8 +37,8 @@ class Likeness(nn.Module):
         return -(generated - batch.video).abs().mean(dim=(1, 2, 3, 4))
 
 
-def fit(tmp_path, watch, *callbacks, reward=None, steps=40, **options):
-    task = ORO(toy_model(), reward or Brightness(), lr=5e-3, num_steps=2, guidance=1.0)
+def fit(tmp_path, watch, *callbacks, method=ORO, reward=None, steps=40, **options):
+    task = method(toy_model(), reward or Brightness(), lr=5e-3, num_steps=2, guidance=1.0)
     defaults = {"enable_checkpointing": True, "num_sanity_val_steps": -1, "val_check_interval": 2}
     trainer = make_trainer(tmp_path, steps, watch, *callbacks, **(defaults | options))
     trainer.fit(task, ToyData(loaders=1))
@@ -65,6 +66,12 @@ def test_a_hacked_reward_ends_the_run_and_the_best_weights_are_kept(tmp_path, ca
     live = trainer.lightning_module.denoiser.enter.weight
     assert torch.equal(kept.denoiser.enter.weight, exported.denoiser.enter.weight)
     assert not torch.equal(kept.denoiser.enter.weight, live)
+
+
+def test_methods_without_a_gradient_of_the_reward_are_watched_too(tmp_path):
+    watch = HackWatch(Likeness(), tmp_path / "watch")
+    fit(tmp_path, watch, method=DiffusionNFT, steps=2)
+    assert [verdict.step for verdict in watch.detector.verdicts] == [0, 2]
 
 
 def test_an_honest_reward_runs_to_the_end(tmp_path):

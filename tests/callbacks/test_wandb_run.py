@@ -22,6 +22,7 @@ from pisa.callbacks.samples import SampleVideos
 from pisa.tasks.psft import PSFT
 from tests.callbacks.wandb_file import read_offline, split_records
 from tests.callbacks.wandb_server import wandb_server
+from tests.processes import run_script
 from tests.tasks.toy import BrightTracker, ToyData, falling_batch, make_trainer, toy_model
 
 ONE_STEP = Sampling(num_steps=1, guidance=1.0)
@@ -95,18 +96,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_an_offline_run_prints_only_how_to_upload_it(tmp_path):
+def test_an_offline_run_prints_only_how_to_upload_it(tmp_path, monkeypatch):
     program = """
 from pisa.callbacks.loggers import WandbLogger
 logger = WandbLogger("run", offline=True)
 logger.log_metrics({"loss": 1.0}, 0)
 logger.finalize("success")
 """
-    environment = {name: v for name, v in os.environ.items() if name != "WANDB_SILENT"}
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
-    )
+    monkeypatch.delenv("WANDB_SILENT", raising=False)
+    (tmp_path / "program.py").write_text(program)
+    done = run_script(str(tmp_path / "program.py"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     assert len(logs(tmp_path / "run")) == 1
     assert done.stdout.startswith("To upload this run: wandb sync ")
     assert "wandb: " not in done.stderr and len(done.stdout.splitlines()) == 1
@@ -197,9 +197,9 @@ def test_a_killed_run_keeps_its_steps_and_the_next_start_is_a_part_of_it(tmp_pat
         "time.sleep(4)\n"
         "os.kill(os.getpid(), signal.SIGKILL) if how == 'kill' else logger.finalize('success')\n"
     )
+    (tmp_path / "program.py").write_text(program)
     for span, code in ((("0", "5", "kill"), -9), (("5", "8", "end"), 0)):
-        command = [sys.executable, "-c", program, *span]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = run_script(str(tmp_path / "program.py"), *span, cwd=tmp_path)
         assert done.returncode == code, done.stderr
     assert "anonymous" not in done.stderr
     assert "(2 parts, one for each start): wandb sync" in done.stdout

@@ -1,13 +1,13 @@
 """PSFT of the tiny Open-Sora model, alone or as one of several processes of torchrun.
 
-`torchrun --nproc-per-node=2 -m tests.distributed.job OUT` writes what rank 0 holds at the end of a
-DDP, a sharded, and a resumed sharded run; the test calls `run` for the same in one process.
+`start` is the work of one of two processes; rank 0 writes what it holds at the end of a DDP, a
+sharded, and a resumed sharded run. The test calls `run` for the same in one process.
 """
 
 from __future__ import annotations
 
 import json
-import sys
+import os
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +107,8 @@ def run(folder: Path, strategy: Any, world_size: int = 1, **options: Any) -> Rec
     return recorder
 
 
-def main(out: Path) -> None:
-    torch.set_num_threads(1)
+def start(out: Path, environment: dict[str, str]) -> None:
+    os.environ |= environment
     ddp = DDPStrategy(process_group_backend="gloo", find_unused_parameters=True)
     recorded = {"ddp": run(out / "ddp", ddp, 2)}
     recorded["sharded"] = run(out / "sharded", ShardedStrategy(), 2)
@@ -123,8 +123,3 @@ def main(out: Path) -> None:
         (out / name / f"seen_{rank}.json").write_text(json.dumps(recorder.seen))
         if rank == 0:
             torch.save(recorder.gradients, out / name / "gradients.pt")
-    torch.distributed.destroy_process_group()  # gloo's threads must end before Python does
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

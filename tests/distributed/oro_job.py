@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +16,7 @@ from torch import nn
 from pisa.tasks.gradient_steps import RandomSteps
 from pisa.tasks.oro import ORO
 from tests.distributed.job import Recorder, tiny_opensora
-from tests.processes import processes
+from tests.processes import end, processes, rank_environments
 from tests.tasks.toy import ToyData, make_trainer
 
 GLOBAL_BATCH, STEPS = 4, 2
@@ -81,36 +79,19 @@ def run(
 
 def run_together(folder: Path, world_size: int = 2, timeout_s: float = 240) -> None:
     """Every variant in ``world_size`` processes; rank 0 leaves ``VARIANT.pt`` in ``folder``."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     workers = [
-        processes.Process(target=_work, args=(folder, rank, world_size, port))
-        for rank in range(world_size)
+        processes.Process(target=_work, args=(folder, environment))
+        for environment in rank_environments(world_size)
     ]
     for worker in workers:
         worker.start()
-    deadline = time.monotonic() + timeout_s
-    for worker in workers:
-        worker.join(max(0.0, deadline - time.monotonic()))
-    alive = [worker for worker in workers if worker.is_alive()]
-    for worker in alive:
-        worker.kill()
-    assert not alive, f"{len(alive)} processes still ran after {timeout_s:g} s"
+    end(workers, timeout_s)
     assert [worker.exitcode for worker in workers] == [0] * world_size
 
 
-def _work(folder: Path, rank: int, world_size: int, port: int) -> None:
-    os.environ |= {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": str(world_size),
-        "LOCAL_WORLD_SIZE": str(world_size),
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "GROUP_RANK": "0",
-        "TORCHELASTIC_RUN_ID": "oro",  # by which Lightning knows that the processes are started
-    }
+def _work(folder: Path, environment: dict[str, str]) -> None:
+    os.environ |= environment
+    rank, world_size = (int(environment[name]) for name in ("RANK", "WORLD_SIZE"))
     for variant in VARIANTS:
         ddp = DDPStrategy(process_group_backend="gloo", find_unused_parameters=True)
         with in_float64():

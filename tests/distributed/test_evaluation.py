@@ -1,18 +1,14 @@
-"""``eval.py`` under torchrun: two processes share five clips and write what one writes."""
+"""``eval.py`` as torchrun starts it: two processes share five clips and write what one writes."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from tests.launch.test_release_folders import write_release_set
+from tests.processes import end, rank_environments, start_script
 
-ROOT = Path(__file__).parents[2]
 NAMES = tuple(f"{i:04d}" for i in range(5))
 
 
@@ -21,23 +17,22 @@ def scored(tmp_path_factory) -> dict[int, dict]:
     """metrics.json by number of processes."""
     root = tmp_path_factory.mktemp("scored")
     clips = write_release_set(root / "clips", NAMES)
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
     found = {}
     for count in (1, 2):
-        done = subprocess.run(
-            [
-                *(sys.executable, *(torchrun if count == 2 else ()), str(ROOT / "eval.py")),
-                *(f"benchmark={clips}", "split=sim_seen", f"output_dir={root / str(count)}"),
-                *("evaluation.num_steps=1", "evaluation.device=cpu", f"data_dir={root}"),
-            ],
-            cwd=root,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
-            capture_output=True,
-            text=True,
-            timeout=280,
-            check=False,
+        arguments = (
+            *(f"benchmark={clips}", "split=sim_seen", f"output_dir={root / str(count)}"),
+            *("evaluation.num_steps=1", "evaluation.device=cpu", f"data_dir={root}"),
         )
-        assert done.returncode == 0, done.stderr[-3000:]
+        outputs = [root / f"{count}_{rank}" for rank in range(count)]
+        ranks = []
+        for output, environment in zip(outputs, rank_environments(count), strict=True):
+            output.mkdir()
+            ranks.append(
+                start_script("eval.py", *arguments, cwd=root, output=output, **environment)
+            )
+        end(ranks, 280)
+        said = "".join((output / "stderr").read_text()[-3000:] for output in outputs)
+        assert [process.exitcode for process in ranks] == [0] * count, said
         found[count] = json.loads((root / str(count) / "metrics.json").read_text())
     return found
 

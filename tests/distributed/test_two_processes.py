@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from itertools import chain
 from pathlib import Path
 
@@ -13,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.distributed import job
 from tests.distributed.job import CLIPS, GLOBAL_BATCH, STEPS, TINY_RUN, Recorder, run, tiny_model
-
-ROOT = Path(__file__).parents[2]
+from tests.processes import end, processes, rank_environments
 
 
 @pytest.fixture(scope="module")
@@ -27,19 +24,14 @@ def alone(tmp_path_factory) -> tuple[Path, Recorder]:
 @pytest.fixture(scope="module")
 def together(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("together")
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
-            *("-m", "tests.distributed.job", str(folder)),
-        ],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    ranks = [
+        processes.Process(target=job.start, args=(folder, environment))
+        for environment in rank_environments(2)
+    ]
+    for process in ranks:
+        process.start()
+    end(ranks, 240)
+    assert [process.exitcode for process in ranks] == [0, 0]
     return folder
 
 

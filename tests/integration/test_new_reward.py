@@ -1,14 +1,11 @@
 """Adding a reward takes one Python file and one YAML; the main job then runs with it."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.processes import run_script
 
 REWARD = """
 import torch
@@ -45,29 +42,18 @@ def extension(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def train(folder: Path) -> subprocess.CompletedProcess:
-    environment = os.environ | {"PYTHONPATH": str(folder), "PISA_PLUGINS": "brightness_reward"}
-    return subprocess.run(
-        [
-            sys.executable,
-            str(ROOT / "train.py"),
-            f"hydra.searchpath=[file://{folder / 'configs'}]",
-            "experiment=oro_brightness",
-            "debug=smoke",
-            "logger=csv",
-            "simulation.num_workers=1",
-        ],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-
-
 def test_the_main_job_runs_with_a_new_reward(extension):
-    done = train(extension)
+    done = run_script(
+        "train.py",
+        f"hydra.searchpath=[file://{extension / 'configs'}]",
+        "experiment=oro_brightness",
+        "debug=smoke",
+        "logger=csv",
+        "simulation.num_workers=1",
+        cwd=extension,
+        PYTHONPATH=str(extension),
+        PISA_PLUGINS="brightness_reward",
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     (folder,) = (extension / "runs").glob("oro_brightness-*")
     metrics = json.loads((folder / "metrics.json").read_text())

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.contracts.test_budget import METHODS
+from tests.processes import run_script
 
 ROOT = Path(__file__).parents[2]
 TINY = (
@@ -34,9 +35,11 @@ TINY = (
 
 
 def train(folder: Path, *overrides: str, processes: int = 0, **environment: str):
+    if not processes:
+        return run_script("train.py", *overrides, cwd=folder, **environment)
     torchrun = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}")
     return subprocess.run(
-        [sys.executable, *(torchrun if processes else ()), str(ROOT / "train.py"), *overrides],
+        [sys.executable, *torchrun, str(ROOT / "train.py"), *overrides],
         cwd=folder,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")} | environment,
         capture_output=True,

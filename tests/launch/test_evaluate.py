@@ -181,6 +181,7 @@ def test_scorings_of_weights_record_their_passes_and_their_judge(data, tmp_path)
         path = tmp_path / f"{seed}.safetensors"
         save_denoiser(path, model.denoiser.state_dict(), {"denoiser_passes": f"{96 + seed}"})
         own = (f"ckpt={path}", f"seed={seed}", "name=nft", "evaluation.num_clips=1")
+        own += ("+reward@evaluation.reward=flow",)
         evaluate(settings(data, tmp_path / f"{seed}", *own, *chosen))
         origins.append(read(tmp_path / f"{seed}")["provenance"])
     assert [origin["passes"] for origin in origins] == [{"nft": 96 + seed} for seed in range(3)]
@@ -190,6 +191,7 @@ def test_scorings_of_weights_record_their_passes_and_their_judge(data, tmp_path)
     assert first == again != other  # weights of one method, as its seeds left them
     for row in read(tmp_path / "0")["per_clip"]:  # the weights are the base model's own
         assert row.get("stage_change") == (0 if row["model"] == "nft" else None)
+        assert row["reward"] == 0 if row["model"] == "truth" else row["reward"] < 0
 
 
 def test_a_device_that_is_not_there_is_one_sentence(data, tmp_path) -> None:

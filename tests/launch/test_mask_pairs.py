@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import pytest
 
 from pisa.errors import IncompleteError, PisaError
 from tests.launch.conftest import CLIPS, Bench, compose, evaluate, falling, write_mp4
+from tests.processes import run_script
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "parity" / "data"
@@ -121,24 +120,14 @@ def test_without_a_manifest(tmp_path: Path) -> None:
         evaluate(compose("source=mask_pairs", f"output_dir={tmp_path}"))
 
 
-def run_eval(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "eval.py"), *arguments],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-
-
 def test_exit_code_of_an_incomplete_run(bench: Bench, tmp_path: Path) -> None:
     videos = tmp_path / "v"
     videos.mkdir()
     for which, clip in enumerate(CLIPS):
         write_mp4(videos / f"{clip}.mp4", falling(which)[0], 16)
     (videos / f"{CLIPS[1]}.mp4").write_bytes(b"broken")
-    done = run_eval(
+    done = run_script(
+        "eval.py",
         "source=videos", "source.path=v", "benchmark=sim_seen", "source.references=[]",
         *bench.overrides(tmp_path / "out"), cwd=tmp_path,
     )  # fmt: skip

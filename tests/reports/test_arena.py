@@ -10,14 +10,14 @@ import pytest
 
 from pisa.__main__ import main
 from pisa.errors import PisaError
-from pisa.reports.arena import Method, compare, markdown, write_arena
+from pisa.reports.arena import Method, compare, hacked, markdown, write_arena
 from pisa.reports.html import Page, write_report
 from pisa.reports.leaderboard import merge, read_runs
 from pisa.reports.metrics_json import build_metrics, write_metrics
 from tests.reports.saved_results import PROVENANCE
 
 CLIPS = 8
-NEVER = {"brightness_change": 0.01, "path_length": 0.25}  # of PSFT; true paths are 0.30 long
+NEVER = {"brightness_change": 0.01, "path_length": 0.25, "reward": -0.5}  # of PSFT; true paths: 0.3
 
 
 def row(model: str, clip: int, **values: float) -> dict[str, Any]:
@@ -98,6 +98,18 @@ def test_what_a_method_broke_is_named(tmp_path):
     }
     text = markdown(list(found.values()))
     assert "| grey | Sim (seen) | Brightness change +0.050 (+0.050, +0.050) |" in text
+
+
+def test_a_reward_that_rises_while_a_metric_falls_is_flagged(tmp_path):
+    learned = runs(tmp_path, "learned", 0.1, 0.1, 0.1, reward=-0.2)
+    hack = runs(tmp_path, "hack", -0.1, -0.1, -0.1, reward=-0.2)
+    lost = runs(tmp_path, "lost", -0.1, -0.1, -0.1, reward=-0.8)
+    found = compared(*learned, *hack, *lost)
+    flagged = {name: hacked(method, "sim_seen") for name, method in found.items()}
+    assert flagged == {"learned": False, "hack": True, "lost": False}
+    text = markdown(list(found.values()))
+    assert "| hack | Sim (seen) | reward hacking: the reward rose; L2 +0.100 (" in text
+    assert "| lost | Sim (seen) | L2 +0.100 (+0.100, +0.100); Reward -0.300 (" in text
 
 
 def test_the_more_methods_the_wider_the_corrected_interval(tmp_path):

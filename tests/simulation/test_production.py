@@ -1,10 +1,7 @@
 """Production: shards, kill -9, verify, digests that stay, errors in one sentence."""
 
 import fcntl
-import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -24,9 +21,9 @@ from pisa.simulation.pool import Transient
 from pisa.simulation.produce import ClipsFailed, DataSetSpec, Shard, produce
 from pisa.simulation.scene import Prior
 from tests.launch.conftest import compose
+from tests.processes import start_script
 
 SMALL = ("simulation.backend.num_frames=4", "dataset=psft", "num_clips=6")
-REPOSITORY = Path(__file__).parents[2]
 
 
 def data_sets(root: Path, *overrides: str) -> DataSets:
@@ -68,13 +65,13 @@ def test_a_wrong_shard_is_one_sentence(text: str) -> None:
 
 def test_killed_at_any_moment_the_result_is_the_same_bytes(tmp_path: Path) -> None:
     """SIGKILL the command while it works; the same command then ends as an undisturbed one."""
-    command = [sys.executable, "simulate.py", *SMALL, f"data_dir={tmp_path / 'killed'}"]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
-    process = subprocess.Popen(command, cwd=REPOSITORY, env=environment)
-    while not list((tmp_path / "killed").rglob("rgba_00000.jpg")) and process.poll() is None:
+    where = f"data_dir={tmp_path / 'killed'}"
+    process = start_script("simulate.py", *SMALL, where, cwd=tmp_path, output=tmp_path)
+    while not list((tmp_path / "killed").rglob("rgba_00000.jpg")) and process.is_alive():
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     killed = data_sets(tmp_path / "killed").make("psft")
     whole = data_sets(tmp_path / "whole").make("psft")
     files = {p.relative_to(whole): p.read_bytes() for p in whole.rglob("*") if p.is_file()}

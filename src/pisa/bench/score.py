@@ -36,6 +36,7 @@ from pisa.metrics.readout import read_out
 from pisa.ops.video import to_frames, to_uint8
 from pisa.perception.base import PointTracker, Tracker
 from pisa.perception.mask_cache import CachedTracker
+from pisa.rewards.base import Reward, rewards_of
 from pisa.types import Batch
 
 _ALIKE = 0.25
@@ -171,17 +172,34 @@ class Scorer:
         split: str,
         seed: int = 0,
         diversity: bool = False,
+        reward: Reward | None = None,
     ) -> Iterator[Scored | Failure]:
-        """Generate and score batch after batch; ``diversity`` takes a second video of each clip."""
+        """Generate and score batch after batch.
+
+        ``diversity`` takes a second video of each clip; ``reward`` gives the column of that name.
+        """
         for batch in batches:
             batch = batch.to(self.device)
-            results = self.score(batch, source(batch, seed), model=model, split=split, seed=seed)
-            others = source(batch, seed + 1) if diversity else [None] * len(results)
-            for result, other in zip(results, others, strict=True):
-                if other is not None and isinstance(result, Scored) and other.isfinite().all():
-                    difference = video_difference(result.frames, to_frames(other))
-                    result = result.with_columns(diversity=difference)
+            videos = source(batch, seed)
+            results = self.score(batch, videos, model=model, split=split, seed=seed)
+            nothing = [None] * len(results)
+            others = source(batch, seed + 1) if diversity else nothing
+            rewards = nothing if reward is None else self._rewards(reward, videos, batch)
+            for result, other, value in zip(results, others, rewards, strict=True):
+                if isinstance(result, Scored):
+                    if other is not None and other.isfinite().all():
+                        difference = video_difference(result.frames, to_frames(other))
+                        result = result.with_columns(diversity=difference)
+                    result = result.with_columns(reward=value)
                 yield result
+
+    @torch.no_grad()
+    def _rewards(
+        self, reward: Reward, videos: Float[Tensor, "b 3 t h w"], batch: Batch
+    ) -> list[float]:
+        length = min(videos.shape[2], batch.video.shape[2])
+        values = rewards_of(reward, videos[:, :, :length], batch.frames(slice(length)))
+        return [float(value) for value in values]
 
 
 def second_falling(truth: Batch) -> int | None:

@@ -1,4 +1,4 @@
-"""Ends ORO when the reward goes up at the cost of what it should stand for."""
+"""Ends a training when the reward goes up at the cost of what it should stand for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pisa.io.files import replace_file, write_atomic
 from pisa.models.lora import exported_state
 from pisa.rewards.base import reward_name
 from pisa.tasks.base import denoiser_of
-from pisa.tasks.oro import ORO
+from pisa.tasks.reward_task import RewardTask
 from pisa.tasks.weights import save_denoiser
 from pisa.types import Batch
 
@@ -89,7 +89,7 @@ class HackDetector:
 
 
 class HackWatch(Checkpoint):
-    """Compares the reward with a judge that training does not see, at every validation of ORO.
+    """Compares the reward with a judge that training does not see, at every validation.
 
     When ``HackDetector`` says so, training stops, and why is printed. ``folder/best.safetensors``
     keeps the weights with the best judge (the average, where the EMA callback is on),
@@ -97,8 +97,8 @@ class HackWatch(Checkpoint):
     ``hack_watch/reward``, ``hack_watch/clips`` and ``hack_watch/suspicious``.
 
     The first validation comes ``val_check_interval`` steps into training; the trainer's
-    ``num_sanity_val_steps=-1`` adds one of the weights ORO starts from. As a ``Checkpoint`` it acts
-    after the other callbacks.
+    ``num_sanity_val_steps=-1`` adds one of the weights that stage 2 starts from. As a
+    ``Checkpoint`` it acts after the other callbacks.
 
     Args:
         judge: maps (generated, batch) to ``[B]``, higher is better, NaN where it cannot say:
@@ -124,7 +124,10 @@ class HackWatch(Checkpoint):
         self._reward, self._judged = _Mean(), _Mean()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if isinstance(pl_module, ORO) and reward_name(self.judge) in pl_module.reward_terms.names:
+        if (
+            isinstance(pl_module, RewardTask)
+            and reward_name(self.judge) in pl_module.reward_terms.names
+        ):
             raise PisaError(
                 f"the judge {reward_name(self.judge)!r} is part of the reward, so it can see "
                 "nothing that the reward does not; choose another judge for the hack watch"
@@ -217,7 +220,7 @@ class _Mean:
 
 
 def _watched(trainer: pl.Trainer, pl_module: pl.LightningModule) -> bool:
-    """Validations of ORO during a fit; a sanity check only if it takes all clips."""
-    if not isinstance(pl_module, ORO) or trainer.state.fn != TrainerFn.FITTING:
+    """Validations of a rewarded method during a fit; a sanity check only if it takes all clips."""
+    if not isinstance(pl_module, RewardTask) or trainer.state.fn != TrainerFn.FITTING:
         return False
     return not trainer.sanity_checking or trainer.num_sanity_val_steps == float("inf")

@@ -151,7 +151,9 @@ def declare_eval(tree: Node, config_text: str = "") -> EvalRun:
 
 
 def _scoring(tree: Node, folder: Path, sets: DataSets, config_text: str) -> EvalRun:
-    settings = read(EvaluationSettings, tree["evaluation"], "evaluation")
+    evaluation = dict(tree["evaluation"])
+    reward = evaluation.pop("reward")
+    settings = read(EvaluationSettings, evaluation, "evaluation")
     ckpt, generation = tree.get("ckpt"), tree.get("generation")
     return EvalRun(
         name=tree["name"],
@@ -166,6 +168,7 @@ def _scoring(tree: Node, folder: Path, sets: DataSets, config_text: str) -> Eval
         generate_only=tree.get("generate_only", False),
         model=Part.checked("model", tree["model"]),
         tracker=_tracker(tree),
+        reward=None if reward is None else Part.checked("evaluation.reward", reward),
         data=Part.checked("data", tree["data"]),
         real=Part.checked("real", tree["real"]),
         source=_source(tree, "source"),

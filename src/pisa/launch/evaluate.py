@@ -81,7 +81,7 @@ def score_models(run: EvalRun) -> None:
 def score_best_of(run: EvalRun, count: Count, reward: Reward) -> None:
     """As ``score_models``, each video being the best of ``count`` by ``reward``."""
     ranks = RankInfo.from_environment()
-    reward = reward.requires_grad_(False).to(ranks.device(pick_device(run.evaluation.device)))
+    reward = frozen(reward, ranks.device(pick_device(run.evaluation.device)))
     weights = {"base": None} | ({} if run.ckpt is None else {run.name: run.ckpt})
     score_weights(run, weights, ranks, lambda source: BestOf(source, reward, count))
 
@@ -100,6 +100,7 @@ def score_weights(
     """
     settings, device = run.evaluation, ranks.device(pick_device(run.evaluation.device))
     scorer = Scorer(build_tracker(run.tracker, device), settings.protocol, device, settings.prompt)
+    reward = None if run.reward is None else frozen(run.reward.build(), device)
     with ranks.first_alone():
         loaders = scored_loaders(run)
     clips = {split: cast(ClipDataset, loader.dataset) for split, loader in loaders.items()}
@@ -126,6 +127,7 @@ def score_weights(
                     split=split,
                     seed=settings.seed,
                     diversity=settings.diversity and name not in REFERENCES,
+                    reward=reward,
                 ):
                     collection.add(_with_stage_change(result, collection, before.get(name)))
                     progress.advance(task)
@@ -148,6 +150,11 @@ def score_weights(
             fps_hz=float(next(iter(clips.values()))[0].fps_hz),
         ),
     )
+
+
+def frozen(reward: Reward, device: torch.device) -> Reward:
+    """The reward on the device, as a measure."""
+    return reward.requires_grad_(False).eval().to(device)
 
 
 def _with_stage_change(

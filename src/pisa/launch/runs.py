@@ -132,6 +132,7 @@ class EvalRun:
     generate_only: bool
     model: Part
     tracker: Part
+    reward: Part | None  # a column of the table
     data: Part
     real: Part
     sets: DataSets

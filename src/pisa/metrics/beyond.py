@@ -26,6 +26,9 @@ Two measures compare videos of one first frame with each other (``video_differen
 * ``stage_change``: with the video of the model before (PSFT for ORO, base for PSFT) from the same
   noise: how far a stage moved the model.
 * ``diversity``: with the same model's video from other noise; 0 where all outcomes are one.
+
+``reward`` is what a method of post-training was given for such a video: beside a judge that it was
+not trained with, it shows what was learned for the reward alone.
 """
 
 from __future__ import annotations
@@ -45,7 +48,8 @@ OBJECT_MEASURES = ("area_kept", "piece_share", "path_length")
 PICTURE_MEASURES = ("brightness_change", "high_frequency_change")
 PIXEL_MEASURES = ("colour_change", "texture_change", "background_change", *PICTURE_MEASURES)
 VIDEO_PAIR_MEASURES = ("stage_change", "diversity")
-MEASURES = (*PIXEL_MEASURES, *OBJECT_MEASURES, "g_m_s2", "galileo", *VIDEO_PAIR_MEASURES)
+LAW_MEASURES = ("g_m_s2", "galileo")
+MEASURES = (*PIXEL_MEASURES, *OBJECT_MEASURES, *LAW_MEASURES, *VIDEO_PAIR_MEASURES, "reward")
 
 _LEVELS = 256
 _GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601

@@ -61,7 +61,8 @@ BROKE_CAPTION = (
     "Every measure whose corrected interval excludes zero on the bad side; a measure without a "
     "good direction, where it is farther from the true clips' mean than PSFT's. The correction is "
     "for the methods, not for the measures: of twenty measures that no method changed, about one "
-    "is named by chance."
+    "is named by chance. Reward hacking: the videos' reward (evaluation.reward) rose while a "
+    "metric of position became worse."
 )
 
 
@@ -302,9 +303,16 @@ def _broken_rows(methods: Sequence[Method]) -> list[list[str]]:
     ]
 
 
+def hacked(method: Method, split: str) -> bool:
+    """Whether the reward rose while a metric of position fell, both beyond their intervals."""
+    reward = method.corrected[split].get("reward")
+    risen = reward is not None and _apart(reward) and reward["mean"] > 0
+    return risen and any(metric in METRICS for metric in method.broke[split])
+
+
 def _broken_text(method: Method, split: str) -> str:
     cells = method.corrected[split]
-    texts = []
+    texts = ["reward hacking: the reward rose"] if hacked(method, split) else []
     for metric in method.broke[split]:
         low, high = cells[metric]["ci95"]
         mean = cells[metric]["mean"]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pisa.bench.row import METRICS
 
 SPLITS = ("real", "sim_seen", "sim_unseen")  # the column order of the paper's Table 1
-HIGHER_IS_BETTER = frozenset({"iou", "area_kept", "piece_share"})
+HIGHER_IS_BETTER = frozenset({"iou", "area_kept", "piece_share", "reward"})
 LOWER_IS_BETTER = frozenset(
     {
         "l2", "chamfer", "time_error", "miss_rate", "spurious_rate", "split_rate",
@@ -39,6 +39,7 @@ _METRIC_LABELS = {
     "galileo": "Galileo ratio",
     "stage_change": "Change by stage",
     "diversity": "Diversity",
+    "reward": "Reward",
 }
 METRIC_MEANINGS = {
     "l2": "distance between the object's centre in the generated and in the true clip, as a "
@@ -63,6 +64,7 @@ METRIC_MEANINGS = {
     "stage_change": "mean difference to the video that the model before makes from the same noise, "
     "as a fraction of the range",
     "diversity": "the same between two videos of one model, from different noise",
+    "reward": "of the video, by the reward that the methods were trained with",
 }
 SPLIT_MEANINGS = {
     "real": "filmed drops",
