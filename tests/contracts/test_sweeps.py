@@ -25,11 +25,22 @@ def compose(*overrides: str):
         return hydra.compose("train", list(overrides))
 
 
+def members_of(sweep: str) -> list[str]:
+    """Its overrides, with those that a file of configs/sweep brings."""
+    overrides = sweep.split()
+    for text in tuple(overrides):
+        group, _, name = text.partition("=")
+        if group == "sweep":
+            own = OmegaConf.load(ROOT / "configs" / "sweep" / f"{name}.yaml")
+            overrides += [f"{key}={value}" for key, value in own.hydra.sweeper.params.items()]
+    return overrides
+
+
 def jobs_of(sweep: str) -> list[list[str]]:
     """The overrides of every run, as Hydra's own sweeper expands them."""
     parser = OverridesParser.create()
     axes = []
-    for text in sweep.split():
+    for text in members_of(sweep):
         override = parser.parse_override(text)
         key, _, value = text.partition("=")
         values = override.sweep_string_iterator() if override.is_sweep_override() else [value]
@@ -61,7 +72,7 @@ def test_sweeps_vary_what_figure_5_draws():
     assert [s["train_clips"] for s in tiny] == [125, 250, 500, 1000]
     paper = [settings_of(compose(*job, "run_dir=x"), "psft") for job in jobs_of(PAPER_CLIPS)]
     assert [s["train_clips"] for s in paper] == [500, 1000, 2000, 5000, 10000, 20000]
-    assert len(jobs_of(METHODS)) == 6 * 3
+    assert len(jobs_of(METHODS)) == 7 * 3
 
 
 def test_sweeps_share_runs():

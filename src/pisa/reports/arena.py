@@ -1,6 +1,6 @@
 """Post-training methods on one page, each compared with the PSFT model that it started from.
 
-python train.py -m experiment=oro_flow,rejection,dpo,nft,grpo,more_psft seed=0,1,2
+python train.py -m sweep=arena
 pisa arena runs/oro_flow-* runs/rejection-* ... --out runs/arena
 
 Runs of one method differ in their seed only; all methods have the same seeds, clips and, for each
