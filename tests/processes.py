@@ -28,12 +28,12 @@ ROOT = Path(__file__).parents[1]
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(
     [
-        "tests.conftest",
-        "tests.distributed.oro_job",
+        "pisa.launch.compose",
         "pisa.launch.train",
         "pisa.launch.evaluate",
         "pisa.launch.simulate",
-        "pisa.launch.compose",
+        "tests.conftest",  # last: shapes are checked in modules imported after it
+        "tests.distributed.oro_job",
     ]
 )
 

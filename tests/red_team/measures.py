@@ -30,8 +30,9 @@ from tests.red_team.attacks import ATTACKS, EXTRA_ATTACKS, LOST_TRACKER, Track, 
 
 Frames = UInt8[np.ndarray, "t h w 3"]
 VideoAttack = Callable[[Frames, Track, float], tuple[np.ndarray, Track]]
-# no clip has two falls, and there is one video of each
-MEASURED = tuple(name for name in MEASURES if name not in ("galileo", *VIDEO_PAIR_MEASURES))
+# no clip has two falls, there is one video of each, and no reward
+NOT_MEASURED = ("galileo", *VIDEO_PAIR_MEASURES, "reward")
+MEASURED = tuple(name for name in MEASURES if name not in NOT_MEASURED)
 LYING_MASKS = ("swap", *LOST_TRACKER)
 _LEVEL = 0.05  # share of untouched clips that a limit leaves outside
 

@@ -24,6 +24,7 @@ from pisa.ops.masks import dropping_object_index, select_object, to_binary
 from pisa.ranges import Count, WholeNumber
 from pisa.reports.html import Page
 
+_FEW = 200  # pairs are scored before a worker has imported what it needs (10 s)
 _GT_COLOUR, _PD_COLOUR = (70, 130, 255), (255, 150, 40)
 
 
@@ -37,7 +38,7 @@ def score_mask_pairs(
     """Score every line; a line that can't be scored is a failure, never a gap.
 
     ``shown_pairs``: how many of the first lines the report shows as pictures; ``num_workers``: None
-    is one for each core.
+    is one for each core, and this process alone for a few pairs.
 
     Raises ``PisaError`` without a manifest, or one that cannot be read.
     """
@@ -51,7 +52,7 @@ def score_mask_pairs(
         _load,
         pairs,
         protocol=protocol,
-        num_workers=num_workers or min(len(pairs), _num_cores()),
+        num_workers=num_workers or (1 if len(pairs) < _FEW else _num_cores()),
         finish=partial(_finish, protocol, model, split, shown_lines),
     )
     progress = track(results, "scoring pairs", total=len(pairs), transient=True)
