@@ -13,7 +13,7 @@ demo: $(STAMP)  ## simulate, PSFT, ORO (flow), evaluate, report
 	$(BIN)/python train.py experiment=oro_flow
 
 test: $(STAMP)  ## fast tests, offline, CPU
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)  ## ruff
 	$(BIN)/ruff check .
