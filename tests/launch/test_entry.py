@@ -16,19 +16,9 @@ from torch.utils.data import DataLoader, Dataset
 from pisa.errors import PisaError
 from pisa.launch import entry
 from pisa.launch.entry import _attempt, mistake_in
+from tests.processes import run_script
 
 ROOT = Path(__file__).parents[2]
-
-
-def run(script: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, str(ROOT / script), *arguments],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize(
@@ -40,7 +30,7 @@ def run(script: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     ],
 )
 def test_a_mistake_is_one_line(script, arguments, expected, tmp_path):
-    done = run(script, *arguments, cwd=tmp_path)
+    done = run_script(script, *arguments, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1

@@ -8,6 +8,9 @@ from pisa.rewards.base import rewards_of
 from tests.launch.conftest import compose
 
 
+SMALL = ("psft.batch_size=2", "oro.batch_size=1", "evaluation.batch_size=2")
+
+
 def line(data_dir: Path, *overrides: str) -> str | None:
     small = ("experiment=oro_flow", "debug=smoke", f"data_dir={data_dir}", f"output_dir={data_dir}")
     return estimate(compose_train(compose(*small, *overrides, name="train")))
@@ -22,13 +25,13 @@ def parts(text: str | None) -> dict[str, float]:
 
 def test_every_part_of_the_run_is_counted_and_longer_training_takes_longer(tmp_path: Path):
     longer = ("psft.max_steps=4000", "simulation.datasets.psft.num_clips=5000")
-    found = parts(line(tmp_path, *longer))
+    found = parts(line(tmp_path, *longer, *SMALL))
     assert list(found) == ["simulation", "psft", "oro", "scores"]
     assert found["psft"] > found["oro"] + 1 and found["simulation"] > 1  # oro: two steps
 
 
 def test_a_stage_whose_weights_are_given_is_not_counted(tmp_path: Path):
-    given = ("psft.checkpoint=weights.safetensors", "oro.max_steps=4", "evaluate=false")
+    given = ("psft.checkpoint=weights.safetensors", "oro.max_steps=4", "evaluate=false", *SMALL)
     assert list(parts(line(tmp_path, *given))) == ["simulation", "oro"]
 
 
