@@ -7,7 +7,6 @@ from pisa.launch.estimate import estimate
 from pisa.rewards.base import rewards_of
 from tests.launch.conftest import compose
 
-
 SMALL = ("psft.batch_size=2", "oro.batch_size=1", "evaluation.batch_size=2")
 
 
