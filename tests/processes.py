@@ -14,12 +14,13 @@ import runpy
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from subprocess import CompletedProcess
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -32,7 +33,7 @@ processes.set_forkserver_preload(
         "pisa.launch.train",
         "pisa.launch.evaluate",
         "pisa.launch.simulate",
-        "tests.conftest",  # last: shapes are checked in modules imported after it
+        "tests.conftest",  # after the package: it checks shapes of what is imported later
         "tests.distributed.oro_job",
     ]
 )
@@ -65,7 +66,7 @@ def start_script(
 
 
 def rank_environments(world_size: int) -> list[dict[str, str]]:
-    """What torchrun tells each of several processes on this machine."""
+    """Environment variables that torchrun sets, one mapping for each process on this machine."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -82,6 +83,20 @@ def rank_environments(world_size: int) -> list[dict[str, str]]:
         }
         for rank in range(world_size)
     ]
+
+
+def run_ranks(
+    work: Callable[..., None], *arguments: Any, world_size: int = 2, timeout_s: float = 240
+) -> None:
+    """``work(*arguments, environment)`` in one process for each rank; all must end with 0."""
+    ranks = [
+        processes.Process(target=work, args=(*arguments, environment))
+        for environment in rank_environments(world_size)
+    ]
+    for process in ranks:
+        process.start()
+    end(ranks, timeout_s)
+    assert [process.exitcode for process in ranks] == [0] * world_size
 
 
 def end(started: Sequence[BaseProcess], timeout_s: float) -> None:

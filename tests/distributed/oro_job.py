@@ -16,7 +16,6 @@ from torch import nn
 from pisa.tasks.gradient_steps import RandomSteps
 from pisa.tasks.oro import ORO
 from tests.distributed.job import Recorder, tiny_opensora
-from tests.processes import end, processes, rank_environments
 from tests.tasks.toy import ToyData, make_trainer
 
 GLOBAL_BATCH, STEPS = 4, 2
@@ -77,19 +76,8 @@ def run(
     return recorder.gradients
 
 
-def run_together(folder: Path, world_size: int = 2, timeout_s: float = 240) -> None:
-    """Every variant in ``world_size`` processes; rank 0 leaves ``VARIANT.pt`` in ``folder``."""
-    workers = [
-        processes.Process(target=_work, args=(folder, environment))
-        for environment in rank_environments(world_size)
-    ]
-    for worker in workers:
-        worker.start()
-    end(workers, timeout_s)
-    assert [worker.exitcode for worker in workers] == [0] * world_size
-
-
-def _work(folder: Path, environment: dict[str, str]) -> None:
+def start(folder: Path, environment: dict[str, str]) -> None:
+    """Every variant as one of several ranks; rank 0 leaves ``VARIANT.pt`` in ``folder``."""
     os.environ |= environment
     rank, world_size = (int(environment[name]) for name in ("RANK", "WORLD_SIZE"))
     for variant in VARIANTS:

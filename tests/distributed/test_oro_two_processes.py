@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.distributed.oro_job import STEPS, VARIANTS, in_float64, run, run_together
+from tests.distributed.oro_job import STEPS, VARIANTS, in_float64, run, start
+from tests.processes import run_ranks
 
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("together")
-    run_together(folder)
+    run_ranks(start, folder)
     return folder
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from tests.distributed import job
 from tests.distributed.job import CLIPS, GLOBAL_BATCH, STEPS, TINY_RUN, Recorder, run, tiny_model
-from tests.processes import end, processes, rank_environments
+from tests.processes import run_ranks
 
 
 @pytest.fixture(scope="module")
@@ -24,14 +24,7 @@ def alone(tmp_path_factory) -> tuple[Path, Recorder]:
 @pytest.fixture(scope="module")
 def together(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("together")
-    ranks = [
-        processes.Process(target=job.start, args=(folder, environment))
-        for environment in rank_environments(2)
-    ]
-    for process in ranks:
-        process.start()
-    end(ranks, 240)
-    assert [process.exitcode for process in ranks] == [0, 0]
+    run_ranks(job.start, folder)
     return folder
 
 

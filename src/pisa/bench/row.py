@@ -63,8 +63,8 @@ class ScoreRow:
     g_m_s2: float | None = None  # None without a known camera and depth
     galileo: float | None = None  # None unless two objects fall in the true clip
     stage_change: float | None = None  # None without a model before
-    diversity: float | None = None  # None unless asked for, as is the next
-    reward: float | None = None  # of the video, by what a method was trained with
+    diversity: float | None = None  # None unless asked for
+    reward: float | None = None  # of the video, see evaluation.reward; None unless asked for
     groups: Mapping[str, Any] = field(default_factory=dict)  # further columns (scene, depth_m ...)
 
     def as_dict(self) -> dict[str, Any]:

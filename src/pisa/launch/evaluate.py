@@ -81,7 +81,7 @@ def score_models(run: EvalRun) -> None:
 def score_best_of(run: EvalRun, count: Count, reward: Reward) -> None:
     """As ``score_models``, each video being the best of ``count`` by ``reward``."""
     ranks = RankInfo.from_environment()
-    reward = frozen(reward, ranks.device(pick_device(run.evaluation.device)))
+    reward = _as_measure(reward, ranks.device(pick_device(run.evaluation.device)))
     weights = {"base": None} | ({} if run.ckpt is None else {run.name: run.ckpt})
     score_weights(run, weights, ranks, lambda source: BestOf(source, reward, count))
 
@@ -100,7 +100,7 @@ def score_weights(
     """
     settings, device = run.evaluation, ranks.device(pick_device(run.evaluation.device))
     scorer = Scorer(build_tracker(run.tracker, device), settings.protocol, device, settings.prompt)
-    reward = None if run.reward is None else frozen(run.reward.build(), device)
+    reward = None if run.reward is None else _as_measure(run.reward.build(), device)
     with ranks.first_alone():
         loaders = scored_loaders(run)
     clips = {split: cast(ClipDataset, loader.dataset) for split, loader in loaders.items()}
@@ -152,8 +152,8 @@ def score_weights(
     )
 
 
-def frozen(reward: Reward, device: torch.device) -> Reward:
-    """The reward on the device, as a measure."""
+def _as_measure(reward: Reward, device: torch.device) -> Reward:
+    """The reward on the device, its networks without gradient."""
     return reward.requires_grad_(False).eval().to(device)
 
 

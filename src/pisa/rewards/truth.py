@@ -1,4 +1,4 @@
-"""What a teacher says of the true clips, without gradient and not twice."""
+"""Teacher outputs for true clips, computed without gradient and only once."""
 
 from __future__ import annotations
 
