@@ -16,6 +16,7 @@ import torch
 from pisa.callbacks.checkpoints import StepCheckpoint, newest_checkpoint
 from pisa.callbacks.ema import EMA
 from pisa.callbacks.loggers import CSVLogger
+from pisa.callbacks.throughput import StepLearningRate
 from pisa.errors import PisaError
 from pisa.io.lightning_internals import LIGHTNING_VERSION, AtomicCheckpointIO
 from pisa.tasks.gradient_steps import RandomSteps
@@ -63,6 +64,7 @@ def run(folder: Path, steps: int = 10, crash_at: str | None = None, build=psft, 
         folder,
         steps,
         EMA(0.9),
+        StepLearningRate(logging_interval="step"),
         StepCheckpoint(folder / "checkpoints", 2),
         logger=CSVLogger(folder, name="", version="csv"),
         enable_checkpointing=True,

@@ -1,4 +1,4 @@
-"""Progress by optimiser steps: the bar, clips per second, time per step and peak memory."""
+"""Progress by optimiser steps: the bar, learning rate, clips per second, time per step, memory."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
 
+from pisa.io.lightning_internals import count_logged_steps
 from pisa.io.progress import ProgressLog
 from pisa.types import Batch
 
@@ -44,6 +45,14 @@ class StepProgressBar(RichProgressBar):
 
     def _get_train_description(self, current_epoch: int) -> str:
         return f"{'Training':{len(self.validation_description)}}"  # as wide: no flicker
+
+
+class StepLearningRate(LearningRateMonitor):
+    """Lightning's monitor, which in the first step of a resumed run logs the right step."""
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *args: Any, **options: Any) -> None:
+        count_logged_steps(trainer)  # `StepCheckpoint` does so too late for this callback
+        super().on_train_batch_start(trainer, *args, **options)
 
 
 class Throughput(pl.Callback):
