@@ -69,3 +69,12 @@ def test_a_clip_that_one_model_lacks_is_left_out_of_its_pairs() -> None:
     found = simultaneous_differences([a, b, c], seed=0)
     assert [found[pair].n for pair in ((0, 1), (0, 2), (1, 2))] == [40, 60, 40]
     assert found[0, 1].mean == pytest.approx((a[0, 20:] - b[0, 20:]).mean())
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_value_that_few_clips_have_needs_no_warning() -> None:
+    """Some resamples draw none of these clips."""
+    a, b = scores(0.0, 0.3)
+    a[0, 2:] = np.nan
+    found = simultaneous_differences([a, b], seed=0)[0, 1]
+    assert found.n == 2 and np.isfinite(found[:3]).all()

@@ -154,7 +154,7 @@ def test_scorings_of_weights_are_joined_with_psft_by_their_seed(tmp_path):
     assert found.own["sim_seen"]["l2"]["mean"] == pytest.approx(-0.06)
     assert found.passes is None
     _, text = write_arena(folders, tmp_path / "out")
-    assert "| nft | 0, 1 | - |" in text
+    assert "| PSFT + DiffusionNFT | 0, 1 | - |" in text
 
 
 def test_runs_that_make_no_arena_are_one_sentence(tmp_path, capsys):

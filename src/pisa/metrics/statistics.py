@@ -131,6 +131,7 @@ def simultaneous_differences(
     half = np.zeros(len(pairs))
     if varied.any():
         largest = np.abs(draws - means[:, None])[varied] / errors[varied, None]
+        largest = largest[:, np.isfinite(largest).any(axis=0)]  # some draw a value of no clip
         q = np.nanquantile(np.nanmax(largest, axis=0), _COVERAGE)
         # the normal quantile as Student's: the standard errors are estimates
         half[varied] = stdtrit(counts[varied] - 1, ndtr(q)) * errors[varied]

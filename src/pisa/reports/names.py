@@ -87,9 +87,18 @@ _MODEL_LABELS = {
     "frozen": "First frame held",
     "base": "Base",
     "psft": "PSFT",
+    "more_psft": "PSFT, more steps",
+    "best_of": "PSFT, best of several",
+    "rejection": "PSFT + rejection sampling",
+    "dpo": "PSFT + Flow-DPO",
+    "nft": "PSFT + DiffusionNFT",
+    "grpo": "PSFT + Flow-GRPO",
 }
-# Okabe-Ito hues, readable on light and dark and told apart with colour-vision deficiencies.
-_COLOURS = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#D55E00", "#0072B2")
+# Okabe-Ito hues, readable on light and dark and told apart with colour-vision deficiencies; then
+# two of other lightness.
+_COLOURS = (
+    "#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#D55E00", "#0072B2", "#A39BFF", "#8C6D46",
+)  # fmt: skip
 _FIXED_COLOURS = {TRUTH: "#FFFFFF", "frozen": "#9AA0A6"}
 
 
