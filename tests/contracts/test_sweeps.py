@@ -82,3 +82,17 @@ def test_sweeps_share_runs():
     ]
     assert len(folders[0] & folders[1]) == 3
     assert len(set.union(*folders)) == 4 + 3 + 4  # 1000 named is not 1000 by default
+
+
+@pytest.mark.parametrize("reward", sorted(p.stem for p in (ROOT / "configs/reward").glob("*.yaml")))
+def test_the_arenas_judge_is_no_rewards_teacher(reward):
+    cfg = compose("sweep=arena", "experiment=oro_flow", f"reward={reward}", "run_dir=x")
+    judge = cfg.perception.tracker.path
+    assert judge == "embedded_judge.safetensors"
+    assert judge not in OmegaConf.to_yaml(cfg.oro.reward, resolve=True)
+
+
+@pytest.mark.parametrize("reward", ["newton", "energy", "segmentation", "mix"])
+def test_a_reward_tracks_with_a_network_that_gives_gradients(reward):
+    cfg = compose("experiment=oro_flow", "perception=sam3", f"reward={reward}", "run_dir=x")
+    assert "sam3" not in OmegaConf.to_yaml(cfg.oro.reward, resolve=True).lower()
