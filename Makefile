@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Where this is set (container images do), every process of a test compiles its imports again: 20 s.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test check lint types contracts size install lock kubric-env kubric-lock clean help
 

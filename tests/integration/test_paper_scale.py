@@ -55,8 +55,7 @@ def losses(run: Path) -> list[float]:
 
 
 def test_missing_weights_are_one_sentence_that_says_what_to_fetch(tmp_path):
-    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
-    done = train(tmp_path, "experiment=psft", "scale=paper", **offline)
+    done = train(tmp_path, "experiment=psft", "scale=paper", HF_HOME=str(tmp_path / "hub"))
     assert done.returncode == 2, done.stderr[-2000:]
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "hpcai-tech/OpenSora-STDiT-v3" in line and "folder" in line

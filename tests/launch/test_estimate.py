@@ -30,7 +30,7 @@ def test_every_part_of_the_run_is_counted_and_longer_training_takes_longer(tmp_p
 
 
 def test_a_stage_whose_weights_are_given_is_not_counted(tmp_path: Path):
-    given = ("psft.checkpoint=weights.safetensors", "oro.max_steps=4", "evaluate=false", *SMALL)
+    given = ("psft.checkpoint=weights.safetensors", "oro.max_steps=9", "evaluate=false", *SMALL)
     assert list(parts(line(tmp_path, *given))) == ["simulation", "oro"]
 
 
@@ -43,11 +43,11 @@ def test_the_rewards_of_a_whole_group_are_measured(tmp_path: Path, monkeypatch):
         return rewards_of(reward, generated, batch)
 
     monkeypatch.setattr("pisa.launch.estimate.rewards_of", recorded)
-    alone = ("psft.checkpoint=weights.safetensors", "evaluate=false", "oro.max_steps=4")
+    alone = ("psft.checkpoint=weights.safetensors", "evaluate=false", "oro.max_steps=9")
     line(tmp_path, "experiment=rejection", *alone, "oro.batch_size=2", "oro.task.group_size=3")
     assert set(rewarded) == {6}
 
 
 def test_on_a_gpu_and_for_a_few_steps_nothing_is_measured(tmp_path: Path):
     assert line(tmp_path, "trainer.accelerator=gpu") is None
-    assert line(tmp_path, "psft.max_steps=3", "oro.max_steps=3") is None
+    assert line(tmp_path, "psft.max_steps=8", "oro.max_steps=8") is None

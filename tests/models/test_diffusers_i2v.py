@@ -257,6 +257,7 @@ def test_text_to_video_weights_are_refused_in_one_sentence():
 )
 def test_weights_that_cannot_be_had(monkeypatch, error, sentence):
     """The hub's errors as diffusers passes them on."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("diffusers.configuration_utils.hf_hub_download", Mock(side_effect=error))
     with pytest.raises(PisaError, match=sentence) as raised:
         adapters.Wan.from_pretrained("some/model")

@@ -28,6 +28,7 @@ from pisa.tasks.reward_task import RewardTask
 from pisa.types import Batch, Clip, collate
 
 REPEATS = 2  # after one step that warms up
+FEW_STEPS = 8  # a run of as many in each stage takes no longer than measuring it
 
 
 def announce(run: TrainRun) -> None:
@@ -47,8 +48,8 @@ def estimate(run: TrainRun) -> str | None:
     stages = [s for s in run.stages if s.settings.checkpoint is None and not s.weights.is_file()]
     if not stages or not all(_is_small(stage) for stage in stages):
         return None
-    if all(stage.settings.max_steps <= 1 + REPEATS for stage in stages):
-        return None  # measuring would take longer than the run
+    if all(stage.settings.max_steps <= FEW_STEPS for stage in stages):
+        return None
     seconds: dict[str, float] = {"simulation": _simulation_s(run)}
     clip = _one_clip(stages[0])
     for stage in stages:
