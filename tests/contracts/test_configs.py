@@ -200,16 +200,28 @@ def test_a_reward_takes_a_teacher_of_its_own(reward, teacher, target):
 def test_new_weights_in_the_package_start_new_runs(monkeypatch):
     tiny, diffusers = (compose("experiment=psft", f"model={m}") for m in ("tiny", "ltx"))
     shipped = runs.shipped_weights()
-    names = [f"{stem}.safetensors" for stem in ("tiny_base", "embedded_flow")]
-    assert {*names, "embedded_segmentation.safetensors"} <= set(shipped)
+    assert "tiny_base.safetensors" in shipped
     before = [stage_folder(cfg, "psft") for cfg in (tiny, diffusers)]
-    monkeypatch.setattr(runs, "shipped_weights", lambda: shipped | {names[0]: "other"})
+    monkeypatch.setattr(
+        runs, "shipped_weights", lambda: shipped | {"tiny_base.safetensors": "other"}
+    )
     after = [stage_folder(cfg, "psft") for cfg in (tiny, diffusers)]
     assert before[0] != after[0]
     assert before[1] == after[1]
-    monkeypatch.setattr(runs, "shipped_weights", lambda: shipped | {names[1]: "other"})
-    taught = [stage_folder(cfg, "psft") for cfg in (tiny, diffusers)]  # both have the teachers
-    assert all(a != b for a, b in zip(before, taught, strict=True))
+
+
+def test_another_teacher_starts_new_runs_of_those_who_learn_from_it(monkeypatch):
+    flow, seg = (compose(f"experiment={name}") for name in ("oro_flow", "oro_seg"))
+    judged = compose("experiment=oro_seg", "perception.tracker.path=embedded_judge.safetensors")
+    before = [stage_folder(cfg, "oro") for cfg in (flow, seg)]
+    psft = {stage_folder(cfg, "psft") for cfg in (flow, seg, judged)}
+    assert stage_folder(judged, "oro") == before[1]  # who scores changes no weights
+    shipped = runs.shipped_weights()
+    other = shipped | {"embedded_flow.safetensors": "other"}
+    monkeypatch.setattr(runs, "shipped_weights", lambda: other)
+    after = [stage_folder(cfg, "oro") for cfg in (flow, seg)]
+    assert before[0] != after[0] and before[1] == after[1]
+    assert psft == {stage_folder(flow, "psft")}
 
 
 def test_the_paper_scale_states_the_length_and_intervals_of_both_stages():

@@ -49,7 +49,7 @@ SET_KEYS = ("train", "sim_seen", "sim_unseen", "test")  # arguments of data modu
 WEIGHTS = "weights.safetensors"
 
 # Groups that decide the weights of a stage, with the stage itself and its data sets.
-RESULT_KEYS = ("seed", "model", "perception", "data", "trainer")
+RESULT_KEYS = ("seed", "model", "data", "trainer")  # teachers are part of a stage's reward
 IRRELEVANT = (
     "num_workers",
     "enable_progress_bar",
