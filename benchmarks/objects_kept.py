@@ -1,9 +1,9 @@
 """Does a model keep its objects? The tracked area in the last frame against that in the first.
 
-    python benchmarks/objects_kept.py WEIGHTS [--data-set drift_val] [--sheet OUT.png]
+    python benchmarks/objects_kept.py [WEIGHTS] [--data-set drift_val] [--sheet OUT.png]
 
 Prints the share of clips whose dropping object covers within 20 % of its first area in the last
-frame, for the model and for the true clips through the same tracker.
+frame, for the model (without WEIGHTS: the base) and for the true clips through the same tracker.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def sheet(batch: Batch, made: torch.Tensor, clips: int = 12) -> torch.Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("weights", type=Path)
+    parser.add_argument("weights", type=Path, nargs="?")
     parser.add_argument("--data-set", default="drift_val")
     parser.add_argument("--caption", default="a video of an object moving")
     parser.add_argument("--data-dir", default="data")
@@ -59,7 +59,8 @@ def main() -> None:
     data.prepare_data()
     data.setup("validate")
     batch = next(iter(data.val_dataloader()[0]))
-    model = build_model(run.model, denoiser_file(str(given.weights))).eval()
+    weights = None if given.weights is None else denoiser_file(str(given.weights))
+    model = build_model(run.model, weights).eval()
     steps, guidance = run.evaluation.num_steps, run.evaluation.guidance
     source = ModelSource(model, Sampling(num_steps=steps, guidance=guidance, caption=given.caption))
     tracker = build_tracker(run.tracker, torch.device("cpu"))
