@@ -8,7 +8,9 @@ import pytest
 from omegaconf import DictConfig
 
 from pisa.errors import PisaError
+from pisa.launch.compose import compose_eval
 from pisa.section5.impact import read_drop
+from pisa.section5.study import study_clips
 from tests.launch.conftest import compose, evaluate
 
 
@@ -61,6 +63,16 @@ def test_drop_time(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert sum(inside) >= 18 and len(set(frames)) > 1
     assert result["provenance"]["data_sha256"].startswith("drop_time_test:")
     assert "images pass" in capsys.readouterr().out
+
+
+def test_fewer_images_are_evenly_spaced(data_dir: Path, tmp_path: Path):
+    """The sets are ordered: the first images of a set are those of the least slope."""
+    five = "simulation.datasets.drop_time_test.num_clips=5"
+    run = compose_eval(config(data_dir, tmp_path, "drop_time", five))
+    folder = run.sets.make("drop_time_test")
+    chosen = [study.clip.name for study in study_clips(folder, "ambiguous", None, 2)]
+    assert chosen == ["000000", "000002"]
+    assert len(study_clips(folder, "ambiguous", None, 9)) == 5
 
 
 def test_lift3d(data_dir: Path, tmp_path: Path):

@@ -61,8 +61,13 @@ class Subject:
 def study_clips(
     folder: Path, kind: str, num_frames: int | None, limit: int | None = None
 ) -> list[StudyClip]:
-    """The first ``limit`` clips of a data set. Raises ``PisaError`` for a set of another kind."""
-    paths = list_clips(folder)[:limit]
+    """Clips of a data set, ``limit`` evenly spaced ones (sets are ordered by slope, say).
+
+    Raises ``PisaError`` for a set of another kind.
+    """
+    paths = list_clips(folder)
+    if limit is not None and limit < len(paths):
+        paths = [paths[k * len(paths) // limit] for k in range(limit)]
     studies = [study_of(path, kind) for path in paths]
     clips = [read_clip(path, num_frames=num_frames) for path in paths]
     return [StudyClip(clip, study) for clip, study in zip(clips, studies, strict=True)]
