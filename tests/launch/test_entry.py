@@ -186,7 +186,8 @@ class _Broken(Dataset):
         ),
     ],
 )
-def test_an_error_in_a_loaders_worker_is_one_line(how, expected):
+def test_an_error_in_a_loaders_worker_is_one_line(how, expected, monkeypatch):
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.2)  # of 5 s
     message, code = _attempt(lambda _: list(DataLoader(_Broken(how), num_workers=1)), None)
     assert (message, code) == (expected, 2)
 
