@@ -61,7 +61,7 @@ class Subject:
 def study_clips(
     folder: Path, kind: str, num_frames: int | None, limit: int | None = None
 ) -> list[StudyClip]:
-    """Clips of a data set, ``limit`` evenly spaced ones (sets are ordered by slope, say).
+    """Clips of a data set, at most ``limit``, evenly spaced: some sets are ordered by slope.
 
     Raises ``PisaError`` for a set of another kind.
     """
