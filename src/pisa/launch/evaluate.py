@@ -79,10 +79,10 @@ def score_models(run: EvalRun) -> None:
 
 
 def score_best_of(run: EvalRun, count: Count, reward: Reward) -> None:
-    """As ``score_models``, each video being the best of ``count`` by ``reward``."""
+    """Score ``ckpt``, or the base model, with the best of ``count`` videos by ``reward``."""
     ranks = RankInfo.from_environment()
     reward = _as_measure(reward, ranks.device(pick_device(run.evaluation.device)))
-    weights = {"base": None} | ({} if run.ckpt is None else {run.name: run.ckpt})
+    weights = {"base" if run.ckpt is None else run.name: run.ckpt}
     score_weights(run, weights, ranks, lambda source: BestOf(source, reward, count))
 
 
