@@ -82,8 +82,7 @@ def score_best_of(run: EvalRun, count: Count, reward: Reward) -> None:
     """Score ``ckpt``, or the base model, with the best of ``count`` videos by ``reward``."""
     ranks = RankInfo.from_environment()
     reward = _as_measure(reward, ranks.device(pick_device(run.evaluation.device)))
-    weights = {"base" if run.ckpt is None else run.name: run.ckpt}
-    score_weights(run, weights, ranks, lambda source: BestOf(source, reward, count))
+    score_weights(run, {run.name: run.ckpt}, ranks, lambda source: BestOf(source, reward, count))
 
 
 def score_weights(

@@ -88,7 +88,7 @@ _MODEL_LABELS = {
     "base": "Base",
     "psft": "PSFT",
     "more_psft": "PSFT, more steps",
-    "best_of": "PSFT, best of several",
+    "best_of": "Best of several",
     "rejection": "PSFT + rejection sampling",
     "dpo": "PSFT + Flow-DPO",
     "nft": "PSFT + DiffusionNFT",
